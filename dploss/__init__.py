@@ -1,0 +1,36 @@
+"""Train an encoder that shortens embedding vectors and keeps their nearest neighbours.
+
+The public names are loaded when first used, so that `import dploss` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointManager": "checkpoints",
+    "DPEncoder": "encoder",
+    "DPLossV1": "losses",
+    "DPLossV1Norm": "losses",
+    "DPLossV2": "losses",
+    "DPLossV2Norm": "losses",
+    "RecallEvaluator": "recall",
+    "TrainConfig": "config",
+    "TrainHistory": "history",
+    "load_encoder": "encoder",
+    "open_vectors": "vectors",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dploss' has no attribute {name!r}")
+    value = getattr(import_module(f"dploss.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,51 @@
+"""What people use instead of a trained encoder, at the same size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class PCA:
+    """Principal components of some rows: the best linear short form in the squared-error sense.
+
+    Attributes:
+        mean: (D,) float32 mean of the rows.
+        components: (d, D) float32 orthonormal directions, most variance first; each one's largest entry is positive,
+            so that the same rows give the same signs.
+        scale: root mean square of a centred coordinate, above 0 (1 where all rows are equal).
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    scale: float
+
+    @classmethod
+    def fit(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
+        """Find the components from the D x d covariance, read in chunks.
+
+        Args:
+            rows: (N, D) float32, in memory or memory-mapped.
+            latent_dim: how many components, 1..D.
+        """
+        count, dim = rows.shape
+        chunks = [rows[start : start + _CHUNK] for start in range(0, count, _CHUNK)]
+        mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / count
+        covariance = np.zeros((dim, dim))
+        for chunk in chunks:
+            centred = (chunk - mean).astype(np.float32)
+            covariance += centred.T @ centred
+        covariance /= count
+        _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[dim - latent_dim, dim - 1])
+        components = vectors[:, ::-1].T
+        largest = np.abs(components).argmax(axis=1)
+        components *= np.sign(components[np.arange(latent_dim), largest])[:, None]
+        scale = float(np.sqrt(np.trace(covariance) / dim))
+        return cls(mean.astype(np.float32), np.ascontiguousarray(components, np.float32), scale or 1.0)
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """(N, D) rows -> (N, d) float32 projections."""
+        return (rows - self.mean) @ self.components.T

@@ -1,0 +1,118 @@
+"""CheckpointManager: the folder of one experiment, checkpoints/<uuid>/, and the `.pth` files in it.
+
+Every `.pth` is one dict of tensors, numbers, text, lists and dicts, so `torch.load(path)` reads it under
+weights_only=True without this package:
+
+    epoch                 finished epochs
+    step                  optimizer steps done, from the start of the training
+    model_state_dict      of a DPEncoder
+    optimizer_state_dict  of torch.optim.Adam
+    scheduler_state_dict  of torch.optim.lr_scheduler.LambdaLR
+    train_history         what train_history.json holds
+    config                what config.json holds
+    rng_state             states of torch's generators, by device
+    partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
+"""
+
+import json
+import pickle
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dploss.errors import InputError
+from dploss.files import atomic_write, remove_stale_temporaries, write_json
+from dploss.history import TrainHistory
+
+LATEST = "latest_model.pth"
+CONFIG = "config.json"
+HISTORY = "train_history.json"
+_KEYS = (
+    "epoch",
+    "step",
+    "model_state_dict",
+    "optimizer_state_dict",
+    "scheduler_state_dict",
+    "train_history",
+    "config",
+    "rng_state",
+    "partial_epoch",
+)
+
+
+class CheckpointManager:
+    """Writes what one experiment leaves behind; every file is replaced whole.
+
+    Args:
+        checkpoints_dir: the folder of all experiments.
+        experiment_id: an existing experiment's; a new UUID by default.
+
+    Attributes:
+        experiment_id: the name of the experiment's folder.
+        folder: that folder; it exists once `create` was called.
+    """
+
+    def __init__(self, checkpoints_dir: str | Path, experiment_id: str | None = None) -> None:
+        self.experiment_id = experiment_id or str(uuid.uuid4())
+        self.folder = Path(checkpoints_dir) / self.experiment_id
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder, if need be, free it of temporary files of a killed process, and write config.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(self.folder)
+        write_json(self.folder / CONFIG, config)
+
+    def save_latest(self, state: dict[str, Any]) -> Path:
+        """Replace latest_model.pth, which --resume starts from."""
+        return self._save(LATEST, state)
+
+    def save_epoch(self, state: dict[str, Any]) -> Path:
+        """Write checkpoint_epoch_NNN.pth, NNN being the state's finished epochs."""
+        return self._save(f"checkpoint_epoch_{state['epoch']:03d}.pth", state)
+
+    def save_history(self, history: TrainHistory) -> None:
+        """Replace train_history.json."""
+        history.save(self.folder / HISTORY)
+
+    def _save(self, name: str, state: dict[str, Any]) -> Path:
+        path = self.folder / name
+        with atomic_write(path) as file:
+            torch.save(state, file)
+        return path
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a `.pth` of ours onto the CPU; nothing in it is executed.
+
+    Raises:
+        InputError: no such file, or not a checkpoint with the keys above.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    missing = [key for key in _KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if missing:
+        raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")
+    return checkpoint
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """Read an experiment's config.json.
+
+    Raises:
+        InputError: no such file, or not a JSON object.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable config: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a readable config: it holds no JSON object")
+    return config

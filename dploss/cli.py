@@ -1,0 +1,115 @@
+"""What the scripts share: flags made from TrainConfig's fields, one-line errors, exit codes."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from types import FrameType
+from typing import Any, NoReturn
+
+from dploss.config import TrainConfig, flag_name
+from dploss.errors import InputError
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that keeps the help's line breaks, and whose errors are one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the flags)\n")
+
+
+def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Sequence[str] | None) -> int:
+    """Parse the flags and do `action`.
+
+    Returns:
+        What the action returns; 2 for input that cannot be used, 1 for a file that cannot be written, 130 for
+        Ctrl-C; for these the reason is one line on stderr.
+    """
+    args = parser.parse_args(argv)
+    try:
+        return action(args)
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def add_settings(parser: Parser) -> None:
+    """Give the parser a flag for every field of TrainConfig, in the fields' groups.
+
+    A flag that is not given leaves nothing in the namespace, so that the caller can tell it from its default.
+    """
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in fields(TrainConfig):
+        about = setting.metadata
+        group = groups.setdefault(about["group"], parser.add_argument_group(about["group"]) if about["group"] not in groups else None)
+        options: dict[str, Any] = {"help": about["help"] + _default_note(setting.default, about["env"])}
+        if about["kind"] is bool:
+            options["action"] = "store_true"
+        elif about["kind"] is tuple:
+            options |= {"type": int, "nargs": "*", "metavar": "WIDTH"}
+        else:
+            options |= {"type": about["kind"], "choices": about["choices"]}
+        group.add_argument(flag_name(setting.name), default=argparse.SUPPRESS, **options)
+
+
+def _default_note(default: Any, env: str | None) -> str:
+    if default is None or default is False:
+        return ""
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return f" (default: {shown}{f'; ${env} changes it' if env else ''})"
+
+
+def environment_settings() -> dict[str, Any]:
+    """The settings that environment variables give: SAVE_INTERVAL, DEVICE.
+
+    Raises:
+        InputError: a variable of the wrong type.
+    """
+    given = {}
+    for setting in fields(TrainConfig):
+        text = os.environ.get(setting.metadata["env"] or "")
+        if text:
+            try:
+                given[setting.name] = setting.metadata["kind"](text)
+            except ValueError:
+                raise InputError(f"{setting.metadata['env']} in the environment must be a number, got {text!r}") from None
+    return given
+
+
+@contextmanager
+def interrupt_flag() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a flag to look at; the second one stops at once.
+
+    Yields:
+        A function that says whether a stop was asked for.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

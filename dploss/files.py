@@ -1,0 +1,75 @@
+"""Files that are whole at every instant: written beside themselves, synced, then renamed over the old one."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its place when the block ends.
+
+    A reader, or a power cut, meets the old file or the new one, never half of one: the bytes are fsynced before
+    the rename, and the folder after it. If the block raises, the old file stays and the temporary one is removed.
+
+    Args:
+        path: the file to replace; its folder must exist.
+
+    Yields:
+        A binary file open for writing.
+
+    Raises:
+        OSError: the disk is full, the folder is not writable, ...
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; Windows cannot open a folder, and does not need it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Remove what `atomic_write` left in `folder` when its process was killed.
+
+    Only the process that owns the folder may call this: it would take the file from under a running writer.
+    """
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` atomically as strict JSON: a float that is not finite becomes null."""
+    text = json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
+    with atomic_write(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value

@@ -1,0 +1,108 @@
+"""TrainHistory: what a training measured; train_history.json is it, written out."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dploss.errors import InputError
+from dploss.files import write_json
+
+_PER_EPOCH = (
+    "epochs",
+    "total_loss",
+    "rank_loss",
+    "pairdist_loss",
+    "learning_rate",
+    "epoch_times",
+    "epoch_timestamps",
+    "cumulative_time",
+)
+STATUSES = ("running", "completed", "interrupted", "failed")
+
+
+@dataclass
+class TrainHistory:
+    """Lists that grow with the epochs, and what was measured now and then.
+
+    Attributes:
+        epochs: finished epochs, from 1.
+        total_loss, rank_loss, pairdist_loss: their means over the epoch's batches.
+        learning_rate: at the epoch's last step.
+        epoch_times: seconds of training, without recall and saving.
+        epoch_timestamps: when the epoch ended, ISO 8601 in UTC.
+        cumulative_time: seconds, the running sum of epoch_times.
+        recall_epochs, recall_history: epochs at which recall@k was measured, and the recalls, 0..1.
+        recall_k, recall_rows: k and the number of held-out rows of those recalls.
+        pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
+        evaluations: dicts of epoch, step, metrics and is_best.
+        status: running, completed, interrupted or failed.
+    """
+
+    epochs: list[int] = field(default_factory=list)
+    total_loss: list[float] = field(default_factory=list)
+    rank_loss: list[float] = field(default_factory=list)
+    pairdist_loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    epoch_times: list[float] = field(default_factory=list)
+    epoch_timestamps: list[str] = field(default_factory=list)
+    cumulative_time: list[float] = field(default_factory=list)
+    recall_epochs: list[int] = field(default_factory=list)
+    recall_history: list[float] = field(default_factory=list)
+    recall_k: int | None = None
+    recall_rows: int | None = None
+    pca_recall: float | None = None
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "running"
+
+    def add_epoch(self, total: float, rank: float, pairdist: float, learning_rate: float, seconds: float) -> None:
+        """Append a finished epoch."""
+        self.epochs.append(len(self.epochs) + 1)
+        self.total_loss.append(total)
+        self.rank_loss.append(rank)
+        self.pairdist_loss.append(pairdist)
+        self.learning_rate.append(learning_rate)
+        self.epoch_times.append(seconds)
+        self.epoch_timestamps.append(datetime.now(UTC).isoformat(timespec="seconds"))
+        self.cumulative_time.append(sum(self.epoch_times))
+
+    def add_recall(self, recall: float) -> None:
+        """Append the held-out recall of the last finished epoch."""
+        self.recall_epochs.append(self.epochs[-1])
+        self.recall_history.append(recall)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON and for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainHistory":
+        """Read a history back; keys it does not know are left out.
+
+        Raises:
+            InputError: the per-epoch lists differ in length, or the status is unknown.
+        """
+        history = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        lengths = {name: len(getattr(history, name)) for name in _PER_EPOCH}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"the lists of the history differ in length: {lengths}")
+        if history.status not in STATUSES:
+            raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {history.status!r}")
+        return history
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TrainHistory":
+        """Read train_history.json.
+
+        Raises:
+            InputError: no such file, not JSON, or not a history.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (OSError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a readable history: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write train_history.json atomically; values that are not finite become null."""
+        write_json(path, self.as_dict())

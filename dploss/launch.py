@@ -1,0 +1,63 @@
+"""From settings to a Trainer that is ready to run: a new experiment, or one that goes on."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from dploss.checkpoints import LATEST, CheckpointManager, load_checkpoint, load_config
+from dploss.config import TrainConfig, flag_name
+from dploss.errors import InputError
+from dploss.experiments import find_experiment
+from dploss.progress import Progress
+from dploss.provenance import origin
+from dploss.trainer import Trainer
+from dploss.vectors import open_vectors
+
+
+def new_experiment(config: TrainConfig) -> Trainer:
+    """Open the vectors and prepare a training from its start; nothing is written yet.
+
+    Raises:
+        InputError: vectors or settings that cannot be used.
+    """
+    manager = CheckpointManager(config.checkpoints_dir)
+    vectors = open_vectors(config.data, config.column, config.limit, config.metric)
+    trainer = Trainer(config, vectors, manager, Progress(config.quiet), origin(manager.experiment_id))
+    trainer.start()
+    return trainer
+
+
+def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
+    """Open an experiment and prepare to go on from its latest checkpoint, or from the one that is named.
+
+    An experiment that was stopped before its first checkpoint starts again, under its own settings.
+
+    Args:
+        reference: its UUID, a unique prefix, or the path of its folder or of one of its checkpoints.
+        given: settings given anew; one that decides what is trained must equal the experiment's own.
+
+    Raises:
+        InputError: no such experiment, other settings or rows than its own, or an unusable checkpoint.
+    """
+    folder = find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
+    stored = load_config(folder)
+    config = TrainConfig.from_experiment(stored)
+    asked = replace(config, **{"quiet": False} | given | {"checkpoints_dir": str(folder.parent)})
+    for setting in fields(config):
+        old, new = getattr(config, setting.name), getattr(asked, setting.name)
+        if old != new and not setting.metadata["on_resume"]:
+            flag = flag_name(setting.name)
+            raise InputError(f"{flag} {new}: experiment {folder.name} has {old}; leave {flag} out to resume it")
+    vectors = open_vectors(asked.data, asked.column, asked.limit, asked.metric)
+    if vectors.fingerprint != stored["data"].get("fingerprint"):
+        raise InputError(f"{asked.data}: these are not the rows that experiment {folder.name} is trained on")
+    manager = CheckpointManager(folder.parent, folder.name)
+    trainer = Trainer(asked, vectors, manager, Progress(asked.quiet), stored)
+    checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST
+    if checkpoint.exists():
+        trainer.restore(load_checkpoint(checkpoint))
+    else:
+        trainer.start()
+    if trainer.epoch >= asked.epochs:
+        raise InputError(f"experiment {folder.name} has its {trainer.epoch} epochs; give more with --epochs to go on")
+    return trainer

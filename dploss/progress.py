@@ -1,0 +1,93 @@
+"""What a training tells the person who watches it: messages on stderr, a bar where that is a terminal."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dploss.config import TrainConfig
+from dploss.history import TrainHistory
+from dploss.recall import Recall
+
+
+class Progress:
+    """Prints a training's lines.
+
+    Args:
+        quiet: print only warnings.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Print a line of news."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, also when quiet."""
+        tqdm.write(f"warning: {text}", file=sys.stderr)
+
+    def start(self, record: dict[str, Any], folder: Path, device: str, history: TrainHistory) -> None:
+        """Print what is about to be trained: the experiment, its folder, data, loss and every setting."""
+        data, split = record["data"], record["split"]
+        lines = {
+            "experiment": record["experiment_id"],
+            "folder": folder,
+            "data": f"{data['path']}: {data['rows']:,} rows of {record['input_dim']} numbers, "
+            f"{split['train_rows']:,} to train on, {split['held_out_rows']:,} held out",
+            "loss": record["loss_function"],
+            "device": device,
+            "settings": ", ".join(
+                f"{setting.name}={_shown(record[setting.name])}"
+                for setting in fields(TrainConfig)
+                if setting.name not in ("data", "loss_function", "device")
+            ),
+        }
+        if history.pca_recall is not None:
+            recall = Recall(history.pca_recall, history.recall_k, history.recall_rows)
+            lines["PCA"] = f"{record['input_dim']} -> {record['latent_dim']} keeps held-out {recall}"
+        if history.epochs:
+            lines["resumed"] = f"after epoch {history.epochs[-1]}"
+        for name, value in lines.items():
+            self.say(f"{name:<10}  {value}")
+
+    def bar(self, epoch: int, epochs: int, done: int, steps: int) -> AbstractContextManager[tqdm]:
+        """A bar over one epoch's steps; nothing is drawn where stderr is no terminal."""
+        hidden = self.quiet or not sys.stderr.isatty()
+        return tqdm(desc=f"epoch {epoch}/{epochs}", initial=done, total=steps, unit="step", leave=False, disable=hidden)
+
+    def epoch(self, history: TrainHistory, epochs: int) -> None:
+        """Print the last epoch's losses, its time, and the time still to come."""
+        number, seconds = history.epochs[-1], history.epoch_times[-1]
+        recent = history.epoch_times[-10:]
+        left = (epochs - number) * sum(recent) / len(recent)
+        self.say(
+            f"epoch {number:>{len(str(epochs))}}/{epochs}  total {history.total_loss[-1]:.6g}  "
+            f"rank {history.rank_loss[-1]:.6g}  pairdist {history.pairdist_loss[-1]:.6g}  "
+            f"{seconds:.2f} s  ETA {_duration(left)}"
+        )
+
+    def checkpoint(self, path: Path, recall: Recall | None, pca_recall: float | None) -> None:
+        """Print that a checkpoint was saved, and how its recall compares with PCA's."""
+        self.say(f"  saved {path.name}" + (f"  {versus_pca(recall, pca_recall)}" if recall else ""))
+
+
+def versus_pca(recall: Recall, pca_recall: float) -> str:
+    """A recall beside PCA's: "recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
+    return f"held-out {recall} (PCA {pca_recall:.4f}, {recall.value - pca_recall:+.4f})"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,123 @@
+"""Recall@k: how many of a row's nearest neighbours are still its nearest in the latent space."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Distances held at a time, per space: 2**23 of them are 32 MB in float32.
+_CHUNK = 2**23
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A recall@k with the k and the number of rows without which the value means little.
+
+    Attributes:
+        value: 0..1, 1 is perfect.
+        k: neighbours per query.
+        rows: rows searched, all of them queries too; recall falls as rows are added.
+    """
+
+    value: float
+    k: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
+
+
+class RecallEvaluator:
+    """Mean over rows of the share of their k nearest latents that are among their k nearest originals.
+
+    A row is not its own neighbour: it is left out by index. An original at the k-th distance counts however many
+    tie there, so duplicates cost nothing. Distances are Euclidean.
+
+    Args:
+        k: neighbours per query, at least 1.
+        num_samples: where there are more rows, a random sample of so many stands for them, as queries and as the
+            rows searched; above k.
+        seed: of that sample.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    def __init__(self, k: int = 5, num_samples: int = 3000, seed: int = 0) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if num_samples <= k:
+            raise ValueError(f"num_samples must be above k = {k}, got {num_samples}")
+        self.k = k
+        self.num_samples = num_samples
+        self.seed = seed
+
+    def sample(self, rows: int) -> np.ndarray:
+        """Which of `rows` rows are evaluated: sorted int64 indices, all of them up to `num_samples`."""
+        if rows <= self.num_samples:
+            return np.arange(rows)
+        # RandomState: its stream is frozen by NumPy, so the sample is the same in every version.
+        return np.sort(np.random.RandomState(self.seed).choice(rows, self.num_samples, replace=False))
+
+    def evaluate(self, original: np.ndarray | Tensor, latent: np.ndarray | Tensor) -> Recall:
+        """Compare the neighbours of rows before and after.
+
+        Args:
+            original: (N, D) vectors, any real dtype.
+            latent: (N, d) short forms of the same rows.
+
+        Returns:
+            The recall, with k and the number of rows it was measured on. Memory is O(chunk x rows).
+
+        Raises:
+            ValueError: not two matrices of as many rows, no more rows than k, or values that are not finite.
+        """
+        x, z = _as_rows("original", original), _as_rows("latent", latent)
+        if len(x) != len(z):
+            raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
+        if len(x) <= self.k:
+            raise ValueError(f"original must have more rows than k = {self.k}, got {len(x)}")
+        index = torch.from_numpy(self.sample(len(x)))
+        x, z = _Searched(x[index.to(x.device)]), _Searched(z[index.to(z.device)])
+        rows = len(index)
+        step = max(1, _CHUNK // rows)
+        found = 0
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            d_x = x.squared_distances(start, stop)
+            kth = d_x.topk(self.k, largest=False).values[:, -1:]
+            nearest = z.squared_distances(start, stop).topk(self.k, largest=False).indices.to(d_x.device)
+            found += (d_x.gather(-1, nearest) <= kth + x.noise(start, stop, kth)).sum().item()
+        return Recall(found / (rows * self.k), self.k, rows)
+
+
+class _Searched:
+    """The rows of one space, ready for distances from any of them to all."""
+
+    def __init__(self, rows: Tensor) -> None:
+        # Centred, so that a large common offset costs no digits.
+        self.rows = rows - rows.mean(dim=0)
+        self.norms = self.rows.square().sum(-1)
+
+    def squared_distances(self, start: int, stop: int) -> Tensor:
+        """(stop - start, N) squared distances of rows start..stop to all; to themselves: infinite."""
+        d = torch.addmm(self.norms[None, :], self.rows[start:stop], self.rows.T, alpha=-2)
+        d += self.norms[start:stop, None]
+        queries = torch.arange(stop - start, device=d.device)
+        d[queries, queries + start] = torch.inf
+        return d
+
+    def noise(self, start: int, stop: int, squared: Tensor) -> Tensor:
+        """How far apart the matrix product may put equal squared distances near `squared`, (stop - start, 1)."""
+        return 16 * torch.finfo(squared.dtype).eps * (self.norms[start:stop, None] + squared)
+
+
+def _as_rows(name: str, values: np.ndarray | Tensor) -> Tensor:
+    rows = torch.as_tensor(values)
+    if rows.ndim != 2:
+        raise ValueError(f"{name} must be a matrix (rows, dimensions), got shape {tuple(rows.shape)}")
+    rows = rows.detach().to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
+    if not rows.isfinite().all():
+        raise ValueError(f"{name} must be finite")
+    return rows

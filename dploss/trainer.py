@@ -1,0 +1,307 @@
+"""Trainer: the training of one experiment, from its settings to its last checkpoint."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dploss.baselines import PCA
+from dploss.checkpoints import CheckpointManager
+from dploss.config import TrainConfig
+from dploss.encoder import DPEncoder
+from dploss.errors import InputError
+from dploss.history import TrainHistory
+from dploss.losses import LOSSES
+from dploss.progress import Progress, versus_pca
+from dploss.recall import Recall, RecallEvaluator
+from dploss.vectors import Vectors, split_rows
+
+WARMUP = 0.05
+
+
+class TrainingFailed(RuntimeError):
+    """The loss is no longer finite; the message says where and what to try."""
+
+
+class Trainer:
+    """Holds a training's state and moves it on; writes nothing before `run`.
+
+    Args:
+        config: the settings.
+        vectors: all rows; the split is made here.
+        manager: where the experiment's files go.
+        progress: where its messages go.
+        origin: experiment_id, created, versions and git_commit (see dploss.provenance).
+
+    Attributes:
+        record: what config.json and every checkpoint say of the experiment.
+        encoder, optimizer, scheduler, history: what a checkpoint holds.
+        epoch, step: finished epochs, and optimizer steps done since the start.
+
+    Raises:
+        InputError: settings that do not fit the rows, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        vectors: Vectors,
+        manager: CheckpointManager,
+        progress: Progress,
+        origin: dict[str, Any],
+    ) -> None:
+        self.config = config
+        self.vectors = vectors
+        self.manager = manager
+        self.progress = progress
+        self.device = pick_device(config.device)
+
+        self.train_rows, self.held_out_rows = split_rows(len(vectors.rows), config.val_fraction, config.seed)
+        self._check_sizes()
+        self.batch_size = min(config.batch_size, len(self.train_rows))
+        self.steps_per_epoch = len(self.train_rows) // self.batch_size
+
+        input_dim = vectors.rows.shape[1]
+        self.record = {
+            **{key: origin.get(key) for key in ("experiment_id", "created", "versions", "git_commit")},
+            **config.as_dict(),
+            "data": {"path": vectors.source, "rows": len(vectors.rows), "fingerprint": vectors.fingerprint},
+            "input_dim": input_dim,
+            "split": {"train_rows": len(self.train_rows), "held_out_rows": len(self.held_out_rows)},
+        }
+
+        torch.manual_seed(config.seed)
+        self.encoder = DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric).to(self.device)
+        self.loss = LOSSES[config.loss_function](config.k, config.lambda_rank, config.lambda_pairdist, config.tau)
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
+        total_steps = config.epochs * self.steps_per_epoch
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: lr_factor(step, total_steps))
+        self.evaluator = RecallEvaluator(config.k, seed=config.seed)
+
+        self.history = TrainHistory()
+        self.epoch = self.step = 0
+        self._begin_epoch()
+
+    def _check_sizes(self) -> None:
+        config, dim = self.config, self.vectors.rows.shape[1]
+        train, held_out = len(self.train_rows), len(self.held_out_rows)
+        if config.latent_dim > dim:
+            raise InputError(
+                f"--latent-dim {config.latent_dim} is above the {dim} numbers of a vector: choose fewer, say {max(1, dim // 4)}"
+            )
+        if train < 3:
+            raise InputError(f"--val-fraction {config.val_fraction} leaves {train} rows to train on, 3 are needed")
+        if config.val_fraction and held_out <= config.k:
+            raise InputError(
+                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, "
+                f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, or 0 to hold out none"
+            )
+        if config.latent_dim == dim:
+            self.progress.warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
+        if not config.val_fraction:
+            self.progress.warn("no rows are held out, so recall is not measured")
+        if config.batch_size > train:
+            self.progress.warn(f"--batch-size {config.batch_size} is above the {train} training rows: batches of {train}")
+
+    def start(self) -> None:
+        """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
+        pca = PCA.fit(self.vectors.rows[self.train_rows], self.config.latent_dim)
+        if self.config.init == "pca":
+            self.encoder.start_at(pca)
+        else:
+            self.encoder.standardize(pca)
+        recall = self.held_out_recall(pca.encode)
+        if recall:
+            self.history.recall_k, self.history.recall_rows = recall.k, recall.rows
+            self.history.pca_recall = recall.value
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from a checkpoint as if the training had never stopped.
+
+        Raises:
+            InputError: the checkpoint does not fit the settings.
+        """
+        try:
+            self.encoder.load_state_dict(checkpoint["model_state_dict"])
+            self.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+            self.scheduler.load_state_dict(checkpoint["scheduler_state_dict"])
+            self.history = TrainHistory.from_dict(checkpoint["train_history"])
+            self.epoch, self.step = checkpoint["epoch"], checkpoint["step"]
+            partial = checkpoint["partial_epoch"]
+            self.loss_sums, self.epoch_seconds = partial["loss_sums"].to(self.loss_sums), partial["seconds"]
+            set_rng_state(checkpoint["rng_state"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"the checkpoint does not fit its experiment: {error}") from error
+        self.history.status = "running"
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainHistory:
+        """Train to the last epoch, or until a stop is asked for; save as it goes.
+
+        Args:
+            should_stop: asked before every step.
+
+        Returns:
+            The history; its status says whether the training was completed or interrupted.
+
+        Raises:
+            TrainingFailed: the loss became NaN or infinite. The last checkpoints stay as they are.
+        """
+        self.progress.start(self.record, self.manager.folder, str(self.device), self.history)
+        self.manager.create(self.record)
+        self.manager.save_history(self.history)
+        try:
+            while self.epoch < self.config.epochs:
+                if not self._train_epoch(should_stop):
+                    self.history.status = "interrupted"
+                    self.manager.save_latest(self.state())
+                    break
+                self._end_epoch()
+        except BaseException as error:
+            self.history.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            self.manager.save_history(self.history)
+        return self.history
+
+    def _begin_epoch(self) -> None:
+        precision = torch.float32 if self.device.type == "mps" else torch.float64
+        self.loss_sums = torch.zeros(3, dtype=precision, device=self.device)
+        self.epoch_seconds = 0.0
+
+    def _train_epoch(self, should_stop: Callable[[], bool]) -> bool:
+        """Do the steps of the epoch that are not yet done; False if stopped before its end."""
+        done = self.step - self.epoch * self.steps_per_epoch
+        batches = epoch_batches(self.train_rows, self.batch_size, self.config.seed, self.epoch)
+        self.encoder.train()
+        before = time.perf_counter() - self.epoch_seconds
+        with self.progress.bar(self.epoch + 1, self.config.epochs, done, self.steps_per_epoch) as bar:
+            for rows in batches[done:]:
+                if should_stop():
+                    return False
+                self.loss_sums += self._train_step(rows)
+                self.step += 1
+                self.epoch_seconds = time.perf_counter() - before
+                bar.update()
+        return True
+
+    def _train_step(self, rows: np.ndarray) -> Tensor:
+        """Train on one batch; its total, rank and pairdist, (3,), still on the device."""
+        x = torch.from_numpy(self.vectors.rows[rows]).to(self.device)
+        z = self.encoder(x)
+        try:
+            terms = self.loss(x, z)
+        except ValueError as error:
+            raise self._failure(str(error)) from error
+        self.optimizer.zero_grad()
+        terms.total.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return torch.stack(terms).detach()
+
+    def _end_epoch(self) -> None:
+        """Write down a finished epoch, and save it."""
+        losses = (self.loss_sums / self.steps_per_epoch).tolist()
+        if not all(map(math.isfinite, losses)):
+            raise self._failure(f"total, rank, pairdist are {losses}")
+        self.history.add_epoch(*losses, self.scheduler.get_last_lr()[0], self.epoch_seconds)
+        self.epoch += 1
+        self._begin_epoch()
+        self.progress.epoch(self.history, self.config.epochs)
+        last = self.epoch == self.config.epochs
+        if last:
+            self.history.status = "completed"
+        if last or self.epoch % self.config.save_interval == 0:
+            recall = self.held_out_recall(self.encoder.encode)
+            if recall:
+                self.history.add_recall(recall.value)
+            path = self.manager.save_epoch(self.state())
+            self.progress.checkpoint(path, recall, self.history.pca_recall)
+        self.manager.save_latest(self.state())
+        self.manager.save_history(self.history)
+
+    def _failure(self, what: str) -> TrainingFailed:
+        return TrainingFailed(
+            f"the training left the finite numbers in epoch {self.epoch + 1} after step {self.step}: {what}; the last "
+            f"checkpoint is intact, try --lr below {self.config.lr}"
+        )
+
+    def held_out_recall(self, encode: Callable[[np.ndarray], np.ndarray]) -> Recall | None:
+        """Recall@k of an encoding on the held-out rows, a sample where they are many; None where there are none."""
+        if not len(self.held_out_rows):
+            return None
+        judged = self.vectors.rows[self.held_out_rows[self.evaluator.sample(len(self.held_out_rows))]]
+        return self.evaluator.evaluate(judged, encode(judged))
+
+    def summary(self) -> str:
+        """The result in a few lines, for a person."""
+        history = self.history
+        lines = [f"{history.status}: {self.epoch} epochs in {history.cumulative_time[-1]:.1f} s of training"]
+        if history.recall_history:
+            recall = Recall(history.recall_history[-1], history.recall_k, history.recall_rows)
+            lines.append(versus_pca(recall, history.pca_recall))
+        return "\n".join([*lines, str(self.manager.folder)])
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds (see dploss.checkpoints)."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "model_state_dict": self.encoder.state_dict(),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "scheduler_state_dict": self.scheduler.state_dict(),
+            "train_history": self.history.as_dict(),
+            "config": self.record,
+            "rng_state": rng_state(),
+            "partial_epoch": {"loss_sums": self.loss_sums, "seconds": self.epoch_seconds},
+        }
+
+
+def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Shuffle the training rows into batches, the same way for the same seed and epoch.
+
+    Returns:
+        (steps, batch_size) row numbers. The rows that fill no batch sit this epoch out: every batch has the same
+        size, on which the rank losses depend.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    steps = len(rows) // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def lr_factor(step: int, total_steps: int) -> float:
+    """Share of the peak learning rate at a step: a linear warm-up, then half a cosine down to 0."""
+    warmup = max(1, round(WARMUP * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; for "auto" the fastest kind there is.
+
+    Raises:
+        InputError: the machine has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, present in there.items() if present)
+    elif not there[name]:
+        raise InputError(f"--device {name}: this machine has none that torch can use; --device auto takes what there is")
+    return torch.device(name)
+
+
+def rng_state() -> dict[str, Any]:
+    """States of torch's random generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Set the generators to states that `rng_state` gave; those of GPUs that are not here are left out."""
+    torch.set_rng_state(state["cpu"])
+    for device, cuda in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+        torch.cuda.set_rng_state(cuda, device)

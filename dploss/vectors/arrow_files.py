@@ -1,0 +1,170 @@
+"""Rows from .parquet (a file or shards) and .jsonl files, through Arrow: flattened and reshaped, never looped over."""
+
+import io
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from dploss.errors import InputError
+from dploss.vectors.columns import choose_column
+
+_BATCH_ROWS = 8192
+_JSON_BLOCK = 2**24
+
+
+def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray:
+    """Read one column of parquet files, row group by row group, into one float32 matrix."""
+    files = [(path, _open_parquet(path)) for path in paths]
+    first_path, first = files[0]
+    column = choose_column(str(first_path), {item.name: _is_list(item.type) for item in first.schema_arrow}, column)
+    total = min(sum(file.metadata.num_rows for _, file in files), limit or 2**63)
+    rows: np.ndarray | None = None
+    filled = 0
+    for path, file in files:
+        choose_column(str(path), dict.fromkeys(file.schema_arrow.names, False), column)
+        start = filled
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
+                block = _to_rows(str(path), batch.column(0)[: total - filled], filled - start, rows)
+                if rows is None:
+                    rows = np.empty((total, block.shape[1]), np.float32)
+                with np.errstate(over="ignore"):
+                    rows[filled : filled + len(block)] = block
+                filled += len(block)
+                if filled == total:
+                    return rows
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path}: not a readable parquet file: {error}") from error
+    return np.empty((0, 0), np.float32)
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file: {error}") from error
+
+
+def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
+    """Read one column of a file with a JSON object on every line."""
+    try:
+        with open(path, "rb") as file:
+            first = next((line for line in file if line.strip()), None)
+            if first is None:
+                raise InputError(f"{path}: the file is empty")
+            file.seek(0)
+            text = file.read() if limit is None else b"".join(itertools.islice(filter(bytes.strip, file), limit))
+        fields = json.loads(first)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: row 0 is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f'{path}: row 0 is no JSON object; every line must be one, like {{"embedding": [0.1, 0.2]}}')
+    column = choose_column(str(path), {name: isinstance(value, list) for name, value in fields.items()}, column)
+    kind = pa.string() if isinstance(fields[column], str) else pa.list_(pa.float64())
+    try:
+        values = _parse_json(text, column, kind)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {_bad_line(text, column, kind) or error}") from error
+    return _to_rows(str(path), values, 0, None)
+
+
+def _parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Array:
+    """The values of one field of newline-delimited JSON objects."""
+    table = pyarrow.json.read_json(
+        pa.BufferReader(text),
+        read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
+        parse_options=pyarrow.json.ParseOptions(
+            explicit_schema=pa.schema([(column, kind)]), unexpected_field_behavior="ignore"
+        ),
+    )
+    return table.column(column).combine_chunks()
+
+
+def _bad_line(text: bytes, column: str, kind: pa.DataType) -> str | None:
+    """Why Arrow could not parse the text, by the first line to blame; it knows only rows within a block."""
+    expected = str if kind == pa.string() else list
+    row = 0
+    for number, line in enumerate(io.BytesIO(text), start=1):
+        if not line.strip():
+            continue
+        place = f"row {row} (line {number})"
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            return f"{place} is not JSON: {error}"
+        if not isinstance(fields, dict):
+            return f"{place} is no JSON object"
+        value = fields.get(column)
+        if not isinstance(value, expected | None):
+            return f"{place}: {column} holds {type(value).__name__} where row 0 holds {expected.__name__}"
+        if expected is list and not all(type(item) in (int, float) for item in value or ()):
+            return f"{place}: {column} holds a value that is not a number"
+        row += 1
+    return None
+
+
+def _to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | None) -> np.ndarray:
+    """Lists of numbers, or JSON text of such lists, as a matrix in their own dtype.
+
+    Args:
+        source: the file, for messages.
+        values: one entry a row.
+        first_row: the row number of the first entry, for messages.
+        above: rows read before, whose length these must have.
+    """
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = _lists_from_text(source, values, first_row)
+    if not _is_list(values.type) or not _is_number(values.type.value_type):
+        raise InputError(f"{source}: the column holds {values.type}, not lists of numbers; choose with --column")
+    if len(values) == 0:
+        return np.empty((0, 0), np.float32)
+    lengths = pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False)
+    width = above.shape[1] if above is not None else lengths[0]
+    wrong = np.flatnonzero(lengths != width)
+    if len(wrong):
+        row, length = first_row + wrong[0], lengths[wrong[0]]
+        if length == -1:
+            raise InputError(f"{source}: row {row} is null; every row needs a vector")
+        raise InputError(f"{source}: row {row} has {length} numbers where the rows before have {width}")
+    flat = values.flatten()
+    if flat.null_count:
+        row = first_row + np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0] // width
+        raise InputError(f"{source}: row {row} has a null among its numbers")
+    return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
+
+
+def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
+    """Parse JSON text such as "[0.1, 0.2]" by joining it to newline-delimited JSON, in one buffer."""
+    if texts.null_count:
+        row = first_row + np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False))[0]
+        raise InputError(f"{source}: row {row} is null; every row needs a vector")
+    one_line = pc.replace_substring(texts.cast(pa.large_string()), "\n", " ")
+    lines = pc.binary_join_element_wise('{"v":', one_line, "}\n", "")
+    if isinstance(lines, pa.ChunkedArray):
+        lines = lines.combine_chunks()
+    text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "")[0].as_buffer()
+    kind = pa.list_(pa.float64())
+    try:
+        values = _parse_json(text, "v", kind)
+    except pa.ArrowInvalid as error:
+        problem = _bad_line(text.to_pybytes(), "v", kind) or str(error)
+        raise InputError(f"{source}: JSON text from row {first_row} on: {problem}") from error
+    if len(values) != len(texts):
+        raise InputError(f"{source}: the JSON text of some row holds more than one value")
+    return values
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)

@@ -1,0 +1,35 @@
+"""Which column, key or array of a file holds the vectors."""
+
+from collections.abc import Mapping, Sequence
+
+from dploss.errors import InputError
+
+CONVENTIONAL = ("embedding", "embeddings", "emb", "vector", "vectors", "embedding_json")
+
+
+def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) -> str:
+    """Pick the column of the vectors.
+
+    Args:
+        source: the file, for messages.
+        columns: every column's name, and whether it holds lists (or is a matrix).
+        wanted: the name a person gave, or None: then a conventional name, else the only column of lists.
+
+    Raises:
+        InputError: the wanted column is not there, or none or several could be meant.
+    """
+    if wanted is not None:
+        if wanted not in columns:
+            raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
+        return wanted
+    candidates = [name for name in CONVENTIONAL if name in columns] or [name for name, lists in columns.items() if lists]
+    if not candidates:
+        raise InputError(f"{source}: no column of vectors among {_names(columns)}")
+    if len(candidates) > 1:
+        raise InputError(f"{source}: several columns could be the vectors: {_names(candidates)}; choose with --column")
+    return candidates[0]
+
+
+def _names(columns: Mapping[str, bool] | Sequence[str]) -> str:
+    names = list(columns)
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none at all"

@@ -1,0 +1,128 @@
+"""open_vectors: find the reader, bring its rows to float32, check them once."""
+
+import glob
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dploss.errors import InputError
+from dploss.vectors.arrow_files import read_jsonl, read_parquet
+from dploss.vectors.numpy_files import read_npy, read_npz
+
+BUILTIN = "builtin"
+_BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
+_READERS = {".npy": read_npy, ".npz": read_npz, ".jsonl": read_jsonl, ".ndjson": read_jsonl}
+_CHUNK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Rows of equal length, finite, at least three.
+
+    Attributes:
+        rows: (N, D) float32; memory-mapped, read-only, where the file allows it.
+        source: absolute path (or glob) they came from, or "builtin".
+        fingerprint: "sha256:..." of the rows' shape and float32 values, before any normalisation: the same for
+            the same rows in whatever format.
+    """
+
+    rows: np.ndarray
+    source: str
+    fingerprint: str
+
+
+def open_vectors(
+    source: str | Path = BUILTIN, column: str | None = None, limit: int | None = None, metric: str = "euclidean"
+) -> Vectors:
+    """Read vectors as float32 rows and check them.
+
+    Args:
+        source: "builtin"; a .npy, .npz, .parquet or .jsonl file; a folder or a glob of .parquet shards, read in
+            the order of their names.
+        column: the column (npz: array) of the vectors; by default embedding, embeddings, emb, vector, vectors or
+            embedding_json (JSON text), else the only column of lists.
+        limit: only the first so many rows.
+        metric: "euclidean", or "cosine", which brings every row to length 1.
+
+    Raises:
+        InputError: no such file, a format or column that cannot be read, or rows that are ragged, not numbers, not
+            finite, all zeros under cosine, or fewer than 3. The message names the file and the row, counted from 0.
+    """
+    name = str(source)
+    raw = _read(name, column, limit)
+    if raw.ndim != 2 or not raw.shape[1]:
+        if not len(raw):
+            raise InputError(f"{name}: there are no rows in it")
+        raise InputError(f"{name}: it holds an array of shape {raw.shape}, not a matrix (rows, dimensions)")
+    if raw.dtype.kind not in "fiu":
+        raise InputError(f"{name}: it holds {raw.dtype} values, not numbers")
+    if len(raw) < 3:
+        raise InputError(f"{name}: it has {len(raw)} rows, training needs at least 3")
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(raw, np.float32) if raw.dtype != np.float32 or not raw.flags.c_contiguous else raw
+    fingerprint = _check_and_fingerprint(name, rows)
+    if metric == "cosine":
+        rows = _normalised(name, rows)
+    return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
+
+
+def _read(name: str, column: str | None, limit: int | None) -> np.ndarray:
+    if name == BUILTIN:
+        return read_parquet([_BUILTIN_FILE], column, limit)
+    path = Path(name)
+    if path.is_dir():
+        shards = sorted(path.rglob("*.parquet"))
+        if not shards:
+            raise InputError(f"{name}: no .parquet files in this folder")
+        return read_parquet(shards, column, limit)
+    if not path.exists() and glob.has_magic(name):
+        shards = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        if not shards:
+            raise InputError(f"{name}: no file matches")
+        if any(shard.suffix.lower() != ".parquet" for shard in shards):
+            raise InputError(f"{name}: a glob must match .parquet files alone")
+        return read_parquet(shards, column, limit)
+    if not path.is_file():
+        raise InputError(f"{name}: no such file")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return read_parquet([path], column, limit)
+    if suffix not in _READERS:
+        raise InputError(f"{name}: unknown format; known are .parquet, {', '.join(_READERS)}")
+    return _READERS[suffix](path, column, limit)
+
+
+def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The first row number and the rows of one chunk after another."""
+    step = max(1, _CHUNK_VALUES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        yield start, rows[start : start + step]
+
+
+def _check_and_fingerprint(name: str, rows: np.ndarray) -> str:
+    digest = hashlib.sha256(f"float32 {rows.shape}".encode())
+    for start, chunk in _chunks(rows):
+        finite = np.isfinite(chunk)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise InputError(
+                f"{name}: row {start + row}, number {column} is {chunk[row, column]} as float32; "
+                "every value must be finite"
+            )
+        digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _normalised(name: str, rows: np.ndarray) -> np.ndarray:
+    """A copy whose rows have length 1."""
+    unit = np.empty(rows.shape, np.float32)
+    for start, chunk in _chunks(rows):
+        lengths = np.linalg.norm(chunk.astype(np.float64), axis=1, keepdims=True)
+        if not lengths.all():
+            row = start + np.flatnonzero(lengths[:, 0] == 0)[0]
+            raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
+        unit[start : start + len(chunk)] = chunk / lengths
+    return unit

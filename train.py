@@ -1,0 +1,64 @@
+"""Train an encoder that shortens vectors and keeps their nearest neighbours.
+
+examples:
+  train.py                                          the built-in vectors, 768 -> 512
+  train.py --data my.parquet --latent-dim 128       your own, 128 numbers each
+  train.py --data 'shards/*.parquet' --column emb --metric cosine
+  train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
+  train.py --resume 3f2a                            go on with experiment 3f2a...
+  train.py --resume 3f2a --epochs 200               ... for more epochs
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from dploss.cli import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
+from dploss.config import TrainConfig
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    summary, examples = __doc__.split("\n\n", 1)
+    flags = Parser(prog="train.py", description=summary, epilog=examples)
+    flags.add_argument(
+        "--resume",
+        metavar="ID",
+        help="go on with an experiment as if it had never stopped: its UUID, a unique prefix, or a path; its own "
+        "settings hold, --data (if moved), --epochs, --save-interval, --device and --quiet may be given anew",
+    )
+    add_settings(flags)
+    return flags
+
+
+def train(args: Namespace) -> int:
+    """Train, and print the result."""
+    given = vars(args)
+    reference = given.pop("resume")
+    config = None if reference else TrainConfig(**environment_settings() | given)
+
+    # Imported here: --help and a wrong flag need not wait for torch.
+    from dploss.launch import new_experiment, resumed_experiment
+    from dploss.trainer import TrainingFailed
+
+    trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
+    try:
+        with interrupt_flag() as should_stop:
+            history = trainer.run(should_stop)
+    except TrainingFailed as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    if history.status == "interrupted":
+        print(f"interrupted; go on with: train.py --resume {trainer.manager.experiment_id}", file=sys.stderr)
+        return INTERRUPTED
+    print(trainer.summary())
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(train, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
