@@ -1,6 +1,6 @@
 """Train an encoder that shortens vectors and keeps their nearest neighbours.
 
-examples:
+Examples:
   train.py                                          the built-in vectors, 768 -> 512
   train.py --data my.parquet --latent-dim 128       your own, 128 numbers each
   train.py --data 'shards/*.parquet' --column emb --metric cosine
@@ -39,13 +39,13 @@ def train(args: Namespace) -> int:
 
     # Imported here: --help and a wrong flag need not wait for torch.
     from dploss.launch import new_experiment, resumed_experiment
-    from dploss.trainer import TrainingFailed
+    from dploss.trainer import TrainingError
 
     trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
     try:
         with interrupt_flag() as should_stop:
             history = trainer.run(should_stop)
-    except TrainingFailed as error:
+    except TrainingError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     if history.status == "interrupted":

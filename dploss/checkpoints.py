@@ -94,8 +94,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: not a readable checkpoint: it is damaged or holds more than plain values") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: not a readable checkpoint: {error or 'it is empty or cut short'}") from error
     missing = [key for key in _KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")

@@ -56,7 +56,8 @@ def add_settings(parser: Parser) -> None:
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in fields(TrainConfig):
         about = setting.metadata
-        group = groups.setdefault(about["group"], parser.add_argument_group(about["group"]) if about["group"] not in groups else None)
+        if about["group"] not in groups:
+            groups[about["group"]] = parser.add_argument_group(about["group"])
         options: dict[str, Any] = {"help": about["help"] + _default_note(setting.default, about["env"])}
         if about["kind"] is bool:
             options["action"] = "store_true"
@@ -64,7 +65,7 @@ def add_settings(parser: Parser) -> None:
             options |= {"type": int, "nargs": "*", "metavar": "WIDTH"}
         else:
             options |= {"type": about["kind"], "choices": about["choices"]}
-        group.add_argument(flag_name(setting.name), default=argparse.SUPPRESS, **options)
+        groups[about["group"]].add_argument(flag_name(setting.name), default=argparse.SUPPRESS, **options)
 
 
 def _default_note(default: Any, env: str | None) -> str:
@@ -87,7 +88,9 @@ def environment_settings() -> dict[str, Any]:
             try:
                 given[setting.name] = setting.metadata["kind"](text)
             except ValueError:
-                raise InputError(f"{setting.metadata['env']} in the environment must be a number, got {text!r}") from None
+                raise InputError(
+                    f"{setting.metadata['env']} in the environment must be a number, got {text!r}"
+                ) from None
     return given
 
 

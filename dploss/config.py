@@ -11,7 +11,7 @@ from dploss.errors import InputError
 def _setting(
     default: Any,
     group: str,
-    help: str,  # noqa: A002
+    help: str,
     *,
     kind: type,
     choices: tuple[str, ...] | None = None,
@@ -56,7 +56,10 @@ class TrainConfig:
         on_resume=True,
     )
     column: str | None = _setting(
-        None, DATA, "column, key or array that holds the vectors; found by itself where there is one", kind=str
+        None,
+        DATA,
+        "column, key or array that holds the vectors; found by itself where there is one",
+        kind=str,
     )
     limit: int | None = _setting(None, DATA, "use only the first LIMIT rows", kind=int, at_least=3)
     metric: str = _setting(
@@ -115,7 +118,9 @@ class TrainConfig:
     lr: float = _setting(
         0.001, TRAINING, "peak learning rate of Adam: warmed up, then a cosine down to 0", kind=float, above=0
     )
-    seed: int = _setting(0, TRAINING, "of the split, the start and the order of the rows", kind=int, at_least=0, below=2**32)
+    seed: int = _setting(
+        0, TRAINING, "of the split, the start and the order of the rows", kind=int, at_least=0, below=2**32
+    )
     device: str = _setting(
         "auto",
         TRAINING,

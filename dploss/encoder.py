@@ -14,12 +14,41 @@ from dploss.checkpoints import load_checkpoint
 from dploss.errors import InputError
 
 
+class EqualizedLinear(nn.Module):
+    """A linear layer whose weights are of size 1: y = weight @ x / sqrt(input_dim) + bias.
+
+    Adam moves every weight by about its learning rate, whatever the gradient's size. With weights of size 1 that is
+    the same small relative step at any width, so one --lr serves them all, and a start at PCA is refined instead of
+    shaken off. Karras et al., arXiv:1710.10196, section 4.1, "equalized learning rate".
+
+    Args:
+        input_dim: numbers in.
+        output_dim: numbers out.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(output_dim, input_dim))
+        self.bias = nn.Parameter(torch.zeros(output_dim))
+        self.gain = input_dim**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., input_dim) -> (..., output_dim)."""
+        return F.linear(x * self.gain, self.weight, self.bias)
+
+    @torch.no_grad()
+    def set_matrix(self, matrix: Tensor) -> None:
+        """Become the projection x -> matrix @ x, for a (output_dim, input_dim) matrix."""
+        self.weight.copy_(matrix / self.gain)
+        self.bias.zero_()
+
+
 class DPEncoder(nn.Module):
     """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale.
 
     The mean and the scale of the training rows are buffers, so the weights see numbers near 1 whatever the units of
-    the vectors, and the latents keep those units. Fresh from the constructor all layers have PyTorch's own start,
-    mean 0 and scale 1.
+    the vectors, and the latents keep those units. Fresh from the constructor the weights are random, the mean is 0
+    and the scale 1.
 
     Args:
         input_dim: D, numbers in a vector.
@@ -29,7 +58,11 @@ class DPEncoder(nn.Module):
     """
 
     def __init__(
-        self, input_dim: int, hidden_dims: Sequence[int] = (768,), latent_dim: int = 512, metric: str = "euclidean"
+        self,
+        input_dim: int,
+        hidden_dims: Sequence[int] = (768,),
+        latent_dim: int = 512,
+        metric: str = "euclidean",
     ) -> None:
         super().__init__()
         self.input_dim = input_dim
@@ -37,7 +70,7 @@ class DPEncoder(nn.Module):
         self.metric = metric
         self.register_buffer("mean", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(()))
-        self.linear = nn.Linear(input_dim, latent_dim)
+        self.linear = EqualizedLinear(input_dim, latent_dim)
         self.branch = _mlp([input_dim, *hidden_dims, latent_dim]) if hidden_dims else None
 
     @torch.no_grad()
@@ -46,15 +79,12 @@ class DPEncoder(nn.Module):
         self.mean.copy_(torch.from_numpy(pca.mean))
         self.scale.fill_(pca.scale)
 
-    @torch.no_grad()
     def start_at(self, pca: PCA) -> None:
         """Become that PCA: its projection on the linear path, and a branch whose last layer is 0."""
         self.standardize(pca)
-        self.linear.weight.copy_(torch.from_numpy(pca.components))
-        self.linear.bias.zero_()
+        self.linear.set_matrix(torch.from_numpy(pca.components))
         if self.branch is not None:
-            self.branch[-1].weight.zero_()
-            self.branch[-1].bias.zero_()
+            self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
@@ -137,5 +167,5 @@ def load_encoder(path: str | Path) -> DPEncoder:
 def _mlp(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.GELU()]
+        layers += [EqualizedLinear(before, after), nn.GELU()]
     return nn.Sequential(*layers[:-1])

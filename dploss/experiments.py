@@ -21,7 +21,9 @@ def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:
             return folder
     ids = sorted(entry.parent.name for entry in Path(checkpoints_dir).glob("*/config.json"))
     if not ids:
-        raise InputError(f"no experiment in {checkpoints_dir}: train.py makes one, --checkpoints-dir names another folder")
+        raise InputError(
+            f"no experiment in {checkpoints_dir}: train.py makes one, --checkpoints-dir names another folder"
+        )
     matches = [name for name in ids if reference and name.startswith(reference)]
     if not matches:
         raise InputError(f"no experiment {reference!r} in {checkpoints_dir}; there are {_some(ids)}")

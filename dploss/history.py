@@ -83,6 +83,8 @@ class TrainHistory:
         Raises:
             InputError: the per-epoch lists differ in length, or the status is unknown.
         """
+        if not isinstance(values, dict):
+            raise InputError(f"a history is a JSON object, got {type(values).__name__}")
         history = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
         lengths = {name: len(getattr(history, name)) for name in _PER_EPOCH}
         if len(set(lengths.values())) > 1:

@@ -65,9 +65,7 @@ class DPLoss(nn.Module):
         ValueError: an argument outside its range.
     """
 
-    def __init__(
-        self, k: int = 5, lambda_rank: float = 1.0, lambda_pairdist: float = 0.3, tau: float = 1.0
-    ) -> None:
+    def __init__(self, k: int = 5, lambda_rank: float = 1.0, lambda_pairdist: float = 0.3, tau: float = 1.0) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -122,9 +120,7 @@ class DPLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings when the loss is printed."""
-        return (
-            f"k={self.k}, lambda_rank={self.lambda_rank}, lambda_pairdist={self.lambda_pairdist}, tau={self.tau}"
-        )
+        return f"k={self.k}, lambda_rank={self.lambda_rank}, lambda_pairdist={self.lambda_pairdist}, tau={self.tau}"
 
 
 class DPLossV1(DPLoss):
@@ -135,6 +131,7 @@ class DPLossV1(DPLoss):
     """
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """Hard ranks' value, soft ranks' gradient."""
         difference = (hard_rank(d_z) - hard_rank(d_x)).to(d_z.dtype)
         soft = soft_rank(d_z, tau)
         # The second part is exactly 0, and carries the gradient.
@@ -145,6 +142,7 @@ class DPLossV1Norm(DPLossV1):
     """DPLossV1 on ranks scaled to 0..1, (r - 1) / (B - 2)."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """DPLossV1's, on scaled ranks."""
         return super().rank_term(d_x, d_z, tau) / (len(d_x) - 2)
 
 
@@ -152,6 +150,7 @@ class DPLossV2(DPLoss):
     """Soft ranks: the mean of (soft rank in x - soft rank in z)^2."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """Soft ranks' mean squared difference."""
         return (soft_rank(d_z, tau) - soft_rank(d_x, tau)).square().mean()
 
 
@@ -159,6 +158,7 @@ class DPLossV2Norm(DPLossV2):
     """DPLossV2 on ranks scaled to 0..1, (r - 1) / (B - 2)."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """DPLossV2's, on scaled ranks."""
         return super().rank_term(d_x, d_z, tau) / (len(d_x) - 2) ** 2
 
 
@@ -168,9 +168,8 @@ LOSSES: dict[str, type[DPLoss]] = {loss.__name__: loss for loss in (DPLossV1, DP
 def _check_batch(x: Tensor, z: Tensor) -> None:
     for name, value in (("x", x), ("z", z)):
         if value.ndim != 2 or not value.is_floating_point():
-            raise ValueError(
-                f"{name} must be a floating-point matrix (rows, dimensions), got {value.dtype} of shape {tuple(value.shape)}"
-            )
+            kind = f"{value.dtype} of shape {tuple(value.shape)}"
+            raise ValueError(f"{name} must be a floating-point matrix (rows, dimensions), got {kind}")
     if len(x) != len(z):
         raise ValueError(f"x and z must have the same rows, got {len(x)} and {len(z)}")
     if len(x) < 3:

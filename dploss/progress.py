@@ -1,7 +1,6 @@
 """What a training tells the person who watches it: messages on stderr, a bar where that is a terminal."""
 
 import sys
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -60,7 +59,14 @@ class Progress:
     def bar(self, epoch: int, epochs: int, done: int, steps: int) -> AbstractContextManager[tqdm]:
         """A bar over one epoch's steps; nothing is drawn where stderr is no terminal."""
         hidden = self.quiet or not sys.stderr.isatty()
-        return tqdm(desc=f"epoch {epoch}/{epochs}", initial=done, total=steps, unit="step", leave=False, disable=hidden)
+        return tqdm(
+            desc=f"epoch {epoch}/{epochs}",
+            initial=done,
+            total=steps,
+            unit="step",
+            leave=False,
+            disable=hidden,
+        )
 
     def epoch(self, history: TrainHistory, epochs: int) -> None:
         """Print the last epoch's losses, its time, and the time still to come."""

@@ -20,7 +20,8 @@ def origin(experiment_id: str) -> dict[str, Any]:
         "versions": {
             "dploss": dploss.__version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            # A plain str: torch's own class of it would not load under weights_only=True.
+            "torch": str(torch.__version__),
             "numpy": np.__version__,
         },
         "git_commit": git_commit(),
@@ -32,7 +33,9 @@ def git_commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        top, commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split("\n")[:2]
+        top, commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split(
+            "\n"
+        )[:2]
     except (OSError, subprocess.SubprocessError):
         return None
     return commit if Path(top) == root else None

@@ -23,7 +23,7 @@ from dploss.vectors import Vectors, split_rows
 WARMUP = 0.05
 
 
-class TrainingFailed(RuntimeError):
+class TrainingError(RuntimeError):
     """The loss is no longer finite; the message says where and what to try."""
 
 
@@ -90,22 +90,22 @@ class Trainer:
         config, dim = self.config, self.vectors.rows.shape[1]
         train, held_out = len(self.train_rows), len(self.held_out_rows)
         if config.latent_dim > dim:
-            raise InputError(
-                f"--latent-dim {config.latent_dim} is above the {dim} numbers of a vector: choose fewer, say {max(1, dim // 4)}"
-            )
+            raise InputError(f"--latent-dim {config.latent_dim} is above the {dim} numbers of a vector: choose fewer")
         if train < 3:
             raise InputError(f"--val-fraction {config.val_fraction} leaves {train} rows to train on, 3 are needed")
         if config.val_fraction and held_out <= config.k:
             raise InputError(
-                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, "
-                f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, or 0 to hold out none"
+                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, recall@{config.k} "
+                f"needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, or 0 to hold out none"
             )
         if config.latent_dim == dim:
             self.progress.warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
         if not config.val_fraction:
             self.progress.warn("no rows are held out, so recall is not measured")
         if config.batch_size > train:
-            self.progress.warn(f"--batch-size {config.batch_size} is above the {train} training rows: batches of {train}")
+            self.progress.warn(
+                f"--batch-size {config.batch_size} is above the {train} training rows: batches of {train}"
+            )
 
     def start(self) -> None:
         """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
@@ -148,7 +148,7 @@ class Trainer:
             The history; its status says whether the training was completed or interrupted.
 
         Raises:
-            TrainingFailed: the loss became NaN or infinite. The last checkpoints stay as they are.
+            TrainingError: the loss became NaN or infinite. The last checkpoints stay as they are.
         """
         self.progress.start(self.record, self.manager.folder, str(self.device), self.history)
         self.manager.create(self.record)
@@ -223,8 +223,8 @@ class Trainer:
         self.manager.save_latest(self.state())
         self.manager.save_history(self.history)
 
-    def _failure(self, what: str) -> TrainingFailed:
-        return TrainingFailed(
+    def _failure(self, what: str) -> TrainingError:
+        return TrainingError(
             f"the training left the finite numbers in epoch {self.epoch + 1} after step {self.step}: {what}; the last "
             f"checkpoint is intact, try --lr below {self.config.lr}"
         )
@@ -290,7 +290,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = next(device for device, present in there.items() if present)
     elif not there[name]:
-        raise InputError(f"--device {name}: this machine has none that torch can use; --device auto takes what there is")
+        raise InputError(
+            f"--device {name}: this machine has none that torch can use; --device auto takes what there is"
+        )
     return torch.device(name)
 
 

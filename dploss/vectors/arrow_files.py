@@ -72,7 +72,8 @@ def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
     try:
         values = _parse_json(text, column, kind)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: {_bad_line(text, column, kind) or error}") from error
+        bad = _first_bad_line(text, column, kind)
+        raise InputError(f"{path}: row {bad[0]} (line {bad[1]}) {bad[2]}" if bad else f"{path}: {error}") from error
     return _to_rows(str(path), values, 0, None)
 
 
@@ -88,25 +89,24 @@ def _parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.A
     return table.column(column).combine_chunks()
 
 
-def _bad_line(text: bytes, column: str, kind: pa.DataType) -> str | None:
-    """Why Arrow could not parse the text, by the first line to blame; it knows only rows within a block."""
+def _first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, int, str] | None:
+    """Row, line and trouble of the first line that Arrow cannot have parsed; Arrow itself counts within blocks."""
     expected = str if kind == pa.string() else list
     row = 0
     for number, line in enumerate(io.BytesIO(text), start=1):
         if not line.strip():
             continue
-        place = f"row {row} (line {number})"
         try:
             fields = json.loads(line)
         except ValueError as error:
-            return f"{place} is not JSON: {error}"
+            return row, number, f"is not JSON: {error}"
         if not isinstance(fields, dict):
-            return f"{place} is no JSON object"
+            return row, number, "is no JSON object"
         value = fields.get(column)
-        if not isinstance(value, expected | None):
-            return f"{place}: {column} holds {type(value).__name__} where row 0 holds {expected.__name__}"
+        if value is not None and not isinstance(value, expected):
+            return row, number, f"holds {type(value).__name__} where row 0 holds {expected.__name__}"
         if expected is list and not all(type(item) in (int, float) for item in value or ()):
-            return f"{place}: {column} holds a value that is not a number"
+            return row, number, "holds a value that is not a number"
         row += 1
     return None
 
@@ -146,17 +146,16 @@ def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
     if texts.null_count:
         row = first_row + np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False))[0]
         raise InputError(f"{source}: row {row} is null; every row needs a vector")
-    one_line = pc.replace_substring(texts.cast(pa.large_string()), "\n", " ")
-    lines = pc.binary_join_element_wise('{"v":', one_line, "}\n", "")
-    if isinstance(lines, pa.ChunkedArray):
-        lines = lines.combine_chunks()
-    text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "")[0].as_buffer()
+    texts = pc.replace_substring(texts.cast(pa.large_string()), "\n", " ")
+    opening, closing, nothing = (pa.scalar(part, pa.large_string()) for part in ('{"v":', "}\n", ""))
+    lines = pc.binary_join_element_wise(opening, texts, closing, nothing)
+    text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), nothing)[0].as_buffer()
     kind = pa.list_(pa.float64())
     try:
         values = _parse_json(text, "v", kind)
     except pa.ArrowInvalid as error:
-        problem = _bad_line(text.to_pybytes(), "v", kind) or str(error)
-        raise InputError(f"{source}: JSON text from row {first_row} on: {problem}") from error
+        bad = _first_bad_line(text.to_pybytes(), "v", kind)
+        raise InputError(f"{source}: row {first_row + bad[0]} {bad[2]}" if bad else f"{source}: {error}") from error
     if len(values) != len(texts):
         raise InputError(f"{source}: the JSON text of some row holds more than one value")
     return values

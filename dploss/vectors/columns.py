@@ -22,7 +22,9 @@ def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) 
         if wanted not in columns:
             raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
         return wanted
-    candidates = [name for name in CONVENTIONAL if name in columns] or [name for name, lists in columns.items() if lists]
+    candidates = [name for name in CONVENTIONAL if name in columns] or [
+        name for name, lists in columns.items() if lists
+    ]
     if not candidates:
         raise InputError(f"{source}: no column of vectors among {_names(columns)}")
     if len(candidates) > 1:

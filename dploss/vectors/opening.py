@@ -35,7 +35,10 @@ class Vectors:
 
 
 def open_vectors(
-    source: str | Path = BUILTIN, column: str | None = None, limit: int | None = None, metric: str = "euclidean"
+    source: str | Path = BUILTIN,
+    column: str | None = None,
+    limit: int | None = None,
+    metric: str = "euclidean",
 ) -> Vectors:
     """Read vectors as float32 rows and check them.
 

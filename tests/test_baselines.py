@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA as SklearnPCA
+
+from dploss.baselines import PCA
+
+
+@pytest.mark.parametrize("latent_dim", [1, 64, 768])
+def test_pca_agrees_with_scikit_learn(builtin, latent_dim):
+    ours = PCA.fit(builtin, latent_dim)
+    theirs = SklearnPCA(min(latent_dim, 100), svd_solver="full").fit(builtin)
+    count = min(latent_dim, 50)
+    # The same axes up to their sign: every cosine is 1 or -1.
+    cosines = np.abs(np.sum(ours.components[:count] * theirs.components_[:count], axis=1))
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)
+    np.testing.assert_allclose(ours.components @ ours.components.T, np.eye(latent_dim), atol=1e-4)
+    np.testing.assert_allclose(ours.encode(builtin).mean(axis=0), 0, atol=1e-5)
+
+
+def test_chunks_make_no_difference(builtin, monkeypatch):
+    whole = PCA.fit(builtin, 8)
+    monkeypatch.setattr("dploss.baselines._CHUNK", 70)
+    np.testing.assert_allclose(PCA.fit(builtin, 8).components, whole.components, atol=1e-4)
+
+
+def test_scale_is_the_spread_of_a_coordinate():
+    rows = np.random.default_rng(0).normal(3, 2, size=(5000, 4)).astype(np.float32)
+    assert PCA.fit(rows, 2).scale == pytest.approx(2, rel=0.02)
+
+
+def test_constant_rows_have_scale_one():
+    assert PCA.fit(np.ones((10, 4), np.float32), 2).scale == 1

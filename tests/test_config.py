@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from dploss.config import TrainConfig
+from dploss.errors import InputError
+
+
+def test_defaults_are_those_people_know():
+    config = TrainConfig()
+    assert (config.epochs, config.batch_size, config.save_interval, config.lr, config.latent_dim) == (
+        100,
+        512,
+        10,
+        0.001,
+        512,
+    )
+    assert (config.loss_function, config.tau, config.k, config.lambda_rank, config.lambda_pairdist) == (
+        "DPLossV2",
+        1.0,
+        5,
+        1.0,
+        0.3,
+    )
+
+
+def test_it_survives_json():
+    config = TrainConfig(hidden_dims=(32, 16), tau=2, data="rows.npy", column="emb")
+    stored = json.loads(json.dumps(config.as_dict()))
+    stored["data"] = {"path": "rows.npy", "rows": 10}
+    assert TrainConfig.from_experiment(stored) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("epochs", 0, "--epochs must be at least 1, got 0"),
+        ("epochs", 2.5, "--epochs must be a whole number, got 2.5"),
+        ("epochs", True, "--epochs must be a whole number, got True"),
+        ("batch_size", 2, "--batch-size must be at least 3, got 2"),
+        ("lr", 0, "--lr must be above 0, got 0"),
+        ("lr", float("nan"), "--lr must be finite, got nan"),
+        ("lr", "fast", "--lr must be a number, got 'fast'"),
+        ("tau", -1.0, "--tau must be above 0, got -1.0"),
+        ("k", 0, "--k must be at least 1, got 0"),
+        ("val_fraction", 1.0, "--val-fraction must be below 1, got 1.0"),
+        ("hidden_dims", (32, 0), "--hidden-dims must be at least 1, got 0"),
+        ("hidden_dims", 32, "--hidden-dims must be a list of whole numbers, got 32"),
+        ("loss_function", "DPLossV9", "--loss-function must be one of DPLossV1, .* got 'DPLossV9'"),
+        ("limit", 2, "--limit must be at least 3, got 2"),
+        ("seed", 2**32, "--seed must be below"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_flag(setting, value, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**{setting: value})
+
+
+def test_a_stored_config_that_lacks_a_setting_is_refused():
+    with pytest.raises(InputError, match="config.json lacks 'tau'"):
+        TrainConfig.from_experiment({key: value for key, value in TrainConfig().as_dict().items() if key != "tau"})

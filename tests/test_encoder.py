@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from dploss.baselines import PCA
+from dploss.checkpoints import CheckpointManager
+from dploss.encoder import DPEncoder, EqualizedLinear, load_encoder
+from dploss.errors import InputError
+
+
+@pytest.fixture
+def encoder() -> DPEncoder:
+    torch.manual_seed(0)
+    return DPEncoder(6, (5,), 3)
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (32,), (32, 16)])
+def test_it_starts_exactly_at_pca(builtin, hidden_dims):
+    pca = PCA.fit(builtin, 24)
+    encoder = DPEncoder(768, hidden_dims, 24)
+    encoder.start_at(pca)
+    np.testing.assert_allclose(encoder.encode(builtin), pca.encode(builtin), atol=1e-5)
+
+
+def test_the_branch_learns_from_its_start_at_nothing(builtin):
+    encoder = DPEncoder(768, (32,), 24)
+    encoder.start_at(PCA.fit(builtin, 24))
+    optimizer = torch.optim.Adam(encoder.parameters())
+    for _ in range(2):
+        optimizer.zero_grad()
+        encoder(torch.from_numpy(builtin)).square().mean().backward()
+        optimizer.step()
+    assert all(parameter.grad.abs().max() > 0 for parameter in encoder.branch.parameters())
+
+
+def test_scale_of_the_vectors_is_the_scale_of_the_latents(builtin):
+    big, small = DPEncoder(768, (8,), 24), DPEncoder(768, (8,), 24)
+    big.load_state_dict(small.state_dict())
+    small.standardize(PCA.fit(builtin, 24))
+    big.standardize(PCA.fit(1000 * builtin, 24))
+    np.testing.assert_allclose(big.encode(1000 * builtin), 1000 * small.encode(builtin), rtol=1e-3, atol=1e-2)
+
+
+def test_cosine_brings_vectors_to_length_one():
+    encoder = DPEncoder(4, (), 2, metric="cosine")
+    x = torch.rand(5, 4)
+    torch.testing.assert_close(encoder(3 * x), encoder(x))
+
+
+def test_equalized_weights_keep_the_size_of_what_goes_through():
+    torch.manual_seed(0)
+    for width in (8, 512):
+        assert EqualizedLinear(width, 256)(torch.randn(400, width)).std().item() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_encode_gives_numpy_back_for_numpy(encoder, dtype):
+    array = np.random.default_rng(0).normal(size=(7, 6)).astype(dtype)
+    array.flags.writeable = False
+    latents = encoder.encode(array, batch_size=2)
+    assert isinstance(latents, np.ndarray) and latents.dtype == dtype and latents.shape == (7, 3)
+    expected = encoder(torch.tensor(array.astype(np.float32))).detach().numpy()
+    np.testing.assert_allclose(latents, expected, atol=2e-3 if dtype == np.float16 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_encode_gives_a_tensor_back_for_a_tensor(encoder, dtype):
+    latents = encoder.encode(torch.randn(4, 6).to(dtype))
+    assert latents.dtype == dtype and latents.shape == (4, 3) and not latents.requires_grad
+
+
+def test_encode_takes_no_rows_at_all(encoder):
+    assert encoder.encode(np.empty((0, 6))).shape == (0, 3)
+
+
+def test_encode_leaves_the_mode_as_it_was(encoder):
+    encoder.train().encode(np.zeros((2, 6)))
+    assert encoder.training
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "message"),
+    [
+        (np.zeros((2, 5)), ValueError, r"shape \(rows, 6\), got \(2, 5\)"),
+        (np.zeros(6), ValueError, r"got \(6,\)"),
+        (np.zeros((2, 6), int), TypeError, "floating-point numbers, got int64"),
+        ([[0.0] * 6], TypeError, "got list"),
+    ],
+)
+def test_encode_refuses_what_is_no_batch_of_its_vectors(encoder, array, error, message):
+    with pytest.raises(error, match=message):
+        encoder.encode(array)
+
+
+def save(tmp_path, encoder, **changes):
+    config = {"input_dim": 6, "hidden_dims": [5], "latent_dim": 3, "metric": "euclidean", **changes}
+    manager = CheckpointManager(tmp_path)
+    manager.create(config)
+    keys = (
+        "epoch",
+        "step",
+        "optimizer_state_dict",
+        "scheduler_state_dict",
+        "train_history",
+        "rng_state",
+        "partial_epoch",
+    )
+    return manager.save_latest(dict.fromkeys(keys) | {"model_state_dict": encoder.state_dict(), "config": config})
+
+
+def test_load_encoder_rebuilds_it(encoder, tmp_path):
+    path = save(tmp_path, encoder)
+    array = np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32)
+    loaded = load_encoder(path)
+    assert not loaded.training
+    np.testing.assert_array_equal(loaded.encode(array), encoder.encode(array))
+
+
+def test_load_encoder_names_a_file_whose_weights_do_not_fit(encoder, tmp_path):
+    path = save(tmp_path, encoder, latent_dim=4)
+    with pytest.raises(InputError, match="latest_model.pth: weights and config do not make an encoder"):
+        load_encoder(path)

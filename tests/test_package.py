@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+import dploss
+
+
+def in_a_new_process(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_waits_for_nothing_heavy():
+    heavy = in_a_new_process(
+        "import dploss, sys; print([m for m in ('torch', 'numpy', 'pyarrow', 'scipy') if m in sys.modules])"
+    )
+    assert heavy == "[]"
+
+
+def test_finding_experiments_and_reading_histories_does_not_import_torch():
+    code = "import dploss.experiments, dploss.history, dploss.config, dploss.cli, sys; print('torch' in sys.modules)"
+    assert in_a_new_process(code) == "False"
+
+
+@pytest.mark.parametrize("name", dploss.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(dploss, name).__name__ == name
+    assert name in dir(dploss)
+
+
+def test_other_names_are_not():
+    with pytest.raises(AttributeError, match="module 'dploss' has no attribute 'DPLossV9'"):
+        _ = dploss.DPLossV9
