@@ -12,15 +12,15 @@ from torch import Tensor
 from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig
+from dploss.devices import pick_device, rng_state, set_rng_state
 from dploss.encoder import DPEncoder
 from dploss.errors import InputError
 from dploss.history import TrainHistory
 from dploss.losses import LOSSES
 from dploss.progress import Progress, versus_pca
 from dploss.recall import Recall, RecallEvaluator
+from dploss.schedule import epoch_batches, lr_factor
 from dploss.vectors import Vectors, split_rows
-
-WARMUP = 0.05
 
 
 class TrainingError(RuntimeError):
@@ -95,8 +95,9 @@ class Trainer:
             raise InputError(f"--val-fraction {config.val_fraction} leaves {train} rows to train on, 3 are needed")
         if config.val_fraction and held_out <= config.k:
             raise InputError(
-                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, recall@{config.k} "
-                f"needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, or 0 to hold out none"
+                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, "
+                f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, "
+                "or 0 to hold out none"
             )
         if config.latent_dim == dim:
             self.progress.warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
@@ -258,52 +259,3 @@ class Trainer:
             "rng_state": rng_state(),
             "partial_epoch": {"loss_sums": self.loss_sums, "seconds": self.epoch_seconds},
         }
-
-
-def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Shuffle the training rows into batches, the same way for the same seed and epoch.
-
-    Returns:
-        (steps, batch_size) row numbers. The rows that fill no batch sit this epoch out: every batch has the same
-        size, on which the rank losses depend.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    steps = len(rows) // batch_size
-    return order[: steps * batch_size].reshape(steps, batch_size)
-
-
-def lr_factor(step: int, total_steps: int) -> float:
-    """Share of the peak learning rate at a step: a linear warm-up, then half a cosine down to 0."""
-    warmup = max(1, round(WARMUP * total_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; for "auto" the fastest kind there is.
-
-    Raises:
-        InputError: the machine has no such device.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, present in there.items() if present)
-    elif not there[name]:
-        raise InputError(
-            f"--device {name}: this machine has none that torch can use; --device auto takes what there is"
-        )
-    return torch.device(name)
-
-
-def rng_state() -> dict[str, Any]:
-    """States of torch's random generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Set the generators to states that `rng_state` gave; those of GPUs that are not here are left out."""
-    torch.set_rng_state(state["cpu"])
-    for device, cuda in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
-        torch.cuda.set_rng_state(cuda, device)
