@@ -78,46 +78,47 @@ class RecallEvaluator:
             raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
         if len(x) <= self.k:
             raise ValueError(f"original must have more rows than k = {self.k}, got {len(x)}")
-        index = torch.from_numpy(self.sample(len(x)))
-        x, z = _Searched(x[index.to(x.device)]), _Searched(z[index.to(z.device)])
-        rows = len(index)
+        if len(x) > self.num_samples:
+            index = torch.from_numpy(self.sample(len(x)))
+            x, z = x[index.to(x.device)], z[index.to(z.device)]
+        x, z = _Searched("original", x), _Searched("latent", z)
+        rows = len(x.norms)
         step = max(1, _CHUNK // rows)
         found = 0
         for start in range(0, rows, step):
-            stop = min(start + step, rows)
-            d_x = x.squared_distances(start, stop)
-            kth = d_x.topk(self.k, largest=False).values[:, -1:]
-            nearest = z.squared_distances(start, stop).topk(self.k, largest=False).indices.to(d_x.device)
-            found += (d_x.gather(-1, nearest) <= kth + x.noise(start, stop, kth)).sum().item()
+            queries = slice(start, min(start + step, rows))
+            from_x = x.closeness(queries)
+            kth = from_x.topk(self.k, largest=False).values[:, -1:]
+            nearest = z.closeness(queries).topk(self.k, largest=False, sorted=False).indices.to(from_x.device)
+            found += (from_x.gather(-1, nearest) <= kth + x.noise(queries, kth)).sum().item()
         return Recall(found / (rows * self.k), self.k, rows)
 
 
 class _Searched:
-    """The rows of one space, ready for distances from any of them to all."""
+    """The rows of one space, ready to be compared with any of them."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, name: str, rows: Tensor) -> None:
         # Centred, so that a large common offset costs no digits.
         self.rows = rows - rows.mean(dim=0)
         self.norms = self.rows.square().sum(-1)
+        if not self.norms.isfinite().all():
+            raise ValueError(f"{name} must be finite, and small enough to be squared")
 
-    def squared_distances(self, start: int, stop: int) -> Tensor:
-        """(stop - start, N) squared distances of rows start..stop to all; to themselves: infinite."""
-        d = torch.addmm(self.norms[None, :], self.rows[start:stop], self.rows.T, alpha=-2)
-        d += self.norms[start:stop, None]
-        queries = torch.arange(stop - start, device=d.device)
-        d[queries, queries + start] = torch.inf
-        return d
+    def closeness(self, queries: slice) -> Tensor:
+        """(queries, N): squared distances to all rows, less the query's own squared norm; infinite to itself."""
+        to_all = torch.mm(-2 * self.rows[queries], self.rows.T).add_(self.norms)
+        index = torch.arange(len(to_all), device=to_all.device)
+        to_all[index, index + queries.start] = torch.inf
+        return to_all
 
-    def noise(self, start: int, stop: int, squared: Tensor) -> Tensor:
-        """How far apart the matrix product may put equal squared distances near `squared`, (stop - start, 1)."""
-        return 16 * torch.finfo(squared.dtype).eps * (self.norms[start:stop, None] + squared)
+    def noise(self, queries: slice, closeness: Tensor) -> Tensor:
+        """(queries, 1): how far apart the matrix product may put rows of equal distance that are this close."""
+        norms = self.norms[queries, None]
+        return 16 * torch.finfo(norms.dtype).eps * (2 * norms + closeness)
 
 
 def _as_rows(name: str, values: np.ndarray | Tensor) -> Tensor:
     rows = torch.as_tensor(values)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be a matrix (rows, dimensions), got shape {tuple(rows.shape)}")
-    rows = rows.detach().to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
-    if not rows.isfinite().all():
-        raise ValueError(f"{name} must be finite")
-    return rows
+    return rows.detach().to(torch.float64 if rows.dtype == torch.float64 else torch.float32)

@@ -27,10 +27,12 @@ def hard_rank(d: Tensor) -> Tensor:
     Returns:
         (..., n) int64 ranks in 1..n.
     """
-    if d.dtype in (torch.float16, torch.bfloat16):
-        d = d.float()
-    d = d.detach().contiguous()
-    return torch.searchsorted(d.sort(dim=-1).values, d) + 1
+    values, order = d.detach().sort(dim=-1)
+    # A place in the sorted row is the rank of the first of equals, and 0 for the others until the running maximum.
+    places = torch.arange(1, d.shape[-1] + 1, device=d.device).expand_as(values).clone()
+    places[..., 1:].masked_fill_(values[..., 1:] == values[..., :-1], 0)
+    ranks = places.cummax(dim=-1).values
+    return torch.empty_like(ranks).scatter_(-1, order, ranks)
 
 
 def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:

@@ -183,13 +183,13 @@ class Trainer:
             for rows in batches[done:]:
                 if should_stop():
                     return False
-                self.loss_sums += self._train_step(rows)
+                self.loss_sums += self.train_step(rows)
                 self.step += 1
                 self.epoch_seconds = time.perf_counter() - before
                 bar.update()
         return True
 
-    def _train_step(self, rows: np.ndarray) -> Tensor:
+    def train_step(self, rows: np.ndarray) -> Tensor:
         """Train on one batch; its total, rank and pairdist, (3,), still on the device."""
         x = torch.from_numpy(self.vectors.rows[rows]).to(self.device)
         z = self.encoder(x)

@@ -1,0 +1,61 @@
+"""A training step of train.py against the matrix products that it cannot do without.
+
+The floor is the products of the step's own shapes, timed in the same run: through the encoder and back (weights, and
+the branch's hidden layer; the vectors need no gradient), the distances of x, and those of z and back.
+"""
+
+import torch
+from timing import milliseconds, parser, report
+
+from dploss.config import TrainConfig
+from dploss.launch import new_experiment
+from dploss.losses import LOSSES
+
+
+def products(batch_size: int, input_dim: int, hidden_dim: int, latent_dim: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The pairs of matrices that a step multiplies."""
+    b, d, h, m = batch_size, input_dim, hidden_dim, latent_dim
+    encoder = [(b, d, m), (b, d, h), (b, h, m)]
+    weights = [(n, b, k) for b, k, n in encoder]
+    shapes = [*encoder, *weights, (b, m, h), (b, d, b), (b, m, b), (b, b, m)]
+    return [(torch.randn(rows, inner), torch.randn(inner, columns)) for rows, inner, columns in shapes]
+
+
+def main() -> None:
+    """Print the table."""
+    flags = parser(__doc__)
+    flags.add_argument("--batch-size", type=int, nargs="+", default=[256, 512, 1024])
+    flags.add_argument("--latent-dim", type=int, nargs="+", default=[128, 512])
+    flags.add_argument("--repeat", type=int, default=15)
+    args = flags.parse_args()
+    torch.set_num_threads(args.threads)
+    table = []
+    for latent_dim in args.latent_dim:
+        for batch_size in args.batch_size:
+            for name in LOSSES:
+                config = TrainConfig(
+                    loss_function=name, latent_dim=latent_dim, batch_size=batch_size, val_fraction=0, quiet=True
+                )
+                trainer = new_experiment(config)
+                rows = trainer.train_rows[:batch_size]
+                pairs = products(batch_size, 768, config.hidden_dims[0], latent_dim)
+                calls = {
+                    "step": lambda trainer=trainer, rows=rows: trainer.train_step(rows),
+                    "products": lambda pairs=pairs: [a @ b for a, b in pairs],
+                }
+                times = milliseconds(calls, args.repeat)
+                table.append(
+                    {
+                        "loss": name,
+                        "768 ->": latent_dim,
+                        "B": batch_size,
+                        "step, ms": times["step"],
+                        "its products, ms": times["products"],
+                        "ratio": times["step"] / times["products"],
+                    }
+                )
+    report(table, args.json)
+
+
+if __name__ == "__main__":
+    main()
