@@ -29,7 +29,9 @@ def by_faiss(spaces: list[np.ndarray]) -> float:
 def by_sklearn(spaces: list[np.ndarray]) -> float:
     """Recall from NearestNeighbors' neighbours."""
     searches = [NearestNeighbors(n_neighbors=K + 1, algorithm="brute", n_jobs=-1).fit(rows) for rows in spaces]
-    return shared([search.kneighbors(rows, return_distance=False) for search, rows in zip(searches, spaces, strict=True)])
+    return shared(
+        [search.kneighbors(rows, return_distance=False) for search, rows in zip(searches, spaces, strict=True)]
+    )
 
 
 def shared(found: list[np.ndarray]) -> float:
@@ -61,7 +63,13 @@ def main() -> None:
         times = milliseconds(methods, args.repeat)
         for name, method in methods.items():
             table.append(
-                {"rows": count, "by": name, "ms": times[name], "times ours": times[name] / times["ours"], "recall@10": method()}
+                {
+                    "rows": count,
+                    "by": name,
+                    "ms": times[name],
+                    "times ours": times[name] / times["ours"],
+                    "recall@10": method(),
+                }
             )
     report(table, args.json)
 

@@ -19,7 +19,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     """Flags that every benchmark has."""
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--json", type=Path, metavar="PATH", help="write the table there as JSON, too")
-    flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: all cores)")
+    flags.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: all cores)"
+    )
     return flags
 
 

@@ -12,7 +12,9 @@ from dploss.launch import new_experiment
 from dploss.losses import LOSSES
 
 
-def products(batch_size: int, input_dim: int, hidden_dim: int, latent_dim: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def products(
+    batch_size: int, input_dim: int, hidden_dim: int, latent_dim: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The pairs of matrices that a step multiplies."""
     b, d, h, m = batch_size, input_dim, hidden_dim, latent_dim
     encoder = [(b, d, m), (b, d, h), (b, h, m)]
@@ -33,9 +35,7 @@ def main() -> None:
     for latent_dim in args.latent_dim:
         for batch_size in args.batch_size:
             for name in LOSSES:
-                config = TrainConfig(
-                    loss_function=name, latent_dim=latent_dim, batch_size=batch_size, val_fraction=0, quiet=True
-                )
+                config = TrainConfig(loss_function=name, latent_dim=latent_dim, batch_size=batch_size, quiet=True)
                 trainer = new_experiment(config)
                 rows = trainer.train_rows[:batch_size]
                 pairs = products(batch_size, 768, config.hidden_dims[0], latent_dim)

@@ -146,7 +146,8 @@ def sums(d: Tensor, low: Tensor, weights: Tensor | None, cells: Cells, matrix: T
         place += cell.add_(0.5).div_(cells.per_block).long().mul_(cells.nodes - cells.per_block)
 
     moments = _moments(place, offset, weights, cells, matrix.dtype)
-    local = moments.unfold(1, cells.inputs, cells.nodes) @ matrix
+    # Blocks as rows of one matrix: a product per row of d would be many small ones.
+    local = (moments.unfold(1, cells.inputs, cells.nodes).reshape(-1, cells.inputs) @ matrix).unflatten(0, (len(d), -1))
     if weights is None and cells.reach:
         counts = moments.unflatten(1, (-1, cells.terms, cells.per_block))[:, :, 0].sum(-1)
         local[:, :, : cells.per_block] += (counts.cumsum(1) - counts)[:, : cells.blocks, None]
