@@ -49,7 +49,7 @@ def train(args: Namespace) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     if history.status == "interrupted":
-        print(f"interrupted; go on with: train.py --resume {trainer.manager.experiment_id}", file=sys.stderr)
+        print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
         return INTERRUPTED
     print(trainer.summary())
     return 0

@@ -79,7 +79,7 @@ class Trap:
 def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(Trap(), "saved.pth")
-    (tmp_path / "pickled.pth").write_bytes(pickle.dumps(Trap()))
+    (tmp_path / "pickled.pth").write_bytes(pickle.dumps(Trap(), protocol=2))
     for name in ("saved.pth", "pickled.pth"):
         with pytest.raises(InputError, match=f"{name}: not a readable checkpoint"):
             load_checkpoint(name)

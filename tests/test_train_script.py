@@ -139,7 +139,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_no_step(run, tmp_path, uninte
     (experiment,) = experiments(tmp_path)
     assert process.returncode == 130, printed
     resume = printed.splitlines()[-1].split("train.py ")[1]
-    assert resume == f"--resume {experiment.name}"
+    assert resume == f"--resume checkpoints/{experiment.name}"
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "interrupted"
     assert "Traceback" not in printed
     assert run("train.py", *resume.split()).returncode == 0
