@@ -35,7 +35,7 @@ def train(args: Namespace) -> int:
     """Train, and print the result."""
     given = vars(args)
     reference = given.pop("resume")
-    config = None if reference else TrainConfig(**environment_settings() | given)
+    config = TrainConfig(**environment_settings() | given) if reference is None else None
 
     # Imported here: --help and a wrong flag need not wait for torch.
     from dploss.launch import new_experiment, resumed_experiment

@@ -108,7 +108,8 @@ def interrupt_flag() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr)
+        # Not print: the signal may have come in the middle of one.
+        os.write(sys.__stderr__.fileno(), b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

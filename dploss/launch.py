@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dploss.checkpoints import LATEST, CheckpointManager, load_checkpoint, load_config
+from dploss.checkpoints import LATEST, CheckpointManager, load_config
 from dploss.config import TrainConfig, flag_name
 from dploss.errors import InputError
 from dploss.experiments import find_experiment
@@ -55,7 +55,7 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
     trainer = Trainer(asked, vectors, manager, Progress(asked.quiet), stored)
     checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST
     if checkpoint.exists():
-        trainer.restore(load_checkpoint(checkpoint))
+        trainer.restore(checkpoint)
     else:
         trainer.start()
     if trainer.epoch >= asked.epochs:

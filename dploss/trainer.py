@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dploss.baselines import PCA
-from dploss.checkpoints import CheckpointManager
+from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
 from dploss.encoder import DPEncoder
@@ -76,7 +77,9 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.encoder = DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric).to(self.device)
-        self.loss = LOSSES[config.loss_function](config.k, config.lambda_rank, config.lambda_pairdist, config.tau)
+        self.loss = LOSSES[config.loss_function](
+            k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
+        )
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
         total_steps = config.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: lr_factor(step, total_steps))
@@ -120,12 +123,13 @@ class Trainer:
             self.history.recall_k, self.history.recall_rows = recall.k, recall.rows
             self.history.pca_recall = recall.value
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
+    def restore(self, path: Path) -> None:
         """Go on from a checkpoint as if the training had never stopped.
 
         Raises:
-            InputError: the checkpoint does not fit the settings.
+            InputError: the file is no checkpoint, or one of other settings.
         """
+        checkpoint = load_checkpoint(path)
         try:
             self.encoder.load_state_dict(checkpoint["model_state_dict"])
             self.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
@@ -136,7 +140,7 @@ class Trainer:
             self.loss_sums, self.epoch_seconds = partial["loss_sums"].to(self.loss_sums), partial["seconds"]
             set_rng_state(checkpoint["rng_state"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the checkpoint does not fit its experiment: {error}") from error
+            raise InputError(f"{path}: it does not fit its experiment's config.json: {error}") from error
         self.history.status = "running"
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainHistory:

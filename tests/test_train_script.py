@@ -229,6 +229,7 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
         (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 numbers of a vector"),
         (["--epoch", 3], "unrecognized arguments: --epoch 3"),
         (["--resume", "3f2a"], "no experiment in checkpoints: train.py makes one"),
+        (["--resume", ""], "no experiment in checkpoints: train.py makes one"),
     ],
 )
 def test_bad_flags_are_one_line(main, flags, message, tmp_path):

@@ -55,7 +55,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_falls_and_recall_rises_above_pca(config, name):
-    config = replace(config, loss_function=name, epochs=3, limit=2000, batch_size=64, latent_dim=64, lr=0.003)
+    config = replace(config, loss_function=name, epochs=3, limit=4000, batch_size=64, latent_dim=64, lr=0.01)
     history = new_experiment(config).run()
     assert np.isfinite(history.total_loss).all()
     assert history.total_loss[0] > history.total_loss[1] > history.total_loss[2]
@@ -173,6 +173,15 @@ def test_resuming_refuses_other_settings_and_other_rows(config, tmp_path):
     assert resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")}).step == 1
     with pytest.raises(InputError, match="builtin: these are not the rows"):
         resumed_experiment(folder, {"data": "builtin"})
+
+
+def test_a_checkpoint_of_other_settings_is_named(config):
+    trainer, other = new_experiment(config), new_experiment(replace(config, latent_dim=8))
+    trainer.run(stop_after(1))
+    other.run(stop_after(1))
+    (other.manager.folder / "latest_model.pth").replace(trainer.manager.folder / "latest_model.pth")
+    with pytest.raises(InputError, match=r"latest_model\.pth: it does not fit its experiment's config\.json"):
+        resumed_experiment(str(trainer.manager.folder), {})
 
 
 def test_a_training_that_diverges_stops_and_says_where(config):
