@@ -55,7 +55,7 @@ def _status(name: str) -> int:
 def main() -> None:
     """Print the table."""
     flags = parser(__doc__)
-    flags.add_argument("--batch-size", type=int, nargs="+", default=[128, 512, 2048, 4096])
+    flags.add_argument("--batch-size", type=int, nargs="+", default=[128, 512, 1024, 2048, 4096])
     flags.add_argument("--tau", type=float, nargs="+", default=[0.02, 0.1, 1.0, 5.0], help="in standard deviations")
     flags.add_argument("--repeat", type=int, default=3)
     args = flags.parse_args()

@@ -119,6 +119,14 @@ def test_fortran_order_is_read(tmp_path):
     )
 
 
+def test_a_table_without_rows_is_named_and_an_empty_shard_passed_over(tmp_path):
+    path = write_parquet(tmp_path / "a", ROWS[:0])
+    with pytest.raises(InputError, match=r"a\.parquet: there are no rows in it"):
+        open_vectors(path)
+    write_parquet(tmp_path / "b", ROWS)
+    assert open_vectors(tmp_path).rows.shape == (40, 6)
+
+
 def test_shards_are_read_in_the_order_of_their_names(tmp_path, monkeypatch):
     for i in (2, 0, 1):
         write_parquet(tmp_path / f"shard-{i}", ROWS[i * 13 : i * 13 + 13])

@@ -24,7 +24,7 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
     first_path, first = files[0]
     column = choose_column(str(first_path), {item.name: _is_list(item.type) for item in first.schema_arrow}, column)
     total = min(sum(file.metadata.num_rows for _, file in files), limit or 2**63)
-    rows: np.ndarray | None = None
+    rows = None
     filled = 0
     for path, file in files:
         choose_column(str(path), dict.fromkeys(file.schema_arrow.names, False), column)
@@ -32,6 +32,8 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
                 block = _to_rows(str(path), batch.column(0)[: total - filled], filled - start, rows)
+                if not len(block):
+                    continue
                 if rows is None:
                     rows = np.empty((total, block.shape[1]), np.float32)
                 with np.errstate(over="ignore"):
@@ -41,7 +43,7 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
                     return rows
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: not a readable parquet file: {error}") from error
-    return np.empty((0, 0), np.float32)
+    return np.empty((0, 0), np.float32) if rows is None else rows[:filled]
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
