@@ -25,6 +25,8 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "soft_rank":
+        return import_module("dploss.soft_rank")
     if name not in _HOMES:
         raise AttributeError(f"module 'dploss' has no attribute {name!r}")
     value = getattr(import_module(f"dploss.{_HOMES[name]}"), name)

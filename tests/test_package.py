@@ -28,6 +28,10 @@ def test_every_public_name_is_there(name):
     assert name in dir(dploss)
 
 
+def test_soft_rank_is_reached_through_its_module():
+    assert in_a_new_process("import dploss; print(dploss.soft_rank.soft_rank.__name__)") == "soft_rank"
+
+
 def test_other_names_are_not():
     with pytest.raises(AttributeError, match="module 'dploss' has no attribute 'DPLossV9'"):
         _ = dploss.DPLossV9
