@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from dploss.cli import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
 from dploss.config import TrainConfig
+from dploss.errors import TrainingError
 
 
 def parser() -> Parser:
@@ -39,7 +40,7 @@ def train(args: Namespace) -> int:
 
     # Imported here: --help and a wrong flag need not wait for torch.
     from dploss.launch import new_experiment, resumed_experiment
-    from dploss.trainer import TrainingError
+    from dploss.progress import summary
 
     trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
     try:
@@ -51,7 +52,7 @@ def train(args: Namespace) -> int:
     if history.status == "interrupted":
         print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
         return INTERRUPTED
-    print(trainer.summary())
+    print(summary(history, trainer.manager.folder))
     return 0
 
 

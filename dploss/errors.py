@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the person at the keyboard can mend."""
+"""What can go wrong in a way that a person should read one line about."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,7 @@ class InputError(ValueError):
     def __init__(self, message: str) -> None:
         """Keep the message on one line, whatever text of another library went into it."""
         super().__init__(" ".join(message.split()))
+
+
+class TrainingError(RuntimeError):
+    """The loss is no longer finite; the message says where and what to try."""

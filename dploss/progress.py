@@ -84,6 +84,15 @@ class Progress:
         self.say(f"  saved {path.name}" + (f"  {versus_pca(recall, pca_recall)}" if recall else ""))
 
 
+def summary(history: TrainHistory, folder: Path) -> str:
+    """The result of a training in a few lines, for a person."""
+    lines = [f"{history.status}: {len(history.epochs)} epochs in {history.cumulative_time[-1]:.1f} s of training"]
+    if history.recall_history:
+        recall = Recall(history.recall_history[-1], history.recall_k, history.recall_rows)
+        lines.append(versus_pca(recall, history.pca_recall))
+    return "\n".join([*lines, str(folder)])
+
+
 def versus_pca(recall: Recall, pca_recall: float) -> str:
     """A recall beside PCA's: "recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
     return f"held-out {recall} (PCA {pca_recall:.4f}, {recall.value - pca_recall:+.4f})"

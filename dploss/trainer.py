@@ -15,17 +15,13 @@ from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
 from dploss.encoder import DPEncoder
-from dploss.errors import InputError
+from dploss.errors import InputError, TrainingError
 from dploss.history import TrainHistory
 from dploss.losses import LOSSES
-from dploss.progress import Progress, versus_pca
+from dploss.progress import Progress
 from dploss.recall import Recall, RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
 from dploss.vectors import Vectors, split_rows
-
-
-class TrainingError(RuntimeError):
-    """The loss is no longer finite; the message says where and what to try."""
 
 
 class Trainer:
@@ -240,15 +236,6 @@ class Trainer:
             return None
         judged = self.vectors.rows[self.held_out_rows[self.evaluator.sample(len(self.held_out_rows))]]
         return self.evaluator.evaluate(judged, encode(judged))
-
-    def summary(self) -> str:
-        """The result in a few lines, for a person."""
-        history = self.history
-        lines = [f"{history.status}: {self.epoch} epochs in {history.cumulative_time[-1]:.1f} s of training"]
-        if history.recall_history:
-            recall = Recall(history.recall_history[-1], history.recall_k, history.recall_rows)
-            lines.append(versus_pca(recall, history.pca_recall))
-        return "\n".join([*lines, str(self.manager.folder)])
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds (see dploss.checkpoints)."""

@@ -10,12 +10,11 @@ from dploss.checkpoints import load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device
 from dploss.encoder import load_encoder
-from dploss.errors import InputError
+from dploss.errors import InputError, TrainingError
 from dploss.launch import new_experiment, resumed_experiment
 from dploss.losses import LOSSES
 from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
-from dploss.trainer import TrainingError
 from dploss.vectors import open_vectors, split_rows
 
 TIMES = ("epoch_times", "epoch_timestamps", "cumulative_time")
