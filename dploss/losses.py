@@ -5,6 +5,7 @@ distances once; a child is one rule for the rank term.
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ def without_diagonal(d: Tensor) -> Tensor:
     return d.flatten()[1:].view(size - 1, size + 1)[:, :-1].reshape(size, size - 1)
 
 
-class DPLoss(nn.Module):
+class DPLoss(nn.Module, ABC):
     """Base of the family: total = lambda_rank * rank + lambda_pairdist * pairdist.
 
     pairdist is the mean squared difference of the distances within the batch, before and after. The rank term
@@ -105,6 +106,7 @@ class DPLoss(nn.Module):
         pairdist = (d_z - d_x).square().mean()
         return LossTerms(self.lambda_rank * rank + self.lambda_pairdist * pairdist, rank, pairdist)
 
+    @abstractmethod
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
         """How far the ranks in z are from those in x.
 
@@ -116,7 +118,6 @@ class DPLoss(nn.Module):
         Returns:
             A scalar.
         """
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """Show the settings when the loss is printed."""
