@@ -35,6 +35,8 @@ def hard_rank(d: Tensor) -> Tensor:
     return torch.empty_like(ranks).scatter_(-1, order, ranks)
 
 
+# The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this as it is.
+@torch.compiler.disable
 def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     """Rank every entry among its row, differentiably.
 

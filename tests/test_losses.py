@@ -118,6 +118,19 @@ def test_x_gets_no_gradient_and_nothing_is_changed():
     assert torch.equal(x, before[0]) and torch.equal(z, before[1])
 
 
+@pytest.mark.parametrize("name", ["DPLossV1", "DPLossV2"])
+def test_a_compiled_loss_is_the_same(name):
+    x, z = batch(rows=80)
+    loss = LOSSES[name]()
+    plain, compiled = z.clone().requires_grad_(), z.clone().requires_grad_()
+    expected = loss(x, plain).total
+    total = torch.compile(loss, backend="eager")(x, compiled).total
+    expected.backward()
+    total.backward()
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(compiled.grad, plain.grad)
+
+
 def test_half_precision_is_computed_in_float32():
     x, z = (v.to(torch.bfloat16) for v in batch())
     assert DPLossV2()(x, z).total.dtype == torch.float32
