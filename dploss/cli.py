@@ -109,7 +109,7 @@ def interrupt_flag() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
         # Not print: the signal may have come in the middle of one.
-        os.write(sys.__stderr__.fileno(), b"\nstopping after this step; Ctrl-C again stops at once\n")
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

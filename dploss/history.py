@@ -101,7 +101,7 @@ class TrainHistory:
             InputError: no such file, not JSON, or not a history.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a readable history: {error}") from error
 

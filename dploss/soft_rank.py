@@ -45,7 +45,7 @@ def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
 
     The n^2 sigmoids of a row are summed through cells (see dploss.cell_sums), or one by one where that is less work:
     in short rows, or where tau is tiny against the row's range. Either way the error is below 2e-6 n in float32 and
-    1e-10 n in float64, and the memory O(size of d). One number is read back from the device per call.
+    1e-10 n in float64, and the memory O(size of d). The device is read back once per call.
 
     Args:
         d: (..., n) distances, finite, floating point. bfloat16 and float16 are computed in float32.

@@ -77,8 +77,8 @@ class Trainer:
             k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
         )
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
-        total_steps = config.epochs * self.steps_per_epoch
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: lr_factor(step, total_steps))
+        # A lambda, for the scheduler's state keeps what hangs on any other callable.
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
         self.evaluator = RecallEvaluator(config.k, seed=config.seed)
 
         self.history = TrainHistory()
@@ -208,7 +208,8 @@ class Trainer:
         losses = (self.loss_sums / self.steps_per_epoch).tolist()
         if not all(map(math.isfinite, losses)):
             raise self._failure(f"total, rank, pairdist are {losses}")
-        self.history.add_epoch(*losses, self.scheduler.get_last_lr()[0], self.epoch_seconds)
+        lr = self.config.lr * self._lr_factor(self.step - 1)
+        self.history.add_epoch(*losses, lr, self.epoch_seconds)
         self.epoch += 1
         self._begin_epoch()
         self.progress.epoch(self.history, self.config.epochs)
@@ -223,6 +224,9 @@ class Trainer:
             self.progress.checkpoint(path, recall, self.history.pca_recall)
         self.manager.save_latest(self.state())
         self.manager.save_history(self.history)
+
+    def _lr_factor(self, step: int) -> float:
+        return lr_factor(step, self.config.epochs * self.steps_per_epoch)
 
     def _failure(self, what: str) -> TrainingError:
         return TrainingError(

@@ -75,6 +75,8 @@ def test_it_leaves_the_files_people_know(config):
     assert json.loads((trainer.manager.folder / "train_history.json").read_text()) == history.as_dict()
     assert history.status == "completed" and history.epochs == [1, 2, 3, 4, 5, 6]
     assert history.recall_epochs == [4, 6] and history.recall_rows == 30
+    assert history.learning_rate == pytest.approx([0.001 * lr_factor(step, 24) for step in (3, 7, 11, 15, 19, 23)])
+    assert history.learning_rate[-1] > 0
 
     latest = load_checkpoint(trainer.manager.folder / "latest_model.pth")
     assert (latest["epoch"], latest["step"]) == (6, 24)

@@ -241,6 +241,7 @@ def test_empty_missing_and_foreign_files_are_named(suffix, tmp_path):
     [
         (np.zeros((2, 4)), "it has 2 rows, training needs at least 3"),
         (np.zeros((0, 4)), "it has 0 rows"),
+        (np.array(1.0), r"shape \(1,\), not a matrix"),
         (np.zeros(12), r"shape \(12,\), not a matrix"),
         (np.zeros((4, 0)), r"shape \(4, 0\), not a matrix"),
         (np.array([["a", "b"]] * 4), "not numbers"),

@@ -65,7 +65,9 @@ def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
             file.seek(0)
             text = file.read() if limit is None else b"".join(itertools.islice(filter(bytes.strip, file), limit))
         fields = json.loads(first)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: row 0 is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError(f'{path}: row 0 is no JSON object; every line must be one, like {{"embedding": [0.1, 0.2]}}')

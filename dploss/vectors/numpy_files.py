@@ -14,7 +14,7 @@ def read_npy(path: Path, column: str | None, limit: int | None) -> np.ndarray:
     if column is not None:
         raise InputError(f"{path}: a .npy file has no columns; leave out --column")
     try:
-        return np.lib.format.open_memmap(path, mode="r")[:limit]
+        return np.atleast_1d(np.lib.format.open_memmap(path, mode="r"))[:limit]
     except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
         raise _unreadable(path, error) from error
 
@@ -28,7 +28,7 @@ def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
             key = column
             if column is not None or len(archive.files) != 1:
                 key = choose_column(str(path), {name: archive[name].ndim == 2 for name in archive.files}, column)
-            return archive[key or archive.files[0]][:limit]
+            return np.atleast_1d(archive[key or archive.files[0]])[:limit]
     except InputError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
