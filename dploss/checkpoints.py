@@ -14,7 +14,6 @@ weights_only=True without this package:
     partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
 """
 
-import json
 import pickle
 import uuid
 from pathlib import Path
@@ -25,10 +24,8 @@ import torch
 from dploss.errors import InputError
 from dploss.files import atomic_write, remove_stale_temporaries, write_json
 from dploss.history import TrainHistory
+from dploss.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
 
-LATEST = "latest_model.pth"
-CONFIG = "config.json"
-HISTORY = "train_history.json"
 _KEYS = (
     "epoch",
     "step",
@@ -70,7 +67,7 @@ class CheckpointManager:
 
     def save_epoch(self, state: dict[str, Any]) -> Path:
         """Write checkpoint_epoch_NNN.pth, NNN being the state's finished epochs."""
-        return self._save(f"checkpoint_epoch_{state['epoch']:03d}.pth", state)
+        return self._save(epoch_checkpoint(state["epoch"]), state)
 
     def save_history(self, history: TrainHistory) -> None:
         """Replace train_history.json."""
@@ -102,19 +99,3 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")
     return checkpoint
-
-
-def load_config(folder: Path) -> dict[str, Any]:
-    """Read an experiment's config.json.
-
-    Raises:
-        InputError: no such file, or not a JSON object.
-    """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable config: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a readable config: it holds no JSON object")
-    return config

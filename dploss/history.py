@@ -1,6 +1,8 @@
 """TrainHistory: what a training measured; train_history.json is it, written out."""
 
 import json
+import math
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,32 @@ _PER_EPOCH = (
     "epoch_timestamps",
     "cumulative_time",
 )
-STATUSES = ("running", "completed", "interrupted", "failed")
+_LISTS_OF = {
+    **dict.fromkeys((*_PER_EPOCH, "recall_history"), (int, float, type(None))),
+    **dict.fromkeys(("epochs", "recall_epochs"), (int, float)),
+    "epoch_timestamps": (str,),
+    "evaluations": (dict,),
+}
+_WORDS = {int: "numbers", str: "text", dict: "objects"}
+STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A recall@k with the k and the number of rows without which the value means little.
+
+    Attributes:
+        value: 0..1, 1 is perfect.
+        k: neighbours per query.
+        rows: rows searched, all of them queries too; recall falls as rows are added.
+    """
+
+    value: float
+    k: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
 
 
 @dataclass
@@ -37,7 +64,7 @@ class TrainHistory:
         recall_k, recall_rows: k and the number of held-out rows of those recalls.
         pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
         evaluations: dicts of epoch, step, metrics and is_best.
-        status: running, completed, interrupted or failed.
+        status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
 
     epochs: list[int] = field(default_factory=list)
@@ -78,19 +105,31 @@ class TrainHistory:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainHistory":
-        """Read a history back; keys it does not know are left out.
+        """Read a history back, also one that another program wrote with no more than epochs and total_loss.
+
+        Keys it does not know are left out. What JSON cannot say is put back: null is NaN. A per-epoch list that is
+        not there is NaN throughout, and a status that is not there is "unknown".
 
         Raises:
-            InputError: the per-epoch lists differ in length, or the status is unknown.
+            InputError: no epochs or total_loss, lists of unequal length, or values of another kind.
         """
         if not isinstance(values, dict):
             raise InputError(f"a history is a JSON object, got {type(values).__name__}")
-        history = cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
-        lengths = {name: len(getattr(history, name)) for name in _PER_EPOCH}
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"the lists of the history differ in length: {lengths}")
-        if history.status not in STATUSES:
-            raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {history.status!r}")
+        missing = [name for name in ("epochs", "total_loss") if name not in values]
+        if missing:
+            raise InputError(f"a history needs the lists epochs and total_loss, this one lacks {' and '.join(missing)}")
+        read = {
+            item.name: _checked(item.name, values[item.name])
+            for item in fields(cls)
+            if values.get(item.name) is not None
+        }
+        count = len(read.get("epochs", []))
+        absent = {name: [""] * count if name == "epoch_timestamps" else [math.nan] * count for name in _PER_EPOCH}
+        history = cls(**{"status": "unknown", **absent, **read})
+        for together in (_PER_EPOCH, ("recall_epochs", "recall_history")):
+            lengths = {name: len(getattr(history, name)) for name in together}
+            if len(set(lengths.values())) > 1:
+                raise InputError(f"the lists of the history differ in length: {lengths}")
         return history
 
     @classmethod
@@ -108,3 +147,28 @@ class TrainHistory:
     def save(self, path: Path) -> None:
         """Write train_history.json atomically; values that are not finite become null."""
         write_json(path, self.as_dict())
+
+
+def _checked(name: str, value: Any) -> Any:
+    """One entry of a history as read from JSON, null among its numbers turned into NaN.
+
+    Raises:
+        InputError: another kind of value than `name` has.
+    """
+    if name == "status":
+        if value not in STATUSES:
+            raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {value!r}")
+        return value
+    if name not in _LISTS_OF:
+        _check_items(name, [value], (int, float))
+        return value
+    if not isinstance(value, list):
+        raise InputError(f"the history's {name} must be a list, got {type(value).__name__}")
+    _check_items(name, value, _LISTS_OF[name])
+    return [math.nan if item is None else item for item in value]
+
+
+def _check_items(name: str, items: list[Any], kinds: tuple[type, ...]) -> None:
+    for item in items:
+        if type(item) not in kinds or (type(item) is int and abs(item) > sys.float_info.max):
+            raise InputError(f"the history's {name} must hold {_WORDS[kinds[0]]}, got {str(item)[:40]}")

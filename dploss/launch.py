@@ -4,10 +4,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dploss.checkpoints import LATEST, CheckpointManager, load_config
+from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig, flag_name
 from dploss.errors import InputError
 from dploss.experiments import find_experiment
+from dploss.layout import LATEST, load_config
 from dploss.progress import Progress
 from dploss.provenance import origin
 from dploss.trainer import Trainer

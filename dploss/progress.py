@@ -9,8 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dploss.config import TrainConfig
-from dploss.history import TrainHistory
-from dploss.recall import Recall
+from dploss.history import Recall, TrainHistory
 
 
 class Progress:

@@ -1,31 +1,13 @@
 """Recall@k: how many of a row's nearest neighbours are still its nearest in the latent space."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from dploss.history import Recall
+
 # Distances held at a time, per space: 2**23 of them are 32 MB in float32.
 _CHUNK = 2**23
-
-
-@dataclass(frozen=True)
-class Recall:
-    """A recall@k with the k and the number of rows without which the value means little.
-
-    Attributes:
-        value: 0..1, 1 is perfect.
-        k: neighbours per query.
-        rows: rows searched, all of them queries too; recall falls as rows are added.
-    """
-
-    value: float
-    k: int
-    rows: int
-
-    def __str__(self) -> str:
-        return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
 
 
 class RecallEvaluator:

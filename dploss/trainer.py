@@ -16,10 +16,10 @@ from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
 from dploss.encoder import DPEncoder
 from dploss.errors import InputError, TrainingError
-from dploss.history import TrainHistory
+from dploss.history import Recall, TrainHistory
 from dploss.losses import LOSSES
 from dploss.progress import Progress
-from dploss.recall import Recall, RecallEvaluator
+from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
 from dploss.vectors import Vectors, split_rows
 

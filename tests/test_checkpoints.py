@@ -5,9 +5,10 @@ import uuid
 import pytest
 import torch
 
-from dploss.checkpoints import CheckpointManager, load_checkpoint, load_config
+from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.errors import InputError
 from dploss.history import TrainHistory
+from dploss.layout import load_config
 
 STATE = {
     "epoch": 7,
@@ -97,10 +98,3 @@ def test_truncated_foreign_and_missing_files_are_named(manager, tmp_path):
         load_checkpoint(tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"gone\.pth: no such checkpoint"):
         load_checkpoint(tmp_path / "gone.pth")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]"])
-def test_a_broken_config_is_named(manager, text):
-    (manager.folder / "config.json").write_text(text)
-    with pytest.raises(InputError, match=r"config\.json: not a readable config"):
-        load_config(manager.folder)

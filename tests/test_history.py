@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -38,6 +39,16 @@ def test_what_is_not_finite_becomes_null(history, tmp_path):
 
     written = json.loads((tmp_path / "train_history.json").read_text(), parse_constant=refuse)
     assert written["total_loss"][-1] is None and written["rank_loss"][-1] is None
+    read = TrainHistory.load(tmp_path / "train_history.json")
+    assert math.isnan(read.total_loss[-1]) and read.total_loss[:-1] == history.total_loss[:-1]
+
+
+def test_a_history_of_another_program_needs_epochs_and_total_loss_alone():
+    history = TrainHistory.from_dict({"epochs": [0, 1], "total_loss": [2, None], "accuracy": [0.1, 0.2]})
+    assert (history.epochs, history.status, history.recall_history) == ([0, 1], "unknown", [])
+    assert history.total_loss[0] == 2 and math.isnan(history.total_loss[1])
+    assert all(map(math.isnan, history.rank_loss + history.cumulative_time))
+    assert history.epoch_timestamps == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +56,17 @@ def test_what_is_not_finite_becomes_null(history, tmp_path):
     [
         ("", "not a readable history"),
         ("[]", "a history is a JSON object, got list"),
+        ("{}", "lacks epochs and total_loss"),
         ('{"epochs": [1, 2], "total_loss": [1]}', "differ in length"),
-        ('{"status": "dreaming"}', "status must be one of"),
+        ('{"epochs": [1], "total_loss": [1], "recall_history": [1]}', "differ in length"),
+        ('{"epochs": [], "total_loss": [], "status": "dreaming"}', "status must be one of"),
+        ('{"epochs": 3, "total_loss": [1]}', "epochs must be a list, got int"),
+        ('{"epochs": [null], "total_loss": [1]}', "epochs must hold numbers, got None"),
+        ('{"epochs": [1], "total_loss": ["low"]}', "total_loss must hold numbers, got low"),
+        ('{"epochs": [1], "total_loss": [1' + 400 * "0" + "]}", "total_loss must hold numbers, got 1000"),
+        ('{"epochs": [1], "total_loss": [1], "recall_k": "five"}', "recall_k must hold numbers, got five"),
+        ('{"epochs": [1], "total_loss": [1], "epoch_timestamps": [1]}', "epoch_timestamps must hold text"),
+        ('{"epochs": [1], "total_loss": [1], "evaluations": [1]}', "evaluations must hold objects"),
     ],
 )
 def test_a_broken_file_is_named(text, message, tmp_path):
