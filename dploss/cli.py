@@ -48,6 +48,28 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         return INTERRUPTED
 
 
+def add_experiment_flags(parser: Parser) -> None:
+    """Flags that choose one experiment."""
+    parser.add_argument(
+        "--experiment_id",
+        "--experiment-id",
+        metavar="ID",
+        help="the experiment: its UUID, a unique prefix, or a path (default: the newest)",
+    )
+    parser.add_argument(
+        "--checkpoints-dir",
+        metavar="DIR",
+        default=TrainConfig.checkpoints_dir,
+        help="the folder of all experiments (default: %(default)s)",
+    )
+
+
+def report_skipped(lines: Sequence[str]) -> None:
+    """Name on stderr the folders that were left out."""
+    for line in lines:
+        print(f"skipped: {line}", file=sys.stderr)
+
+
 def add_settings(parser: Parser) -> None:
     """Give the parser a flag for every field of TrainConfig, in the fields' groups.
 

@@ -1,8 +1,9 @@
 """The encoder: a linear path that starts at PCA, and an MLP branch that starts at nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +155,22 @@ def load_encoder(path: str | Path) -> DPEncoder:
     Raises:
         InputError: no file there, not a checkpoint of ours, or weights that do not fit its config.
     """
-    checkpoint = load_checkpoint(path)
+    return encoder_of(load_checkpoint(path), path)
+
+
+def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder:
+    """Rebuild the encoder from a checkpoint's content.
+
+    Args:
+        checkpoint: what `load_checkpoint` returned.
+        path: where it came from, for messages.
+
+    Returns:
+        The encoder on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: weights that do not fit the checkpoint's config.
+    """
     try:
         config = checkpoint["config"]
         encoder = DPEncoder(config["input_dim"], config["hidden_dims"], config["latent_dim"], config["metric"])

@@ -59,10 +59,14 @@ def remove_stale_temporaries(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` atomically as strict JSON: a float that is not finite becomes null."""
-    text = json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
+    """Write `value` to `path` atomically, as `json_text`."""
     with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(json_text(value).encode() + b"\n")
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON: a float that is not finite becomes null."""
+    return json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def _strict(value: Any) -> Any:

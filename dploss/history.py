@@ -141,7 +141,7 @@ class TrainHistory:
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: not a readable history: {error}") from error
 
     def save(self, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig, flag_name
 from dploss.errors import InputError
+from dploss.experiment_rows import open_experiment_vectors
 from dploss.experiments import find_experiment
 from dploss.layout import LATEST, load_config
 from dploss.progress import Progress
@@ -49,9 +50,7 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
         if old != new and not setting.metadata["on_resume"]:
             flag = flag_name(setting.name)
             raise InputError(f"{flag} {new}: experiment {folder.name} has {old}; leave {flag} out to resume it")
-    vectors = open_vectors(asked.data, asked.column, asked.limit, asked.metric)
-    if vectors.fingerprint != stored["data"].get("fingerprint"):
-        raise InputError(f"{asked.data}: these are not the rows that experiment {folder.name} is trained on")
+    vectors = open_experiment_vectors(asked, stored)
     manager = CheckpointManager(folder.parent, folder.name)
     trainer = Trainer(asked, vectors, manager, Progress(asked.quiet), stored)
     checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST

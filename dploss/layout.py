@@ -33,7 +33,7 @@ def load_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable config: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a readable config: it holds no JSON object")

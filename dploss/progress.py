@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from dploss.config import TrainConfig
 from dploss.history import Recall, TrainHistory
+from dploss.tables import aligned, duration, shown
 
 
 class Progress:
@@ -36,13 +37,13 @@ class Progress:
         data, split = record["data"], record["split"]
         lines = {
             "experiment": record["experiment_id"],
-            "folder": folder,
+            "folder": str(folder),
             "data": f"{data['path']}: {data['rows']:,} rows of {record['input_dim']} numbers, "
             f"{split['train_rows']:,} to train on, {split['held_out_rows']:,} held out",
             "loss": record["loss_function"],
             "device": device,
             "settings": ", ".join(
-                f"{setting.name}={_shown(record[setting.name])}"
+                f"{setting.name}={shown(record[setting.name])}"
                 for setting in fields(TrainConfig)
                 if setting.name not in ("data", "loss_function", "device")
             ),
@@ -52,8 +53,8 @@ class Progress:
             lines["PCA"] = f"{record['input_dim']} -> {record['latent_dim']} keeps held-out {recall}"
         if history.epochs:
             lines["resumed"] = f"after epoch {history.epochs[-1]}"
-        for name, value in lines.items():
-            self.say(f"{name:<10}  {value}")
+        for line in aligned(lines):
+            self.say(line)
 
     def bar(self, epoch: int, epochs: int, done: int, steps: int) -> AbstractContextManager[tqdm]:
         """A bar over one epoch's steps; nothing is drawn where stderr is no terminal."""
@@ -75,7 +76,7 @@ class Progress:
         self.say(
             f"epoch {number:>{len(str(epochs))}}/{epochs}  total {history.total_loss[-1]:.6g}  "
             f"rank {history.rank_loss[-1]:.6g}  pairdist {history.pairdist_loss[-1]:.6g}  "
-            f"{seconds:.2f} s  ETA {_duration(left)}"
+            f"{seconds:.2f} s  ETA {duration(left)}"
         )
 
     def checkpoint(self, path: Path, recall: Recall | None, pca_recall: float | None) -> None:
@@ -95,13 +96,3 @@ def summary(history: TrainHistory, folder: Path) -> str:
 def versus_pca(recall: Recall, pca_recall: float) -> str:
     """A recall beside PCA's: "recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
     return f"held-out {recall} (PCA {pca_recall:.4f}, {recall.value - pca_recall:+.4f})"
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,105 @@
+"""The panels that several pictures share: losses and recall over the epochs, a text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from dploss.experiments import Experiment
+from dploss.measured_recall import MeasuredRecall
+from dploss.plots.style import COLOURS, log_scale
+from dploss.summaries import recall_name
+
+TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
+_FEW = 40
+
+
+def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title: str) -> None:
+    """Some losses of one experiment over its epochs, on a log scale."""
+    history = experiment.history
+    drawn = []
+    for loss in losses:
+        values = getattr(history, loss)
+        if np.isfinite(values).any():
+            place = list(TITLES).index(loss)
+            marker = "o" if len(values) <= _FEW and len(losses) == 1 else ""
+            # The total often lies on one of its parts: it is drawn wide, and they on top of it.
+            width = 4 if len(losses) > 1 and place == 0 else None
+            axes.plot(
+                history.epochs,
+                values,
+                color=COLOURS[place],
+                linewidth=width,
+                marker=marker,
+                markersize=3,
+                label=TITLES[loss],
+            )
+            drawn += values
+    epoch_axis(axes)
+    axes.set(title=title, ylabel="loss (log scale)")
+    log_scale(axes, drawn)
+    if not drawn:
+        note(axes, "not recorded")
+    elif len(losses) > 1:
+        axes.legend()
+
+
+def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> None:
+    """Recall over the epochs, its last value written beside it, and PCA's level; `absent` is what to say if none."""
+    name = recall_name(recalls)
+    axes.set(title=f"KNN {name.capitalize()}", ylabel=f"{name} (log scale)")
+    epoch_axis(axes)
+    if not recalls:
+        note(axes, absent)
+        return
+    epochs = [one.epoch for one in recalls]
+    values = [one.recall.value for one in recalls]
+    pca = experiment.history.pca_recall
+    marker = "o" if len(values) <= _FEW else ""
+    axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
+    axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7)
+    axes.annotate(f"{values[-1]:.4f}", (epochs[-1], values[-1]), (-4, 8), textcoords="offset points", ha="right")
+    if pca is not None:
+        axes.axhline(pca, color=COLOURS[1], linestyle="--", linewidth=1.2)
+        below = values[-1] >= pca
+        axes.annotate(
+            f"PCA {pca:.4f}",
+            (1, pca),
+            (-4, -4 if below else 4),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="top" if below else "bottom",
+            color=COLOURS[1],
+        )
+    axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
+    log_scale(axes, values if pca is None else [*values, pca])
+    axes.margins(y=0.25)
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Whole epochs along x."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+
+
+def note(axes: Axes, text: str) -> None:
+    """A text in the middle of a panel that has nothing to draw."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#666666", wrap=True)
+    axes.set(xticks=[], yticks=[])
+
+
+def text_panel(axes: Axes, lines: Sequence[str], title: str) -> None:
+    """Monospaced lines, as large as the panel allows, up to 9 points."""
+    axes.set_title(title, loc="left")
+    axes.set_axis_off()
+    figure, place = axes.figure, axes.get_position()
+    width, height = place.width * figure.get_figwidth() * 72, place.height * figure.get_figheight() * 72
+    size = min(9, width / (0.61 * max(map(len, lines))), height / (1.5 * len(lines)))
+    for number, line in enumerate(lines):
+        # A text each: within one, lines with letters that reach lower are further apart.
+        below = (0, -1.5 * size * (number + 0.5))
+        axes.annotate(
+            line, (0, 1), below, "axes fraction", "offset points", family="monospace", size=size, va="center_baseline"
+        )

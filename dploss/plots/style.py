@@ -1,0 +1,171 @@
+"""How every picture looks: colours, fonts, log axes with ticks to read. Saving it, and a window where one can open."""
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from dploss.errors import InputError
+from dploss.files import atomic_write
+
+FORMATS = ("png", "pdf", "svg")
+DPI = 150
+
+# Okabe & Ito, "Color Universal Design" (2008): told apart by colour-blind readers too. Yellow is left out, it fades
+# on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+_MARKERS = ("", "o", "s", "^", "x")
+_HATCHES = ("", "///", "...", "xx")
+
+# Fonts with Korean, Chinese and Japanese letters, for names of files; those that are installed are used.
+_WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    # Text of a pdf stays text.
+    "pdf.fonttype": 42,
+    # A dollar in the name of a file is a dollar.
+    "text.parse_math": False,
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    installed = set(font_manager.get_font_names())
+    wide = [name for name in _WIDE_FONTS if name in installed]
+    matplotlib.rcParams.update(STYLE)
+    matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", *wide]
+    matplotlib.rcParams["font.monospace"] = ["DejaVu Sans Mono", *wide]
+    matplotlib.rcParams["font.family"] = ["sans-serif"]
+    return plt.figure(figsize=(width, height), dpi=DPI)
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """How to draw the line of the place-th of several runs: 140 of them differ, the first 28 without markers."""
+    colour, dash, marker = place, place // len(COLOURS), place // (len(COLOURS) * len(_DASHES))
+    return {
+        "color": COLOURS[colour % len(COLOURS)],
+        "linestyle": _DASHES[dash % len(_DASHES)],
+        "marker": _MARKERS[marker % len(_MARKERS)],
+        "markevery": 0.1,
+        "markersize": 4,
+    }
+
+
+def bar_style(place: int) -> dict[str, Any]:
+    """The bar of the same run: its colour, hatched as its line is dashed."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "hatch": _HATCHES[place // len(COLOURS) % len(_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0,
+    }
+
+
+def log_scale(axes: Axes, values: Sequence[float]) -> None:
+    """Make the y axis logarithmic for these values, in a way that zeros (and values below) still have a place.
+
+    Where there are any, the axis is linear between zero and the smallest of the others (matplotlib's "symlog").
+    """
+    known = np.asarray(values, float)
+    sizes = np.abs(known[np.isfinite(known) & (known != 0)])
+    if not len(sizes):
+        return
+    if (known <= 0).any():
+        axes.set_yscale("symlog", linthresh=sizes.min())
+    else:
+        axes.set_yscale("log")
+    axes.yaxis.set_major_locator(_ReadableLocator(sizes.min()))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick_text))
+    wide = sizes.max() >= 10 * sizes.min()
+    axes.yaxis.set_minor_locator(LogLocator(subs=range(2, 10)) if wide and (known > 0).all() else NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+class _ReadableLocator(Locator):
+    """Decades; where fewer than three are in sight, 1, 2 and 5 of each; in a narrower view, round numbers."""
+
+    def __init__(self, smallest: float) -> None:
+        self.smallest = smallest
+
+    def __call__(self) -> list[float]:
+        low, high = self.axis.get_view_interval()
+        return self.tick_values(low, high)
+
+    def tick_values(self, low: float, high: float) -> list[float]:
+        """The ticks of a view."""
+        low, high = min(low, high), max(low, high)
+        above = _log_ticks(max(low, self.smallest), high) if high > 0 else []
+        below = [-tick for tick in _log_ticks(max(-high, self.smallest), -low)] if low < 0 else []
+        return [*below, *([0.0] if low <= 0 <= high else []), *above]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    if not low < high:
+        return [low] if low == high else []
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    decades = [10.0**power for power in powers if low <= 10.0**power <= high]
+    if len(decades) > 2:
+        return decades[:: math.ceil(len(decades) / 7)]
+    few = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    if len(few) > 2:
+        return few
+    return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
+
+
+def _tick_text(value: float, place: int | None = None) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.6g}"
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def picture_path(path: str | Path) -> Path:
+    """Where a picture may be saved.
+
+    Raises:
+        InputError: no folder there, or a format other than .png, .pdf or .svg.
+    """
+    path = Path(path)
+    if path.suffix.lower().lstrip(".") not in FORMATS:
+        raise InputError(f"{path}: a picture's name ends in {', '.join('.' + name for name in FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent} to save it in")
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format that its name says; the old picture is replaced whole."""
+    with warnings.catch_warnings(record=True) as caught, atomic_write(path) as file:
+        warnings.simplefilter("always")
+        figure.savefig(file, format=path.suffix.lower().lstrip("."), dpi=DPI)
+    if any("Glyph" in str(warning.message) for warning in caught):
+        print(f"{path}: some letters have no font here; install one that has them", file=sys.stderr)
+
+
+def show(figure: Figure) -> None:
+    """Open a window, where a person sits at a screen; and close the figure."""
+    if figure.canvas.required_interactive_framework and sys.stdout.isatty():
+        plt.show()
+    plt.close(figure)

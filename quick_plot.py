@@ -1,0 +1,54 @@
+"""Glance at a training: its losses, and recall where it was measured. It may still be running.
+
+Examples:
+  quick_plot.py                            the newest experiment
+  quick_plot.py --experiment_id 3f2a       experiment 3f2a...
+  quick_plot.py --save curves.pdf          .png, .pdf or .svg
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from dploss.cli import Parser, add_experiment_flags, report_skipped, run
+from dploss.experiments import finished_experiment, finished_experiments
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    summary, examples = __doc__.split("\n\n", 1)
+    flags = Parser(prog="quick_plot.py", description=summary, epilog=examples)
+    add_experiment_flags(flags)
+    flags.add_argument(
+        "--save", metavar="PICTURE", help="where to (default: quick_plot.png in the experiment's folder)"
+    )
+    return flags
+
+
+def plot(args: Namespace) -> int:
+    """Draw, save, print where, and show where there is a screen."""
+    if args.experiment_id is not None:
+        experiment = finished_experiment(args.checkpoints_dir, args.experiment_id)
+    else:
+        (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
+        report_skipped(skipped)
+
+    # Imported here: --help and a wrong flag need not wait for matplotlib.
+    from dploss.measured_recall import recorded_recall
+    from dploss.plots import picture_path, quick_figure, save, show
+
+    path = picture_path(args.save or experiment.folder / "quick_plot.png")
+    figure = quick_figure(experiment, recorded_recall(experiment))
+    save(figure, path)
+    print(path)
+    show(figure)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(plot, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
