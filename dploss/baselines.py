@@ -49,3 +49,36 @@ class PCA:
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """(N, D) rows -> (N, d) float32 projections."""
         return (rows - self.mean) @ self.components.T
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """The first numbers of every vector: what embeddings trained for it (Matryoshka) are made for."""
+
+    latent_dim: int
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """(N, D) rows -> their first d numbers, (N, d)."""
+        return rows[:, : self.latent_dim]
+
+
+@dataclass(frozen=True)
+class RandomProjection:
+    """Gaussian random directions, which keep distances on average (Johnson & Lindenstrauss 1984).
+
+    Attributes:
+        matrix: (d, D) float32; its entries have variance 1 / d.
+    """
+
+    matrix: np.ndarray
+
+    @classmethod
+    def draw(cls, input_dim: int, latent_dim: int, seed: int) -> "RandomProjection":
+        """Draw the directions; the same arguments give the same ones, and they are scikit-learn's too."""
+        # RandomState: its stream is frozen by NumPy.
+        directions = np.random.RandomState(seed).normal(0, latent_dim**-0.5, (latent_dim, input_dim))
+        return cls(directions.astype(np.float32))
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """(N, D) rows -> (N, d) float32 projections."""
+        return rows @ self.matrix.T

@@ -36,6 +36,7 @@ def _setting(
     return field(default=default, metadata=metadata)
 
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, LOSS, TRAINING, OUTPUT = "data", "encoder", "loss", "training", "output"
 
 
@@ -126,7 +127,7 @@ class TrainConfig:
         TRAINING,
         "where to train",
         kind=str,
-        choices=("auto", "cpu", "cuda", "mps"),
+        choices=DEVICES,
         env="DEVICE",
         on_resume=True,
     )

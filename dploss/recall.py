@@ -1,5 +1,7 @@
 """Recall@k: how many of a row's nearest neighbours are still its nearest in the latent space."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,25 +57,54 @@ class RecallEvaluator:
         Raises:
             ValueError: not two matrices of as many rows, no more rows than k, or values that are not finite.
         """
+        return self.evaluate_reranked(original, latent, [(self.k, self.k)])[0]
+
+    def evaluate_reranked(
+        self, original: np.ndarray | Tensor, latent: np.ndarray | Tensor, searches: Sequence[tuple[int, int]]
+    ) -> list[Recall]:
+        """Recall of several searches that fetch by latent, then keep the nearest of these by original.
+
+        What short vectors lose in the order of near rows, the long ones of a few candidates bring back.
+
+        Args:
+            original: (N, D) vectors, any real dtype.
+            latent: (N, d) short forms of the same rows.
+            searches: (k, candidates) of each: so many are fetched, 1 <= k <= candidates < N (or the sample); with
+                as many candidates as neighbours there is nothing to re-rank, and it is the plain recall@k.
+
+        Returns:
+            For each search the recall@k. All searches share the distances, so several cost little more than one.
+
+        Raises:
+            ValueError: as `evaluate`, or a search outside its range.
+        """
         x, z = _as_rows("original", original), _as_rows("latent", latent)
         if len(x) != len(z):
             raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
-        if len(x) <= self.k:
-            raise ValueError(f"original must have more rows than k = {self.k}, got {len(x)}")
+        rows = min(len(x), self.num_samples)
+        for k, candidates in searches:
+            if not 1 <= k <= candidates:
+                raise ValueError(f"a search needs 1 <= k <= candidates, got k = {k}, candidates = {candidates}")
+            if rows <= candidates:
+                raise ValueError(f"original must have more rows than the {candidates} to fetch, got {rows}")
         if len(x) > self.num_samples:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
         x, z = _Searched("original", x), _Searched("latent", z)
-        rows = len(x.norms)
+        most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
         step = max(1, _CHUNK // rows)
-        found = 0
+        found = [0] * len(searches)
         for start in range(0, rows, step):
             queries = slice(start, min(start + step, rows))
             from_x = x.closeness(queries)
-            kth = from_x.topk(self.k, largest=False).values[:, -1:]
-            nearest = z.closeness(queries).topk(self.k, largest=False, sorted=False).indices.to(from_x.device)
-            found += (from_x.gather(-1, nearest) <= kth + x.noise(queries, kth)).sum().item()
-        return Recall(found / (rows * self.k), self.k, rows)
+            nearest = from_x.topk(most_kept, largest=False).values
+            fetched = z.closeness(queries).topk(most_fetched, largest=False).indices.to(from_x.device)
+            fetched = from_x.gather(-1, fetched)
+            for place, (k, candidates) in enumerate(searches):
+                kth = nearest[:, k - 1 : k]
+                near = fetched[:, :candidates] <= kth + x.noise(queries, kth)
+                found[place] += near.sum(-1).clamp_(max=k).sum().item()
+        return [Recall(count / (rows * k), k, rows) for count, (k, _) in zip(found, searches, strict=True)]
 
 
 class _Searched:

@@ -49,13 +49,14 @@ def loss(
     return lambda_rank * rank + lambda_pairdist * pairdist, rank, pairdist
 
 
-def recall(original: np.ndarray, latent: np.ndarray, k: int) -> float:
-    """Share of the k nearest latents that are no farther, in the original space, than the k-th nearest there."""
+def recall(original: np.ndarray, latent: np.ndarray, k: int, fetched: int | None = None) -> float:
+    """Fetch the nearest latents, keep the k of them nearest by original; the share that is within the k-th distance."""
     d_x, d_z = distances(original), distances(latent)
     found = 0
     for i in range(len(original)):
-        candidates = [j for j in range(len(original)) if j != i]
-        kth = sorted(d_x[i, j] for j in candidates)[k - 1]
-        nearest = sorted(candidates, key=lambda j: d_z[i, j])[:k]
-        found += sum(d_x[i, j] <= kth for j in nearest)
+        others = [j for j in range(len(original)) if j != i]
+        kth = sorted(d_x[i, j] for j in others)[k - 1]
+        candidates = sorted(others, key=lambda j: d_z[i, j])[: fetched or k]
+        kept = sorted(candidates, key=lambda j: d_x[i, j])[:k]
+        found += sum(d_x[i, j] <= kth for j in kept)
     return found / (k * len(original))

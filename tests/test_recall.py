@@ -39,6 +39,32 @@ def test_it_agrees_with_faiss_and_scikit_learn_on_real_rows(builtin, k):
     assert got == pytest.approx(overlap(*near, k), abs=1e-3)
 
 
+@given(seed=st.integers(0, 2**31), rows=st.integers(8, 25), levels=st.integers(1, 4))
+def test_reranked_it_equals_the_plain_loop(seed, rows, levels):
+    random = np.random.default_rng(seed)
+    original = random.integers(0, levels + 1, size=(rows, 3)).astype(np.float32)
+    latent = random.normal(size=(rows, 2))
+    searches = [(1, 1), (2, 4), (1, 5), (3, 7), (3, 3)]
+    got = RecallEvaluator(1).evaluate_reranked(original, latent, searches)
+    assert [(one.k, one.rows) for one in got] == [(k, rows) for k, _ in searches]
+    assert [one.value for one in got] == pytest.approx(
+        [references.recall(original, latent, k, candidates) for k, candidates in searches]
+    )
+
+
+def test_more_candidates_never_lose_and_all_of_them_find_everything(builtin):
+    searches = [(5, fetched) for fetched in (5, 10, 25, 50, 599)]
+    values = [one.value for one in RecallEvaluator(5).evaluate_reranked(builtin, builtin[:, :32], searches)]
+    assert values == sorted(values) and values[0] < values[1] and values[-1] == 1
+    assert values[0] == RecallEvaluator(5).evaluate(builtin, builtin[:, :32]).value
+
+
+@pytest.mark.parametrize("search", [(0, 3), (4, 3), (2, 600)])
+def test_searches_out_of_range_are_named(builtin, search):
+    with pytest.raises(ValueError, match="a search needs|more rows than the 600 to fetch"):
+        RecallEvaluator(5).evaluate_reranked(builtin, builtin, [search])
+
+
 def overlap(originals, latents, k):
     pairs = [
         (set(a) - {i}, [j for j in b if j != i][:k]) for i, (a, b) in enumerate(zip(originals, latents, strict=True))
@@ -88,7 +114,7 @@ def test_it_prints_with_k_and_rows(builtin):
     ("original", "latent", "message"),
     [
         (np.zeros((5, 2)), np.zeros((4, 2)), "same rows, got 5 and 4"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), "more rows than k = 3, got 3"),
+        (np.zeros((3, 2)), np.zeros((3, 2)), "more rows than the 3 to fetch, got 3"),
         (np.zeros(5), np.zeros((5, 2)), "original must be a matrix"),
         (np.zeros((5, 2)), np.full((5, 2), np.nan), "latent must be finite"),
     ],

@@ -1,6 +1,7 @@
-"""Any vector file -> float32 rows, checked once; the built-in vectors; the split into training and held-out rows."""
+"""Any vector file -> float32 rows, checked once; the built-in vectors; the split; the texts beside them."""
 
 from dploss.vectors.opening import BUILTIN, Vectors, open_vectors
 from dploss.vectors.split import split_rows
+from dploss.vectors.texts import read_texts
 
-__all__ = ["BUILTIN", "Vectors", "open_vectors", "split_rows"]
+__all__ = ["BUILTIN", "Vectors", "open_vectors", "read_texts", "split_rows"]

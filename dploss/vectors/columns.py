@@ -1,10 +1,11 @@
-"""Which column, key or array of a file holds the vectors."""
+"""Which column, key or array of a file holds the vectors, and which their texts."""
 
 from collections.abc import Mapping, Sequence
 
 from dploss.errors import InputError
 
 CONVENTIONAL = ("embedding", "embeddings", "emb", "vector", "vectors", "embedding_json")
+TEXTS = ("text", "sentence", "title", "content", "document", "passage", "caption", "prompt")
 
 
 def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) -> str:
@@ -30,6 +31,29 @@ def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) 
     if len(candidates) > 1:
         raise InputError(f"{source}: several columns could be the vectors: {_names(candidates)}; choose with --column")
     return candidates[0]
+
+
+def choose_text_column(source: str, columns: Mapping[str, bool], wanted: str | None) -> str:
+    """Pick the column of the texts that the vectors were made from.
+
+    Args:
+        source: the file, for messages.
+        columns: every column's name, and whether it holds text.
+        wanted: the name a person gave, or None: then a usual name, else the only column of text.
+
+    Raises:
+        InputError: the wanted column is not there, or none or several could be meant.
+    """
+    if wanted is not None:
+        if wanted not in columns:
+            raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
+        return wanted
+    texts = [name for name, is_text in columns.items() if is_text and name not in CONVENTIONAL]
+    usual = [name for name in TEXTS if name in texts]
+    if not usual and len(texts) != 1:
+        found = f"several columns of text: {_names(texts)}" if texts else f"no column of text among {_names(columns)}"
+        raise InputError(f"{source}: {found}; choose with --text-column")
+    return (usual or texts)[0]
 
 
 def _names(columns: Mapping[str, bool] | Sequence[str]) -> str:

@@ -73,29 +73,40 @@ def open_vectors(
 
 
 def _read(name: str, column: str | None, limit: int | None) -> np.ndarray:
+    shards = parquet_files(name)
+    if shards:
+        return read_parquet(shards, column, limit)
+    path = Path(name)
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise InputError(f"{name}: unknown format; known are .parquet, {', '.join(_READERS)}")
+    return _READERS[suffix](path, column, limit)
+
+
+def parquet_files(name: str) -> list[Path]:
+    """The parquet files that a source stands for, in the order of their rows; none where it is another file.
+
+    Raises:
+        InputError: nothing is there.
+    """
     if name == BUILTIN:
-        return read_parquet([_BUILTIN_FILE], column, limit)
+        return [_BUILTIN_FILE]
     path = Path(name)
     if path.is_dir():
         shards = sorted(path.rglob("*.parquet"))
         if not shards:
             raise InputError(f"{name}: no .parquet files in this folder")
-        return read_parquet(shards, column, limit)
+        return shards
     if not path.exists() and glob.has_magic(name):
         shards = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         if not shards:
             raise InputError(f"{name}: no file matches")
         if any(shard.suffix.lower() != ".parquet" for shard in shards):
             raise InputError(f"{name}: a glob must match .parquet files alone")
-        return read_parquet(shards, column, limit)
+        return shards
     if not path.is_file():
         raise InputError(f"{name}: no such file")
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return read_parquet([path], column, limit)
-    if suffix not in _READERS:
-        raise InputError(f"{name}: unknown format; known are .parquet, {', '.join(_READERS)}")
-    return _READERS[suffix](path, column, limit)
+    return [path] if path.suffix.lower() == ".parquet" else []
 
 
 def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,0 +1,49 @@
+"""Neighbours before and after, as the texts that the vectors were made from."""
+
+from collections.abc import Sequence
+from textwrap import shorten
+
+import numpy as np
+
+
+_QUERIES = 5
+
+
+def neighbour_lines(
+    original: np.ndarray,
+    latent: np.ndarray,
+    texts: Sequence[str],
+    count: int,
+    width: int,
+    seed: int,
+) -> list[str]:
+    """The nearest rows of a few rows drawn at random, before and after.
+
+    Args:
+        original: (N, D) vectors.
+        latent: (N, d) their short forms.
+        texts: of the N rows.
+        count: neighbours of each, below N.
+        width: letters in a line.
+        seed: of the draw.
+    """
+    queries = np.sort(np.random.RandomState(seed).choice(len(original), min(_QUERIES, len(original)), replace=False))
+    lines = []
+    for query in queries:
+        before, after = _nearest(original, query, count), _nearest(latent, query, count)
+        lines += [shorten(texts[query], width, placeholder="…")]
+        lines += [f"  nearest of {len(original):,} rows by {original.shape[1]} numbers"]
+        lines += _marked(before, texts, after, "- ", width)
+        lines += [f"  by {latent.shape[1]} numbers: {len({*before} & {*after})} of {count} kept"]
+        lines += [*_marked(after, texts, before, "+ ", width), ""]
+    return lines[:-1]
+
+
+def _nearest(rows: np.ndarray, query: int, count: int) -> list[int]:
+    distances = np.linalg.norm(rows - rows[query], axis=1)
+    distances[query] = np.inf
+    return np.argsort(distances, kind="stable")[:count].tolist()
+
+
+def _marked(rows: Sequence[int], texts: Sequence[str], others: Sequence[int], mark: str, width: int) -> list[str]:
+    return [f"    {'  ' if row in others else mark}{shorten(texts[row], width - 6, placeholder='…')}" for row in rows]

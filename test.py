@@ -1,0 +1,145 @@
+"""Judge an encoder on rows it has not seen, beside PCA, truncation and random projection at the same size.
+
+recall@k is the share of a row's k nearest rows that are still its nearest by the short vectors. Distortion is the mean
+relative change of a distance, Spearman the rank correlation of the distances before and after.
+
+Examples:
+  test.py                                          the newest experiment's best checkpoint, or its latest
+  test.py --experiment_id 3f2a                     experiment 3f2a...
+  test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
+  test.py --data other.parquet                     on other vectors of the same length
+  test.py --neighbours 5                           nearest texts before and after
+  test.py --plot                                   originals and latents side by side (t-SNE)
+  test.py --json > report.json
+"""
+
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from dploss.cli import Parser, add_experiment_flags, report_skipped, run
+from dploss.config import DEVICES
+from dploss.errors import InputError
+from dploss.experiments import find_experiment, finished_experiments
+from dploss.files import json_text
+from dploss.layout import BEST, LATEST
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    about, examples = __doc__.split("\n\nExamples", 1)
+    flags = Parser(prog="test.py", description=about, epilog="Examples" + examples)
+    add_experiment_flags(flags)
+    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    data = flags.add_argument_group("data")
+    data.add_argument("--data", metavar="VECTORS", help="other vectors (default: the experiment's held-out rows)")
+    data.add_argument("--column", help="with --data: the column that holds the vectors")
+    data.add_argument("--limit", type=int, help="with --data: only the first LIMIT rows")
+    data.add_argument("--rows", type=int, default=3000, help="judge a sample of so many (default: %(default)s)")
+    data.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 50], help="neighbours (default: 1 5 10 50)")
+    data.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
+    shown = flags.add_argument_group("output")
+    shown.add_argument("--neighbours", type=int, metavar="N", help="print the N nearest texts of a few rows, too")
+    shown.add_argument("--text-column", metavar="COLUMN", help="with --neighbours: the column of the texts")
+    shown.add_argument(
+        "--plot",
+        nargs="?",
+        const="",
+        metavar="PICTURE",
+        help="draw originals and latents side by side (default: spaces.png beside the checkpoint)",
+    )
+    shown.add_argument("--plot-method", choices=("tsne", "pca"), default="tsne", help="(default: %(default)s)")
+    shown.add_argument("--json", action="store_true", help="print the report as JSON")
+    return flags
+
+
+def test(args: Namespace) -> int:
+    """Judge, print the report, and what else was asked for."""
+    problem = contradiction(args)
+    if problem:
+        raise InputError(problem)
+    path = Path(args.checkpoint) if args.checkpoint else best_checkpoint(args)
+
+    # Imported late: --help and a wrong flag need not wait for torch.
+    from dploss.checkpoints import load_checkpoint
+    from dploss.devices import pick_device
+    from dploss.encoder import encoder_of
+    from dploss.judged_rows import other_rows, own_rows
+    from dploss.neighbour_texts import neighbour_lines
+    from dploss.plots import picture_path, save, show
+    from dploss.plots.spaces import spaces_figure
+    from dploss.report import examine
+    from dploss.vectors import read_texts
+
+    picture = None if args.plot is None else picture_path(args.plot or path.parent / "spaces.png")
+    device = pick_device(args.device)
+    checkpoint = load_checkpoint(path)
+    record = checkpoint["config"]
+    encoder = encoder_of(checkpoint, path).to(device)
+    if args.data is None:
+        judged = own_rows(record, args.rows)
+    else:
+        judged = other_rows(record, args.data, args.column, args.limit, args.rows)
+    ks = sorted({k for k in args.k if k < len(judged.vectors)})
+    if not ks or (args.neighbours or 0) >= len(judged.vectors):
+        raise InputError(f"{judged.source}: {len(judged.vectors)} rows to judge on are too few for so many neighbours")
+    texts = read_texts(judged.source, judged.numbers, args.text_column) if args.neighbours else []
+
+    report, latents = examine(checkpoint, str(path), encoder, judged, ks)
+    print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
+    if args.neighbours:
+        width = shutil.get_terminal_size((120, 24)).columns
+        print("", *neighbour_lines(judged.vectors, latents, texts, args.neighbours, width, record["seed"]), sep="\n")
+    if picture is not None:
+        print("drawing originals and latents ...", file=sys.stderr)
+        figure = spaces_figure(judged.vectors, latents, args.plot_method, report.title())
+        save(figure, picture)
+        print(picture, file=sys.stderr if args.json else sys.stdout)
+        show(figure)
+    return 0
+
+
+def contradiction(args: Namespace) -> str | None:
+    """Which flags do not go together, or are out of range."""
+    if args.checkpoint and args.experiment_id:
+        return "--checkpoint and --experiment_id both name an encoder: give one"
+    if args.data is None and (args.column or args.limit):
+        return f"{'--column' if args.column else '--limit'} needs --data"
+    if args.text_column and not args.neighbours:
+        return "--text-column needs --neighbours"
+    if args.json and args.neighbours:
+        return "--neighbours prints text, which does not go with --json"
+    for flag, value, least in (
+        ("--limit", args.limit, 3),
+        ("--rows", args.rows, 3),
+        ("--neighbours", args.neighbours, 1),
+        ("--k", min(args.k), 1),
+    ):
+        if value is not None and value < least:
+            return f"{flag} must be at least {least}, got {value}"
+    return None
+
+
+def best_checkpoint(args: Namespace) -> Path:
+    """The named or the newest experiment's best checkpoint, or its latest."""
+    if args.experiment_id is not None:
+        folder = find_experiment(args.checkpoints_dir, args.experiment_id)
+    else:
+        (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
+        report_skipped(skipped)
+        folder = experiment.folder
+    for name in (BEST, LATEST):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: neither {BEST} nor {LATEST} in it")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(test, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
