@@ -93,8 +93,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: not a readable checkpoint: it is damaged or holds more than plain values") from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: not a readable checkpoint: {error or 'it is empty or cut short'}") from error
+    except Exception as error:
+        # Damaged bytes lead the unpickler to errors of any kind: IndexError, KeyError, RuntimeError, ...
+        raise InputError(f"{path}: not a readable checkpoint: it is damaged or cut short") from error
     missing = [key for key in _KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")

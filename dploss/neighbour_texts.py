@@ -5,7 +5,6 @@ from textwrap import shorten
 
 import numpy as np
 
-
 _QUERIES = 5
 
 

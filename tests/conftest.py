@@ -1,6 +1,7 @@
 """What several tests need: real rows, the scripts as a person runs them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from dploss.config import TrainConfig
+from dploss.launch import new_experiment
 from dploss.vectors import open_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +31,22 @@ Run = Callable[..., subprocess.CompletedProcess]
 def builtin() -> np.ndarray:
     """The first 600 built-in rows, (600, 768) float32."""
     return open_vectors(limit=600).rows
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A folder of three real experiments of different losses, 4 epochs each with 2 checkpoints; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
+    small = {"limit": 400, "latent_dim": 16, "hidden_dims": (32,), "epochs": 4, "save_interval": 2, "batch_size": 128}
+    for loss in ("DPLossV1", "DPLossV2", "DPLossV2Norm"):
+        new_experiment(TrainConfig(loss_function=loss, checkpoints_dir=str(folder), quiet=True, **small)).run()
+    return folder
+
+
+@pytest.fixture
+def checkpoints(trained, tmp_path) -> Path:
+    """A copy of the three experiments, in the folder that scripts run in, under its usual name."""
+    return shutil.copytree(trained, tmp_path / "checkpoints")
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
 
 def test_truncated_foreign_and_missing_files_are_named(manager, tmp_path):
     whole = manager.save_latest(STATE).read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"not a checkpoint at all"):
+    for content in (b"", whole[: len(whole) // 2], b"not a checkpoint at all", b"broken"):
         (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(InputError, match=r"bad\.pth: not a readable checkpoint"):
             load_checkpoint(tmp_path / "bad.pth")

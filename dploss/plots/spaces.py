@@ -30,6 +30,7 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
         points = _tsne(rows, start) if method == "tsne" else _plane(rows)
         panel.scatter(*points.T, s=9, c=[COLOURS[cluster] for cluster in clusters], alpha=0.75, linewidths=0)
         panel.set(title=f"{name}, {rows.shape[1]} numbers", xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        panel.spines[:].set_visible(False)
     drawn = "t-SNE" if method == "tsne" else "PCA"
     caption = f"{drawn} of {len(original):,} rows; colours are k-means clusters of the originals"
     figure.suptitle(f"{title}\n{caption}", size=11, y=0.98)
