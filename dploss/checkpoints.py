@@ -93,6 +93,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: not a readable checkpoint: it is damaged or holds more than plain values") from error
+    except OSError as error:
+        raise InputError(f"{path}: not a readable checkpoint: {error}") from error
     except Exception as error:
         # Damaged bytes lead the unpickler to errors of any kind: IndexError, KeyError, RuntimeError, ...
         raise InputError(f"{path}: not a readable checkpoint: it is damaged or cut short") from error

@@ -170,5 +170,6 @@ def _checked(name: str, value: Any) -> Any:
 
 def _check_items(name: str, items: list[Any], kinds: tuple[type, ...]) -> None:
     for item in items:
-        if type(item) not in kinds or (type(item) is int and abs(item) > sys.float_info.max):
+        too_large = isinstance(item, int) and abs(item) > sys.float_info.max
+        if not isinstance(item, kinds) or isinstance(item, bool) or too_large:
             raise InputError(f"the history's {name} must hold {_WORDS[kinds[0]]}, got {str(item)[:40]}")

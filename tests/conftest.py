@@ -1,9 +1,11 @@
 """What several tests need: real rows, the scripts as a person runs them."""
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,5 +58,36 @@ def run(tmp_path: Path) -> Run:
     def run_script(script: str, *flags: object) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / script), *map(str, flags)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run_script
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Run a script of the root as a person at a terminal does: terminal("2\\n", "visualize_training.py", ...).
+
+    Returns its exit code and all that the terminal shows.
+    """
+
+    def run_script(typed: str, script: str, *flags: object) -> tuple[int, str]:
+        person, screen = pty.openpty()
+        termios.tcsetwinsize(screen, (40, 120))
+        command = [sys.executable, str(ROOT / script), *map(str, flags)]
+        environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdin=screen, stdout=screen, stderr=screen, env=environment, start_new_session=True
+        )
+        os.close(screen)
+        os.write(person, typed.encode())
+        shown = b""
+        try:
+            while chunk := os.read(person, 4096):
+                shown += chunk
+        except OSError:
+            # Linux says so when the other side is closed.
+            pass
+        finally:
+            os.close(person)
+        return process.wait(timeout=300), shown.decode().replace("\r\n", "\n")
 
     return run_script

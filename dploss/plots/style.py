@@ -26,6 +26,8 @@ DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 _MARKERS = ("", "o", "s", "^", "x")
+# A curve that changes by less than this share of its height is drawn flat.
+_FLAT = 1e-3
 _HATCHES = ("", "///", "...", "xx")
 
 # Fonts with Korean, Chinese and Japanese letters, for names of files; those that are installed are used.
@@ -93,6 +95,8 @@ def log_scale(axes: Axes, values: Sequence[float]) -> None:
     sizes = np.abs(known[np.isfinite(known) & (known != 0)])
     if not len(sizes):
         return
+    if sizes.max() < sizes.min() * (1 + _FLAT) and (known > 0).all():
+        axes.set_ylim(sizes.min() * (1 - _FLAT), sizes.max() * (1 + _FLAT))
     if (known <= 0).any():
         axes.set_yscale("symlog", linthresh=sizes.min())
     else:
@@ -119,6 +123,9 @@ class _ReadableLocator(Locator):
         low, high = min(low, high), max(low, high)
         above = _log_ticks(max(low, self.smallest), high) if high > 0 else []
         below = [-tick for tick in _log_ticks(max(-high, self.smallest), -low)] if low < 0 else []
+        if above and below:
+            # Both signs share the height: one tick for every power of ten, or one in all.
+            above, below = _only_powers(above), _only_powers(below)
         return [*below, *([0.0] if low <= 0 <= high else []), *above]
 
 
@@ -132,7 +139,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
     few = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
     if len(few) > 2:
         return few
-    return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
+    return [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+
+
+def _only_powers(ticks: list[float]) -> list[float]:
+    return [tick for tick in ticks if math.log10(abs(tick)).is_integer()] or ticks[-1:]
 
 
 def _tick_text(value: float, place: int | None = None) -> str:
