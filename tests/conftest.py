@@ -1,11 +1,9 @@
 """What several tests need: real rows, the scripts as a person runs them."""
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
-import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +66,7 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 
     Returns its exit code and all that the terminal shows.
     """
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 
     def run_script(typed: str, script: str, *flags: object) -> tuple[int, str]:
         person, screen = pty.openpty()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA as SklearnPCA
+from sklearn.random_projection import GaussianRandomProjection
 
-from dploss.baselines import PCA
+from dploss.baselines import PCA, RandomProjection, Truncation
 
 
 @pytest.mark.parametrize("latent_dim", [1, 64, 768])
@@ -30,3 +31,15 @@ def test_scale_is_the_spread_of_a_coordinate():
 
 def test_constant_rows_have_scale_one():
     assert PCA.fit(np.ones((10, 4), np.float32), 2).scale == 1
+
+
+@pytest.mark.parametrize(("latent_dim", "seed"), [(1, 0), (64, 7)])
+def test_random_projection_is_scikit_learns(builtin, latent_dim, seed):
+    ours = RandomProjection.draw(768, latent_dim, seed).encode(builtin)
+    theirs = GaussianRandomProjection(latent_dim, random_state=seed).fit_transform(builtin)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_truncation_keeps_the_first_numbers(builtin):
+    np.testing.assert_array_equal(Truncation(3).encode(builtin), builtin[:, :3])
