@@ -66,11 +66,9 @@ def test(args: Namespace) -> int:
     from dploss.checkpoints import load_checkpoint
     from dploss.devices import pick_device
     from dploss.encoder import encoder_of
-    from dploss.judged_rows import other_rows, own_rows
-    from dploss.neighbour_texts import neighbour_lines
+    from dploss.judging import examine, neighbour_lines, other_rows, own_rows
     from dploss.plots import picture_path, save, show
     from dploss.plots.spaces import spaces_figure
-    from dploss.report import examine
     from dploss.vectors import read_texts
 
     picture = None if args.plot is None else picture_path(args.plot or path.parent / "spaces.png")

@@ -40,6 +40,10 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of our output, `| head` say, has all that it wanted; the interpreter would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

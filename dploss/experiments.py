@@ -34,7 +34,7 @@ class Experiment:
     @property
     def id(self) -> str:
         """The folder's name."""
-        return self.folder.name
+        return self.folder.absolute().name
 
 
 def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:

@@ -51,7 +51,19 @@ def data_name(experiment: Experiment, width: int = _NAME_WIDTH) -> str:
 
 def listing(experiments: Sequence[Experiment]) -> list[str]:
     """The lines of `--list`: a numbered experiment each."""
-    header = ("#", "id", "created", "status", "loss", "tau", "latent_dim", "data", "epochs", "total loss", "recall")
+    header = (
+        "#",
+        "id",
+        "created",
+        "status",
+        "loss",
+        "tau",
+        "latent_dim",
+        "data",
+        "epochs",
+        "total loss",
+        "best recall",
+    )
     ids = short_ids([experiment.id for experiment in experiments])
     rows = []
     for place, experiment in enumerate(experiments, start=1):
@@ -69,7 +81,7 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
                 data_name(experiment),
                 epochs_done(experiment),
                 number(extremes(experiment, "total_loss").final),
-                f"@{history.recall_k or '?'} {max(recalls):.4f}" if recalls else MISSING,
+                f"{max(recalls):.4f} @{history.recall_k or '?'}" if recalls else MISSING,
             )
         )
     return text_table(header, rows, left=8)

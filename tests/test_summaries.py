@@ -36,7 +36,7 @@ def test_best_is_the_lowest_and_nan_is_neither(foreign):
 
 def test_the_list_has_a_numbered_row_for_each(experiments, foreign):
     lines = listing([*experiments, foreign])
-    assert " ".join(lines[0].split()) == "# id created status loss tau latent_dim data epochs total loss recall"
+    assert " ".join(lines[0].split()) == "# id created status loss tau latent_dim data epochs total loss best recall"
     for place, (line, experiment) in enumerate(zip(lines[1:-1], experiments, strict=True), start=1):
         history = experiment.history
         expected = [str(place), experiment.id[:8], "completed", experiment.config["loss_function"], "4/4"]

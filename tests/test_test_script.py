@@ -19,7 +19,7 @@ from dploss.vectors import open_vectors, split_rows
 @pytest.fixture
 def experiments(checkpoints, monkeypatch):
     monkeypatch.chdir(checkpoints.parent)
-    monkeypatch.setattr("dploss.judge._TIMED_SECONDS", 0.01)
+    monkeypatch.setattr("dploss.judging.measures._TIMED_SECONDS", 0.01)
     return list_experiments("checkpoints")[0]
 
 

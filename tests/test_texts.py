@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dploss.errors import InputError
-from dploss.neighbour_texts import neighbour_lines
+from dploss.judging import neighbour_lines
 from dploss.vectors import read_texts
 
 

@@ -5,7 +5,7 @@ import pytest
 import references
 from scipy.stats import rankdata
 
-from dploss.judge import judge, rows_per_second
+from dploss.judging.measures import judge, rows_per_second
 from dploss.recall import RecallEvaluator
 
 
@@ -55,7 +55,7 @@ def test_rows_that_are_all_equal_have_no_order():
 
 
 def test_speed_is_measured(builtin, monkeypatch):
-    monkeypatch.setattr("dploss.judge._TIMED_SECONDS", 0.01)
+    monkeypatch.setattr("dploss.judging.measures._TIMED_SECONDS", 0.01)
     calls = []
     assert rows_per_second(lambda rows: calls.append(len(rows)), builtin) > 0
     assert len(calls) > 1 and set(calls) == {600}

@@ -8,8 +8,8 @@ import numpy as np
 
 from dploss.baselines import PCA, RandomProjection, Truncation
 from dploss.encoder import DPEncoder
-from dploss.judge import RERANK_FACTORS, Judgement, judge, rows_per_second
-from dploss.judged_rows import JudgedRows
+from dploss.judging.measures import RERANK_FACTORS, Judgement, judge, rows_per_second
+from dploss.judging.rows import JudgedRows
 from dploss.tables import MISSING, aligned, number, shown, text_table
 
 _FLOAT_BYTES = 4
