@@ -40,10 +40,10 @@ def test_piped_it_takes_the_newest_and_measures_its_recall(run, experiments):
 
 
 def test_at_a_terminal_it_asks_which_one(terminal, experiments):
-    code, shown = terminal("9\n2\n", "visualize_training.py", "--no-recall")
+    code, shown = terminal("zz\n2\n", "visualize_training.py", "--no-recall")
     assert code == 0
     assert all(f" {experiment.id[:8]} " in shown for experiment in experiments)
-    assert "no experiment '9'" in shown and shown.count("which one (number or id; Enter: 1): ") == 2
+    assert "no experiment 'zz'" in shown and shown.count("which one (number or id; Enter: 1): ") == 2
     assert shown.endswith(f"\ncheckpoints/{experiments[1].id}/training.png\n")
     assert experiments[1].folder.joinpath("training.png").exists()
 
