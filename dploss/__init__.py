@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BestCheckpointTracker": "best_checkpoints",
     "CheckpointManager": "checkpoints",
     "DPEncoder": "encoder",
     "DPLossV1": "losses",

@@ -11,6 +11,8 @@ CONFIG = "config.json"
 HISTORY = "train_history.json"
 LATEST = "latest_model.pth"
 BEST = "best.pt"
+BEST_STATE = "best_checkpoints.json"
+BEST_RESULTS = "best_checkpoint_results.json"
 
 
 def epoch_checkpoint(epoch: int) -> str:

@@ -1,10 +1,11 @@
 """Numbers and tables as text: for the terminal, and for a figure's monospaced panels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "-"
+_TWO_DIGITS = ("inception_score", "inception_score_std", "fid", "psnr")
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -61,3 +62,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def metrics_text(metrics: Mapping[str, Any]) -> str:
+    """Measured numbers in a line: "clip_score: 0.8123, inception_score: 3.45"."""
+    return ", ".join(
+        f"{name}: {value:.{2 if name in _TWO_DIGITS else 4}f}"
+        for name, value in metrics.items()
+        if isinstance(value, float)
+    )
