@@ -387,7 +387,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from dploss import BestCheckpointTracker
 
-folder, suffix = Path(sys.argv[1]), sys.argv[2]
+folder, suffix, top_k = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 SCORES = (0.3, 0.5, 0.1, 0.6, 0.2, 0.7, 0.4)
 
 def save(step):
@@ -406,7 +406,7 @@ def save(step):
     return whole
 
 def train():
-    tracker = BestCheckpointTracker(folder, save_top_k=2, resumed_from=None)
+    tracker = BestCheckpointTracker(folder, save_top_k=top_k)
     for step, score in enumerate(SCORES, start=1):
         tracker.update(step, step, save(step), {{"composite_score": score}})
 
@@ -417,7 +417,7 @@ def check(calls):
     if os.path.lexists(link):
         text = (link / "shard_0.bin" if link.is_dir() else link).read_text()
         assert text, "best.pt is empty"
-    tracker = BestCheckpointTracker(folder, save_top_k=2)
+    tracker = BestCheckpointTracker(folder, save_top_k=top_k)
     for one in tracker.top:
         whole = folder / one.path
         files = sorted(whole.iterdir()) if whole.is_dir() else [whole]
@@ -456,8 +456,8 @@ while True:
     # And it goes on to the same end.
     train()
     check(1000)
-    tracker = BestCheckpointTracker(folder, save_top_k=2)
-    assert [one.step for one in tracker.top] == [6, 4]
+    tracker = BestCheckpointTracker(folder, save_top_k=top_k)
+    assert [one.step for one in tracker.top] == [6, 4][:top_k]
     if code == 0:
         break
     assert code == 9
@@ -467,10 +467,10 @@ print(calls)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("suffix", [".pt", "_dir"])
-def test_stopped_at_every_instant_it_has_a_best_and_a_latest(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "top_k"), [(".pt", 1), ("_dir", 2)])
+def test_stopped_at_every_instant_it_has_a_best_and_a_latest(tmp_path, suffix, top_k):
     code = STOPPED.format(root=str(ROOT))
-    command = [sys.executable, "-c", code, str(tmp_path / "run"), suffix]
+    command = [sys.executable, "-c", code, str(tmp_path / "run"), suffix, str(top_k)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) > 100
