@@ -1,0 +1,202 @@
+"""Judge a folder of generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and their composite.
+
+What cannot be computed (no references, no captions, weights out of reach) is left out, and the reason said. LPIPS, PSNR
+and SSIM compare files of one name in both folders; FID compares the folders as sets.
+
+Examples:
+  python -m metrics samples/
+  python -m metrics samples/ --references photos/ --prompts captions.csv
+  python -m metrics samples/ --references photos/ --metrics fid psnr --device cuda --batch-size 128
+  python -m metrics samples/ --references photos/ --lpips-weights alexnet.pth --inception-weights inception.pth
+  python -m metrics samples/ --prompts captions.csv --clip-model ViT-L-14 --clip-pretrained openai
+  python -m metrics samples/ --import my_metrics        my_metrics.py registers metrics of your own
+  python -m metrics samples/ --json > report.json
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from metrics.errors import InputError
+from metrics.folders import ImageFolder, read_captions
+from metrics.registry import BUILT_IN, direction
+
+if TYPE_CHECKING:
+    from metrics.references import References
+
+INTERRUPTED = 130
+PAIRED = ("lpips", "psnr", "ssim")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the flags)\n")
+
+
+def parser() -> Parser:
+    """The command's flags."""
+    about, examples = __doc__.split("\n\nExamples", 1)
+    flags = Parser(
+        prog="python -m metrics",
+        description=about,
+        epilog="Examples" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add_argument("generated", metavar="GENERATED_DIR", help="the folder of generated images")
+    flags.add_argument("--references", metavar="DIR", help="the folder of reference images")
+    flags.add_argument("--prompts", metavar="CSV", help="captions: columns image_path (from the file on) and text_en")
+    flags.add_argument("--metrics", nargs="+", metavar="NAME", help=f"only these (default: all): {', '.join(BUILT_IN)}")
+    flags.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers more metrics")
+    flags.add_argument("--json", action="store_true", help="print the report as JSON")
+    models = flags.add_argument_group("models")
+    models.add_argument("--clip-model", metavar="NAME", default="ViT-B-32", help="(default: %(default)s)")
+    models.add_argument(
+        "--clip-pretrained",
+        metavar="WEIGHTS",
+        default="laion2b_s34b_b79k",
+        help="an open_clip tag, a file, or local-dir:FOLDER (default: %(default)s)",
+    )
+    models.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help="(default: alex)")
+    models.add_argument("--lpips-weights", metavar="FILE", help="the net's ImageNet weights (default: torch's cache)")
+    models.add_argument("--inception-weights", metavar="FILE", help="for FID and Inception Score (default: likewise)")
+    models.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
+    models.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
+    return flags
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Judge the folder and print the report."""
+    if args.module:
+        _import(args.module)
+
+    generated = ImageFolder(args.generated)
+    references = None if args.references is None else ImageFolder(args.references)
+    prompts = None if args.prompts is None else read_captions(args.prompts, generated)
+
+    # Imported late: --help and a wrong folder need not wait for torch.
+    from metrics.evaluator import ImageEvaluator
+
+    evaluator = ImageEvaluator(
+        device=args.device,
+        metrics=args.metrics,
+        clip_model=args.clip_model,
+        clip_pretrained=args.clip_pretrained,
+        lpips_net=args.lpips_net,
+        lpips_weights=args.lpips_weights,
+        inception_weights=args.inception_weights,
+        batch_size=args.batch_size,
+        progress=True,
+    )
+    paired = None if references is None else pair(generated, references, args.metrics or ())
+    with _reasons_in_the_report_alone():
+        report = evaluator.evaluate(generated, paired, prompts)
+    print(json_text(report) if args.json else "\n".join(table(report)))
+    return 0
+
+
+def pair(generated: ImageFolder, references: ImageFolder, asked: Sequence[str]) -> "References":
+    """The references as a set, and each generated image's own by its name.
+
+    Raises:
+        InputError: an image has none, and a metric that compares pairs was asked for by name.
+    """
+    from metrics.references import References
+
+    known = set(references.names)
+    for name in generated.names:
+        if name not in known:
+            reason = f"{references.folder / name}: no such reference"
+            for metric in asked:
+                if metric in PAIRED:
+                    raise InputError(f"{reason}, and {metric} compares each image with the reference of its name")
+            return References(references, None, reason)
+    return References(references, ImageFolder(references.folder, generated.names))
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report as aligned lines: values, what is left out, notes, files of weights."""
+    scores = [name for name in report if isinstance(report[name], float)]
+    width = max(len(name) for name in [*scores, *report["left_out"], "num_references"])
+    lines = []
+    for name in scores:
+        better = {True: "higher is better", False: "lower is better", None: ""}[direction(name)]
+        lines.append(f"{name:<{width}}  {report[name]:>12.4f}  {better}".rstrip())
+    lines += [f"{name:<{width}}  {report[name]:>12}" for name in ("num_images", "num_references")]
+    lines += [f"{name:<{width}}  {'-':>12}  left out: {reason}" for name, reason in report["left_out"].items()]
+    lines += [f"note: {note}" for note in report["notes"]]
+    lines += [
+        f"weights of {name}: {file['source']} ({file['sha256'][:12]})" for name, file in report["weights"].items()
+    ]
+    return lines
+
+
+def json_text(report: dict[str, Any]) -> str:
+    """The report as strict JSON: what is not finite is null."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
+    }
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _import(module: str) -> None:
+    sys.path.insert(0, os.getcwd())
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise InputError(f"--import {module}: no such module here or in Python's path") from error
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+@contextmanager
+def _reasons_in_the_report_alone() -> Iterator[None]:
+    """The report says what is left out; a second telling on stderr would get in the way of a one-line error."""
+    log = logging.getLogger("metrics")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0; 2 for input that cannot be used, 1 for output that cannot be written, 130 for Ctrl-C; for these the reason
+        is one line on stderr.
+    """
+    flags = parser()
+    args = flags.parse_args(argv)
+    try:
+        return measure(args)
+    except InputError as error:
+        print(f"{flags.prog}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output, `| head` say, has all that it wanted; the interpreter would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"{flags.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{flags.prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The contract of a metric: batches in, one number out."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from metrics.errors import Unavailable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Metric(ABC):
+    """A number about images, gathered batch by batch, so that a folder of any size fits into memory.
+
+    `update` takes a batch, `compute` says the number, `reset` forgets the batches; `measure` is all three.
+
+    Attributes:
+        name: The key in reports.
+        value_range: The least and the greatest value it can have.
+        higher_is_better: Its direction.
+        needs_prompts: Whether every image needs its text.
+        needs_pairs: Whether every image needs its own reference image.
+        needs_references: Whether a set of reference images is needed, of any number; given to `add_references`.
+    """
+
+    name: str
+    value_range: tuple[float, float] = (-math.inf, math.inf)
+    higher_is_better: bool
+    needs_prompts: ClassVar[bool] = False
+    needs_pairs: ClassVar[bool] = False
+    needs_references: ClassVar[bool] = False
+
+    def prepare(self) -> None:  # noqa: B027 -- a metric without a model has nothing to load
+        """Load the model, once; what is loaded stays until `release`.
+
+        Raises:
+            Unavailable: its weights are neither on this machine nor within reach.
+            InputError: a file of weights that cannot be used.
+        """
+
+    @abstractmethod
+    def update(
+        self, generated: "Tensor", references: "Tensor | None" = None, prompts: Sequence[str] | None = None
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            generated: uint8, (n, 3, height, width).
+            references: Each image's own reference, of the same shape; for metrics that need pairs.
+            prompts: Each image's text, n of them; for metrics that need prompts.
+
+        Raises:
+            Unavailable: such images cannot be measured.
+        """
+
+    def add_references(self, references: "Tensor") -> None:
+        """Take a batch of the set of references, uint8 (n, 3, height, width); where `needs_references`."""
+        raise NotImplementedError(f"{type(self).__name__} takes no set of references")
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The number for all batches since the last reset.
+
+        Raises:
+            Unavailable: it is undefined for so few images.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the batches; the model stays."""
+
+    def extras(self) -> dict[str, float]:
+        """Further numbers, under their own keys; after `compute`."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a reader must know to judge the number, in sentences; after `compute`."""
+        return []
+
+    def weights(self) -> dict[str, str] | None:
+        """{"source": path, "sha256": digest} of the file that the model was loaded from, where there is one."""
+        return None
+
+    def release(self) -> None:  # noqa: B027 -- nor to let go of
+        """Let go of the model; the next `prepare` loads it again."""
+
+    def measure(
+        self, generated: Any, references: Any = None, prompts: Sequence[str] | None = None, batch_size: int = 32
+    ) -> float:
+        """The number for images of any kind that `metrics.images.to_image` takes.
+
+        Raises:
+            Unavailable: it cannot be computed from what is given.
+            InputError: images that cannot be used.
+        """
+        # Imported late: they need torch, and streaming this module.
+        from metrics.references import References
+        from metrics.streaming import missing, stream
+
+        described = References.of(references, generated)
+        reason = missing(self, described, prompts)
+        if reason:
+            raise Unavailable(reason)
+        self.prepare()
+        self.reset()
+        stream([self], generated, described, prompts, batch_size)
+        return self.compute()
+
+
+class MeanMetric(Metric):
+    """A metric whose number is the mean of one value per image."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    @abstractmethod
+    def values(self, generated: "Tensor", references: "Tensor | None", prompts: Sequence[str] | None) -> "Tensor":
+        """One value per image, (n,); the arguments are `update`'s."""
+
+    def update(
+        self, generated: "Tensor", references: "Tensor | None" = None, prompts: Sequence[str] | None = None
+    ) -> None:
+        """Add the batch's values up; see `Metric.update`."""
+        self._sum += self.values(generated, references, prompts).double().sum().item()
+        self._count += len(generated)
+
+    def compute(self) -> float:
+        """The mean over the images."""
+        if not self._count:
+            raise Unavailable("no images")
+        return self._sum / self._count
+
+    def reset(self) -> None:
+        """Forget the batches."""
+        self._sum, self._count = 0.0, 0

@@ -1,0 +1,57 @@
+"""Metrics that compare an image with its reference pixel by pixel: no model, no weights."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from metrics.errors import Unavailable
+from metrics.metric import MeanMetric
+
+CAP = 100.0
+WINDOW = 11
+
+
+class PSNR(MeanMetric):
+    """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / mean squared error), the mean over the images.
+
+    Equal images would be at infinity, and a single one would make the mean infinite: each image's value is cut at
+    100 dB. 0 dB is black against white.
+    """
+
+    name = "psnr"
+    higher_is_better = True
+    value_range = (0.0, CAP)
+    needs_pairs = True
+
+    def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
+        """Decibels per image, (n,)."""
+        # Imported late, here and below: it takes seconds.
+        from torchmetrics.functional.image import peak_signal_noise_ratio
+
+        ratios = peak_signal_noise_ratio(
+            generated.double(), references.double(), data_range=255.0, reduction="none", dim=(1, 2, 3)
+        )
+        return ratios.clamp(0, CAP)
+
+
+class SSIM(MeanMetric):
+    """Structural similarity in a Gaussian window of 11 x 11 pixels, the mean over the images (Wang et al. 2004).
+
+    1 for equal images; unrelated ones are near 0, and the least value is -1.
+    """
+
+    name = "ssim"
+    higher_is_better = True
+    value_range = (-1.0, 1.0)
+    needs_pairs = True
+
+    def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
+        """Similarity per image, (n,)."""
+        if min(generated.shape[2:]) < WINDOW:
+            raise Unavailable(f"an image is smaller than its window of {WINDOW} x {WINDOW} pixels")
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        similarity = structural_similarity_index_measure(
+            generated.float(), references.float(), data_range=255.0, reduction="none"
+        )
+        return similarity.reshape(len(generated))

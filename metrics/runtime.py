@@ -1,0 +1,36 @@
+"""The machine that metrics run on: its device and its random states."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from metrics.errors import InputError
+
+
+def working_device(device: str | torch.device) -> torch.device:
+    """The device, tried out.
+
+    Raises:
+        InputError: it is unknown or not there.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {device}: cannot be used ({str(error).splitlines()[0]})") from error
+    return torch.device(device)
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """Leave the random states of torch, numpy and random as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
