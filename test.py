@@ -65,8 +65,8 @@ def test(args: Namespace) -> int:
     # Imported late: --help and a wrong flag need not wait for torch.
     from dploss.checkpoints import load_checkpoint
     from dploss.devices import pick_device
-    from dploss.encoder import encoder_of
     from dploss.judging import examine, neighbour_lines, other_rows, own_rows
+    from dploss.models import encoder_of
     from dploss.plots import picture_path, save, show
     from dploss.plots.spaces import spaces_figure
     from dploss.vectors import read_texts

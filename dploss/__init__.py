@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BestCheckpointTracker": "best_checkpoints",
     "CheckpointManager": "checkpoints",
+    "ConvAutoencoder": "autoencoder",
     "DPEncoder": "encoder",
     "DPLossV1": "losses",
     "DPLossV1Norm": "losses",
@@ -19,7 +20,7 @@ _HOMES = {
     "RecallEvaluator": "recall",
     "TrainConfig": "config",
     "TrainHistory": "history",
-    "load_encoder": "encoder",
+    "load_encoder": "models",
     "open_vectors": "vectors",
 }
 __all__ = sorted(_HOMES)

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.linalg
 
 _CHUNK = 8192
+_LONG = 4096
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,16 @@ class PCA:
 
     @classmethod
     def fit(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
-        """Find the components from the D x d covariance, read in chunks.
+        """Find the components from the D x D covariance, read in chunks, or, for long rows, from the rows' products.
 
         Args:
-            rows: (N, D) float32, in memory or memory-mapped.
-            latent_dim: how many components, 1..D.
+            rows: (N, D) float32, in memory or memory-mapped. Where D is above 4096, as for images, 4096 rows evenly
+                spaced stand for more.
+            latent_dim: how many components, 1..D. Beyond the rank of the rows they are directions at random.
         """
+        if rows.shape[1] > _LONG:
+            chosen = np.linspace(0, len(rows) - 1, min(len(rows), _LONG)).astype(int)
+            return cls._fit_long(rows[chosen], latent_dim)
         count, dim = rows.shape
         chunks = [rows[start : start + _CHUNK] for start in range(0, count, _CHUNK)]
         mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / count
@@ -40,11 +45,29 @@ class PCA:
             covariance += centred.T @ centred
         covariance /= count
         _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[dim - latent_dim, dim - 1])
-        components = vectors[:, ::-1].T
+        return cls._made(mean, vectors[:, ::-1].T, np.trace(covariance) / dim)
+
+    @classmethod
+    def _fit_long(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
+        """Fewer rows than numbers in a row: the N x N products have the same spectrum."""
+        count, dim = rows.shape
+        mean = rows.mean(axis=0, dtype=np.float64)
+        centred = (rows - mean).astype(np.float32)
+        products = (centred @ centred.T).astype(np.float64)
+        size = min(latent_dim, count - 1)
+        values, vectors = scipy.linalg.eigh(products, subset_by_index=[count - size, count - 1])
+        real = values[::-1] > 1e-6 * values[-1]
+        directions = centred.T @ vectors[:, ::-1][:, real]
+        filling = np.random.RandomState(0).normal(size=(dim, latent_dim - directions.shape[1]))
+        basis, _ = np.linalg.qr(np.concatenate([directions, filling], axis=1))
+        return cls._made(mean, basis.T, np.trace(products) / (count * dim))
+
+    @classmethod
+    def _made(cls, mean: np.ndarray, components: np.ndarray, variance: float) -> "PCA":
         largest = np.abs(components).argmax(axis=1)
-        components *= np.sign(components[np.arange(latent_dim), largest])[:, None]
-        scale = float(np.sqrt(np.trace(covariance) / dim))
-        return cls(mean.astype(np.float32), np.ascontiguousarray(components, np.float32), scale or 1.0)
+        signs = np.sign(components[np.arange(len(components)), largest])
+        components = np.ascontiguousarray(components * signs[:, None], np.float32)
+        return cls(mean.astype(np.float32), components, float(np.sqrt(variance)) or 1.0)
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """(N, D) rows -> (N, d) float32 projections."""

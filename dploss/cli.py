@@ -84,9 +84,10 @@ def add_settings(parser: Parser) -> None:
         about = setting.metadata
         if about["group"] not in groups:
             groups[about["group"]] = parser.add_argument_group(about["group"])
-        options: dict[str, Any] = {"help": about["help"] + _default_note(setting.default, about["env"])}
+        options: dict[str, Any] = {"help": about["help"] + _default_note(about["defaults"], about["env"])}
         if about["kind"] is bool:
-            options["action"] = "store_true"
+            switchable = about["defaults"][0] != about["defaults"][1]
+            options["action"] = argparse.BooleanOptionalAction if switchable else "store_true"
         elif about["kind"] is tuple:
             options |= {"type": int, "nargs": "*", "metavar": "WIDTH"}
         else:
@@ -94,11 +95,12 @@ def add_settings(parser: Parser) -> None:
         groups[about["group"]].add_argument(flag_name(setting.name), default=argparse.SUPPRESS, **options)
 
 
-def _default_note(default: Any, env: str | None) -> str:
-    if default is None or default is False:
+def _default_note(defaults: tuple[Any, Any], env: str | None) -> str:
+    vectors, images = (" ".join(map(str, one)) if isinstance(one, tuple) else one for one in defaults)
+    if vectors is None or images is False:
         return ""
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    return f" (default: {shown}{f'; ${env} changes it' if env else ''})"
+    other = f", with --images {images}" if images != vectors else ""
+    return f" (default: {vectors}{other}{f'; ${env} changes it' if env else ''})"
 
 
 def environment_settings() -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The encoder: a linear path that starts at PCA, and an MLP branch that starts at nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dploss.baselines import PCA
-from dploss.checkpoints import load_checkpoint
-from dploss.errors import InputError
 
 
 class EqualizedLinear(nn.Module):
@@ -44,58 +40,29 @@ class EqualizedLinear(nn.Module):
         self.bias.zero_()
 
 
-class DPEncoder(nn.Module):
-    """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale.
+class Encoder(nn.Module):
+    """What every encoder has: the mean and the scale of its training rows, and a way to encode arrays.
 
-    The mean and the scale of the training rows are buffers, so the weights see numbers near 1 whatever the units of
-    the vectors, and the latents keep those units. Fresh from the constructor the weights are random, the mean is 0
-    and the scale 1.
+    Mean and scale are buffers, so the weights see numbers near 1 whatever the units of the vectors, and the latents
+    keep those units. Fresh from the constructor the mean is 0 and the scale 1.
 
     Args:
         input_dim: D, numbers in a vector.
-        hidden_dims: widths of the branch's hidden layers; none of them makes the encoder linear.
         latent_dim: d, numbers in a latent.
-        metric: "euclidean", or "cosine": every vector is brought to length 1 first.
     """
 
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dims: Sequence[int] = (768,),
-        latent_dim: int = 512,
-        metric: str = "euclidean",
-    ) -> None:
+    def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.input_dim = input_dim
         self.latent_dim = latent_dim
-        self.metric = metric
         self.register_buffer("mean", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(()))
-        self.linear = EqualizedLinear(input_dim, latent_dim)
-        self.branch = _mlp([input_dim, *hidden_dims, latent_dim]) if hidden_dims else None
 
     @torch.no_grad()
     def standardize(self, pca: PCA) -> None:
         """Take mean and scale from the training rows' PCA; the weights stay as they are."""
         self.mean.copy_(torch.from_numpy(pca.mean))
         self.scale.fill_(pca.scale)
-
-    def start_at(self, pca: PCA) -> None:
-        """Become that PCA: its projection on the linear path, and a branch whose last layer is 0."""
-        self.standardize(pca)
-        self.linear.set_matrix(torch.from_numpy(pca.components))
-        if self.branch is not None:
-            self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) vectors -> (..., d) latents."""
-        if self.metric == "cosine":
-            x = F.normalize(x, dim=-1)
-        u = (x - self.mean) / self.scale
-        z = self.linear(u)
-        if self.branch is not None:
-            z = z + self.branch(u)
-        return z * self.scale
 
     @torch.no_grad()
     def encode(self, array: np.ndarray | Tensor, batch_size: int = 8192) -> np.ndarray | Tensor:
@@ -143,41 +110,46 @@ class DPEncoder(nn.Module):
         return rows.to(self.mean)
 
 
-def load_encoder(path: str | Path) -> DPEncoder:
-    """Rebuild the encoder from any `.pth` (or best.pt) of an experiment.
+class DPEncoder(Encoder):
+    """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale.
+
+    Fresh from the constructor the weights are random.
 
     Args:
-        path: the checkpoint.
-
-    Returns:
-        The encoder on the CPU, in evaluation mode.
-
-    Raises:
-        InputError: no file there, not a checkpoint of ours, or weights that do not fit its config.
+        input_dim: D, numbers in a vector.
+        hidden_dims: widths of the branch's hidden layers; none of them makes the encoder linear.
+        latent_dim: d, numbers in a latent.
+        metric: "euclidean", or "cosine": every vector is brought to length 1 first.
     """
-    return encoder_of(load_checkpoint(path), path)
 
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dims: Sequence[int] = (768,),
+        latent_dim: int = 512,
+        metric: str = "euclidean",
+    ) -> None:
+        super().__init__(input_dim, latent_dim)
+        self.metric = metric
+        self.linear = EqualizedLinear(input_dim, latent_dim)
+        self.branch = _mlp([input_dim, *hidden_dims, latent_dim]) if hidden_dims else None
 
-def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder:
-    """Rebuild the encoder from a checkpoint's content.
+    def start_at(self, pca: PCA) -> None:
+        """Become that PCA: its projection on the linear path, and a branch whose last layer is 0."""
+        self.standardize(pca)
+        self.linear.set_matrix(torch.from_numpy(pca.components))
+        if self.branch is not None:
+            self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
 
-    Args:
-        checkpoint: what `load_checkpoint` returned.
-        path: where it came from, for messages.
-
-    Returns:
-        The encoder on the CPU, in evaluation mode.
-
-    Raises:
-        InputError: weights that do not fit the checkpoint's config.
-    """
-    try:
-        config = checkpoint["config"]
-        encoder = DPEncoder(config["input_dim"], config["hidden_dims"], config["latent_dim"], config["metric"])
-        encoder.load_state_dict(checkpoint["model_state_dict"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: weights and config do not make an encoder: {error}") from error
-    return encoder.eval()
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) vectors -> (..., d) latents."""
+        if self.metric == "cosine":
+            x = F.normalize(x, dim=-1)
+        u = (x - self.mean) / self.scale
+        z = self.linear(u)
+        if self.branch is not None:
+            z = z + self.branch(u)
+        return z * self.scale
 
 
 def _mlp(widths: list[int]) -> nn.Sequential:

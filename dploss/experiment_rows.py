@@ -8,7 +8,19 @@ import numpy as np
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError
+from dploss.images import open_images
 from dploss.vectors import Vectors, open_vectors, split_rows
+
+
+def open_rows(config: TrainConfig) -> Vectors:
+    """Open the vectors, or the images, that a config names.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    if config.images is not None:
+        return open_images(config.images, config.image_size, config.limit)
+    return open_vectors(config.data, config.column, config.limit, config.metric)
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,8 @@ def open_experiment_vectors(config: TrainConfig, record: Mapping[str, Any]) -> V
     Raises:
         InputError: they cannot be read, or are other rows.
     """
-    vectors = open_vectors(config.data, config.column, config.limit, config.metric)
+    vectors = open_rows(config)
     if vectors.fingerprint != record["data"].get("fingerprint"):
-        raise InputError(
-            f"{config.data}: these are not the rows that experiment {record.get('experiment_id')} is trained on"
-        )
+        source, experiment = config.images or config.data, record.get("experiment_id")
+        raise InputError(f"{source}: these are not the rows that experiment {experiment} is trained on")
     return vectors

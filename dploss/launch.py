@@ -7,13 +7,12 @@ from typing import Any
 from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig, flag_name
 from dploss.errors import InputError
-from dploss.experiment_rows import open_experiment_vectors
+from dploss.experiment_rows import open_experiment_vectors, open_rows
 from dploss.experiments import find_experiment
 from dploss.layout import LATEST, load_config
 from dploss.progress import Progress
 from dploss.provenance import origin
 from dploss.trainer import Trainer
-from dploss.vectors import open_vectors
 
 
 def new_experiment(config: TrainConfig) -> Trainer:
@@ -23,8 +22,7 @@ def new_experiment(config: TrainConfig) -> Trainer:
         InputError: vectors or settings that cannot be used.
     """
     manager = CheckpointManager(config.checkpoints_dir)
-    vectors = open_vectors(config.data, config.column, config.limit, config.metric)
-    trainer = Trainer(config, vectors, manager, Progress(config.quiet), origin(manager.experiment_id))
+    trainer = Trainer(config, open_rows(config), manager, Progress(config.quiet), origin(manager.experiment_id))
     trainer.start()
     return trainer
 

@@ -96,8 +96,8 @@ def _measure(
     progress: Callable[[list[Path]], Iterable[Path]],
 ) -> dict[Path, MeasuredRecall]:
     from dploss.checkpoints import load_checkpoint
-    from dploss.encoder import encoder_of
     from dploss.experiment_rows import open_experiment_rows
+    from dploss.models import encoder_of
     from dploss.recall import RecallEvaluator
 
     data = open_experiment_rows(experiment.config)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dploss.config import TrainConfig
+from dploss.config import DATA, ENCODER, LOSS, TRAINING, TrainConfig
 from dploss.history import Recall, TrainHistory
 from dploss.tables import aligned, duration, shown
 
@@ -42,11 +42,7 @@ class Progress:
             f"{split['train_rows']:,} to train on, {split['held_out_rows']:,} held out",
             "loss": record["loss_function"],
             "device": device,
-            "settings": ", ".join(
-                f"{setting.name}={shown(record[setting.name])}"
-                for setting in fields(TrainConfig)
-                if setting.name not in ("data", "loss_function", "device")
-            ),
+            "settings": ", ".join(f"{name}={shown(record[name])}" for name in _worth_saying(record)),
         }
         if history.pca_recall is not None:
             recall = Recall(history.pca_recall, history.recall_k, history.recall_rows)
@@ -82,6 +78,19 @@ class Progress:
     def checkpoint(self, path: Path, recall: Recall | None, pca_recall: float | None) -> None:
         """Print that a checkpoint was saved, and how its recall compares with PCA's."""
         self.say(f"  saved {path.name}" + (f"  {versus_pca(recall, pca_recall)}" if recall else ""))
+
+
+def _worth_saying(record: dict[str, Any]) -> list[str]:
+    """Settings that decide this training's result, and others that are not as they are by default."""
+    images = record["images"] is not None
+    names = []
+    for setting in fields(TrainConfig):
+        about = setting.metadata
+        changed = record[setting.name] != about["defaults"][images]
+        always = about["group"] in (DATA, ENCODER, LOSS, TRAINING) and record[setting.name] is not None
+        if (always or changed) and setting.name not in ("data", "images", "loss_function", "device"):
+            names.append(setting.name)
+    return names
 
 
 def summary(history: TrainHistory, folder: Path) -> str:

@@ -126,19 +126,47 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
             f"{number(found.final)} at the end, best {number(found.best)} in epoch {number(found.best_epoch, 'g')}"
         )
     if recalls:
-        last, best = recalls[-1], max(recalls, key=lambda one: one.recall.value)
+        last, top = recalls[-1], max(recalls, key=lambda one: one.recall.value)
         facts[recall_name(recalls)] = (
-            f"{number(last.recall.value, '.4f')} in epoch {last.epoch:g}, best {number(best.recall.value, '.4f')}"
-            f" in epoch {best.epoch:g}"
+            f"{number(last.recall.value, '.4f')} in epoch {last.epoch:g}, best {number(top.recall.value, '.4f')}"
+            f" in epoch {top.epoch:g}"
         )
         facts["  measured on"] = f"{last.recall.rows:,} held-out rows" if last.recall.rows else "rows not recorded"
         if history.pca_recall is not None:
             gain = last.recall.value - history.pca_recall
             facts["  PCA"] = f"{history.pca_recall:.4f} at the same size: {gain:+.4f} gained"
+    best = best_epoch(experiment)
+    if best is not None:
+        facts["best.pt"] = f"of epoch {best}"
+        facts |= {
+            f"  {name}": number(values[epochs.index(best)], ".4f")
+            for name, (epochs, values) in evaluated(experiment).items()
+            if best in epochs
+        }
     seconds = history.cumulative_time[-1] if history.cumulative_time else math.nan
     each = seconds / len(history.epochs) if history.epochs else math.nan
     facts["time"] = f"{duration(seconds)} of training, {number(each, '.3g')} s an epoch"
     return aligned({name: value for name, value in facts.items() if value})
+
+
+def evaluated(experiment: Experiment) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and values of every metric of images that was measured, by its name; without their deviations."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for evaluation in experiment.history.evaluations:
+        epoch, metrics = evaluation.get("epoch"), evaluation.get("metrics")
+        for name, value in metrics.items() if isinstance(metrics, dict) else ():
+            told = name in (*LOSSES, "recall") or name.endswith("_std")
+            if not told and isinstance(epoch, int) and isinstance(value, float):
+                epochs, values = curves.setdefault(name, ([], []))
+                epochs.append(epoch)
+                values.append(value)
+    return curves
+
+
+def best_epoch(experiment: Experiment) -> int | None:
+    """The epoch of the best checkpoint, as the tracker decided while it trained."""
+    best = [one.get("epoch") for one in experiment.history.evaluations if one.get("is_best") is True]
+    return best[-1] if best and isinstance(best[-1], int) else None
 
 
 def recall_name(recalls: Sequence[MeasuredRecall]) -> str:

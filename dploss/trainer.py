@@ -14,13 +14,18 @@ from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
-from dploss.encoder import DPEncoder
 from dploss.errors import InputError, TrainingError
+from dploss.evaluation import Evaluation, choose_samples
 from dploss.history import Recall, TrainHistory
+from dploss.images import Images
+from dploss.layout import HISTORY, LATEST
+from dploss.limits import check_sizes
 from dploss.losses import LOSSES
+from dploss.models import build_encoder
 from dploss.progress import Progress
 from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
+from dploss.tensorboard_log import TensorBoardLog
 from dploss.vectors import Vectors, split_rows
 
 
@@ -58,7 +63,7 @@ class Trainer:
         self.device = pick_device(config.device)
 
         self.train_rows, self.held_out_rows = split_rows(len(vectors.rows), config.val_fraction, config.seed)
-        self._check_sizes()
+        check_sizes(config, vectors.rows.shape[1], len(self.train_rows), len(self.held_out_rows), progress.warn)
         self.batch_size = min(config.batch_size, len(self.train_rows))
         self.steps_per_epoch = len(self.train_rows) // self.batch_size
 
@@ -72,7 +77,7 @@ class Trainer:
         }
 
         torch.manual_seed(config.seed)
-        self.encoder = DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric).to(self.device)
+        self.encoder = build_encoder(self.record).to(self.device)
         self.loss = LOSSES[config.loss_function](
             k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
         )
@@ -80,32 +85,14 @@ class Trainer:
         # A lambda, for the scheduler's state keeps what hangs on any other callable.
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
         self.evaluator = RecallEvaluator(config.k, seed=config.seed)
+        on_images = isinstance(vectors, Images)
+        samples = choose_samples(vectors, self.held_out_rows, config.num_evaluation_samples) if on_images else None
+        self.evaluation = Evaluation(config, samples, str(self.device), progress)
+        self.resumed_from: Path | None = None
 
         self.history = TrainHistory()
         self.epoch = self.step = 0
         self._begin_epoch()
-
-    def _check_sizes(self) -> None:
-        config, dim = self.config, self.vectors.rows.shape[1]
-        train, held_out = len(self.train_rows), len(self.held_out_rows)
-        if config.latent_dim > dim:
-            raise InputError(f"--latent-dim {config.latent_dim} is above the {dim} numbers of a vector: choose fewer")
-        if train < 3:
-            raise InputError(f"--val-fraction {config.val_fraction} leaves {train} rows to train on, 3 are needed")
-        if config.val_fraction and held_out <= config.k:
-            raise InputError(
-                f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, "
-                f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, "
-                "or 0 to hold out none"
-            )
-        if config.latent_dim == dim:
-            self.progress.warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
-        if not config.val_fraction:
-            self.progress.warn("no rows are held out, so recall is not measured")
-        if config.batch_size > train:
-            self.progress.warn(
-                f"--batch-size {config.batch_size} is above the {train} training rows: batches of {train}"
-            )
 
     def start(self) -> None:
         """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
@@ -118,6 +105,7 @@ class Trainer:
         if recall:
             self.history.recall_k, self.history.recall_rows = recall.k, recall.rows
             self.history.pca_recall = recall.value
+        self.evaluation.prepare(self.encoder, bool(recall))
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint as if the training had never stopped.
@@ -137,7 +125,14 @@ class Trainer:
             set_rng_state(checkpoint["rng_state"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path}: it does not fit its experiment's config.json: {error}") from error
+        beside = path.parent / HISTORY
+        if path.name != LATEST and beside.exists():
+            # A kept checkpoint is judged after it is written; the history beside it has the verdict.
+            judged = TrainHistory.load(beside).evaluations
+            self.history.evaluations = [one for one in judged if one.get("epoch", math.inf) <= self.epoch]
         self.history.status = "running"
+        self.resumed_from = path
+        self.evaluation.prepare(self.encoder, len(self.held_out_rows) > 0)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainHistory:
         """Train to the last epoch, or until a stop is asked for; save as it goes.
@@ -154,7 +149,9 @@ class Trainer:
         self.progress.start(self.record, self.manager.folder, str(self.device), self.history)
         self.manager.create(self.record)
         self.manager.save_history(self.history)
+        self.log = TensorBoardLog(self.manager.folder, self.step, not self.config.no_tensorboard)
         try:
+            self.evaluation.begin(self.manager.folder, self.resumed_from)
             while self.epoch < self.config.epochs:
                 if not self._train_epoch(should_stop):
                     self.history.status = "interrupted"
@@ -166,6 +163,8 @@ class Trainer:
             raise
         finally:
             self.manager.save_history(self.history)
+            self.log.close()
+        self.evaluation.end()
         return self.history
 
     def _begin_epoch(self) -> None:
@@ -194,14 +193,17 @@ class Trainer:
         x = torch.from_numpy(self.vectors.rows[rows]).to(self.device)
         z = self.encoder(x)
         try:
-            terms = self.loss(x, z)
+            total, rank, pairdist = self.loss(x, z)
         except ValueError as error:
             raise self._failure(str(error)) from error
+        if self.config.images is not None:
+            # Per image, summed over its pixels: in units of squared distances, as the pair distance loss is.
+            total = total + self.config.lambda_recon * (self.encoder.decode(z) - x).square().sum(dim=-1).mean()
         self.optimizer.zero_grad()
-        terms.total.backward()
+        total.backward()
         self.optimizer.step()
         self.scheduler.step()
-        return torch.stack(terms).detach()
+        return torch.stack((total, rank, pairdist)).detach()
 
     def _end_epoch(self) -> None:
         """Write down a finished epoch, and save it."""
@@ -216,12 +218,19 @@ class Trainer:
         last = self.epoch == self.config.epochs
         if last:
             self.history.status = "completed"
+        named = dict(zip(("total_loss", "rank_loss", "pairdist_loss"), losses, strict=True))
+        tags = {"Loss/Total": losses[0], "Loss/Rank": losses[1], "Loss/Pair_Distance": losses[2], "Learning_Rate": lr}
         if last or self.epoch % self.config.save_interval == 0:
             recall = self.held_out_recall(self.encoder.encode)
             if recall:
                 self.history.add_recall(recall.value)
+                tags |= {f"Recall/At_{recall.k}": recall.value}
             path = self.manager.save_epoch(self.state())
             self.progress.checkpoint(path, recall, self.history.pca_recall)
+            if self.evaluation.is_due(self.epoch, last):
+                judged = self.evaluation.judge(self.encoder, path, self.step, self.epoch, named, recall, self.log)
+                self.history.evaluations.append(judged)
+        self.log.scalars(tags, self.step)
         self.manager.save_latest(self.state())
         self.manager.save_history(self.history)
 

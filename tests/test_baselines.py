@@ -43,3 +43,22 @@ def test_random_projection_is_scikit_learns(builtin, latent_dim, seed):
 
 def test_truncation_keeps_the_first_numbers(builtin):
     np.testing.assert_array_equal(Truncation(3).encode(builtin), builtin[:, :3])
+
+
+@pytest.mark.parametrize("count", [200, 40])
+def test_long_rows_have_the_same_components(builtin, count, monkeypatch):
+    rows = builtin[:count]
+    whole = PCA.fit(rows, 30)
+    monkeypatch.setattr("dploss.baselines._LONG", 500)
+    long = PCA.fit(rows, 30)
+    np.testing.assert_allclose(long.encode(rows), whole.encode(rows), atol=2e-4)
+    assert long.scale == pytest.approx(whole.scale, rel=1e-4)
+    # Beyond the rank there are directions still, at right angles to the others.
+    full = PCA.fit(rows, 60)
+    np.testing.assert_allclose(full.components @ full.components.T, np.eye(60), atol=1e-4)
+
+
+def test_equal_long_rows_have_components_too(monkeypatch):
+    monkeypatch.setattr("dploss.baselines._LONG", 3)
+    pca = PCA.fit(np.ones((5, 4), np.float32), 2)
+    assert pca.scale == 1 and np.isfinite(pca.components).all() and np.abs(pca.encode(np.ones((5, 4)))).max() == 0

@@ -57,5 +57,32 @@ def test_a_bad_value_is_named_by_its_flag(setting, value, message):
 
 
 def test_a_stored_config_that_lacks_a_setting_is_refused():
-    with pytest.raises(InputError, match="config.json lacks 'tau'"):
+    with pytest.raises(InputError, match="config.json lacks tau"):
         TrainConfig.from_experiment({key: value for key, value in TrainConfig().as_dict().items() if key != "tau"})
+
+
+def test_a_stored_config_from_before_a_setting_has_its_default():
+    stored = {**TrainConfig(save_top_k=7).as_dict(), "data": {"path": "x.npy"}}
+    del stored["save_top_k"]
+    assert TrainConfig.from_experiment(stored).save_top_k == 3
+
+
+def test_images_have_defaults_of_their_own():
+    vectors, images = TrainConfig(), TrainConfig(images="builtin")
+    assert (vectors.batch_size, vectors.latent_dim, vectors.metric_name, vectors.prune) == (512, 512, "recall", False)
+    assert (images.batch_size, images.latent_dim, images.metric_name, images.prune) == (
+        64,
+        128,
+        "composite_score",
+        True,
+    )
+    assert TrainConfig(images="builtin", prune=False, batch_size=512).as_dict()["prune"] is False
+    stored = {**images.as_dict(), "data": {"path": "/pictures"}}
+    assert TrainConfig.from_experiment(stored).images == "/pictures"
+
+
+def test_images_keep_their_lengths():
+    with pytest.raises(InputError, match="--metric must be euclidean with --images"):
+        TrainConfig(images="builtin", metric="cosine")
+    with pytest.raises(InputError, match="--image-size must be a multiple of 8, got 20"):
+        TrainConfig(image_size=20)

@@ -4,8 +4,9 @@ import torch
 
 from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager
-from dploss.encoder import DPEncoder, EqualizedLinear, load_encoder
+from dploss.encoder import DPEncoder, EqualizedLinear
 from dploss.errors import InputError
+from dploss.models import load_encoder
 
 
 @pytest.fixture

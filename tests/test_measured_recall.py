@@ -4,11 +4,11 @@ import os
 import numpy as np
 import pytest
 
-from dploss.encoder import load_encoder
 from dploss.errors import InputError
 from dploss.experiments import list_experiments
 from dploss.history import Recall
 from dploss.measured_recall import MeasuredRecall, measured_recall, recorded_recall, with_latest
+from dploss.models import load_encoder
 from dploss.recall import RecallEvaluator
 from dploss.vectors import open_vectors, split_rows
 

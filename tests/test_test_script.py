@@ -11,8 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.random_projection import GaussianRandomProjection
 
 import test as script
-from dploss.encoder import load_encoder
 from dploss.experiments import list_experiments
+from dploss.models import load_encoder
 from dploss.vectors import open_vectors, split_rows
 
 

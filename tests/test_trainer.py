@@ -9,10 +9,10 @@ import torch
 from dploss.checkpoints import load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device
-from dploss.encoder import load_encoder
 from dploss.errors import InputError, TrainingError
 from dploss.launch import new_experiment, resumed_experiment
 from dploss.losses import LOSSES
+from dploss.models import load_encoder
 from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
 from dploss.vectors import open_vectors, split_rows
@@ -65,10 +65,14 @@ def test_it_leaves_the_files_people_know(config):
     trainer = new_experiment(config)
     history = trainer.run()
     names = [
+        "best.pt",
+        "best_checkpoint_results.json",
+        "best_checkpoints.json",
         "checkpoint_epoch_004.pth",
         "checkpoint_epoch_006.pth",
         "config.json",
         "latest_model.pth",
+        "tensorboard_logs",
         "train_history.json",
     ]
     assert sorted(path.name for path in trainer.manager.folder.iterdir()) == names

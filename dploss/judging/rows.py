@@ -8,9 +8,9 @@ import numpy as np
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError
-from dploss.experiment_rows import open_experiment_rows
+from dploss.experiment_rows import open_experiment_rows, open_rows
 from dploss.recall import RecallEvaluator
-from dploss.vectors import Vectors, open_vectors, split_rows
+from dploss.vectors import Vectors, split_rows
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def other_rows(record: Mapping[str, Any], source: str, column: str | None, limit
         InputError: the file cannot be read, or holds vectors of another length.
     """
     config = TrainConfig.from_experiment(record)
-    vectors = open_vectors(source, column, limit, config.metric)
+    config = replace(config, **{"data" if config.images is None else "images": source}, column=column, limit=limit)
+    vectors = open_rows(config)
     if vectors.fingerprint == record["data"].get("fingerprint"):
-        return _split(replace(config, data=source), vectors, most)
+        return _split(config, vectors, most)
     if vectors.rows.shape[1] != record.get("input_dim"):
         raise InputError(
             f"{source}: its vectors have {vectors.rows.shape[1]} numbers, the encoder takes {record.get('input_dim')}"
@@ -81,7 +82,9 @@ def other_rows(record: Mapping[str, Any], source: str, column: str | None, limit
 def _split(config: TrainConfig, vectors: Vectors, most: int) -> JudgedRows:
     training, held_out = split_rows(len(vectors.rows), config.val_fraction, config.seed)
     if not len(held_out):
-        raise InputError(f"{config.data}: the training held out none of its rows; name other vectors with --data")
+        raise InputError(
+            f"{config.images or config.data}: the training held out none of its rows; name other vectors with --data"
+        )
     numbers = held_out[_sample(len(held_out), most, config.seed)]
     return JudgedRows(vectors.rows[numbers], numbers, vectors.source, True, vectors.rows[training], "")
 

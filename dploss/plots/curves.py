@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from dploss.experiments import Experiment
 from dploss.measured_recall import MeasuredRecall
 from dploss.plots.style import COLOURS, log_scale
-from dploss.summaries import recall_name
+from dploss.summaries import best_epoch, evaluated, recall_name
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
@@ -73,9 +73,31 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
             va="top" if below else "bottom",
             color=COLOURS[1],
         )
+    mark_best(axes, experiment, epochs, values)
     axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
     log_scale(axes, values if pca is None else [*values, pca])
     axes.margins(y=0.25)
+
+
+def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
+    """One metric of the images that checkpoints make, over the epochs."""
+    epochs, values = evaluated(experiment)[metric]
+    axes.plot(epochs, values, color=COLOURS[3], marker="o", markersize=4)
+    mark_best(axes, experiment, epochs, values)
+    epoch_axis(axes)
+    axes.set_title(metric.replace("_", " ").title() if "_" in metric else metric.upper(), loc="left")
+    axes.set_ylabel(metric)
+    axes.margins(y=0.2)
+
+
+def mark_best(axes: Axes, experiment: Experiment, epochs: Sequence[float], values: Sequence[float]) -> None:
+    """A star where the best checkpoint is."""
+    best = best_epoch(experiment)
+    if best in epochs:
+        value = values[list(epochs).index(best)]
+        style = {"color": COLOURS[5], "markeredgecolor": "black", "markersize": 13, "linestyle": ""}
+        axes.plot([best], [value], marker="*", label="best.pt", **style)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 
 def epoch_axis(axes: Axes) -> None:

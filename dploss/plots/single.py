@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 
 from dploss.experiments import Experiment
 from dploss.measured_recall import MeasuredRecall
-from dploss.plots.curves import TITLES, loss_panel, recall_panel, text_panel
+from dploss.plots.curves import TITLES, evaluation_panel, loss_panel, recall_panel, text_panel
 from dploss.plots.style import new_figure
-from dploss.summaries import data_name, epochs_done, summary
+from dploss.summaries import data_name, epochs_done, evaluated, summary
 from dploss.tables import elided, shown
+
+_METRICS_IN_A_ROW = 4
 
 
 def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> Figure:
@@ -21,38 +23,49 @@ def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> F
         recalls: in order of epochs; may be empty.
     """
     losses = [loss for loss in TITLES if np.isfinite(getattr(experiment.history, loss)).any()] or ["total_loss"]
-    count = len(losses) + bool(recalls)
-    columns = min(count, 2)
+    metrics = list(evaluated(experiment))
+    count = len(losses) + bool(recalls) + len(metrics)
+    columns = min(count, 2 if count <= 4 else 3)
     rows = -(-count // columns)
     figure = new_figure(1 + 5.5 * columns, 0.9 + 3.6 * rows)
-    for place, loss in enumerate(losses, start=1):
-        loss_panel(figure.add_subplot(rows, columns, place), experiment, [loss], TITLES[loss])
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    for axes, loss in zip(panels, losses, strict=False):
+        loss_panel(axes, experiment, [loss], TITLES[loss])
     if recalls:
-        recall_panel(figure.add_subplot(rows, columns, count), experiment, recalls, "")
+        recall_panel(panels[len(losses)], experiment, recalls, "")
+    for axes, metric in zip(panels[count - len(metrics) :], metrics, strict=True):
+        evaluation_panel(axes, experiment, metric)
     _finish(figure, experiment)
     return figure
 
 
 def experiment_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> Figure:
-    """Six panels: three losses, all of them together, recall@k, and the summary.
+    """Six panels: three losses, all of them together, recall@k, and the summary; under them the metrics of images.
 
     Args:
         experiment: which; it has at least one finished epoch.
         recalls: in order of epochs; may be empty.
         absent: what the recall panel says if it is.
     """
-    figure = new_figure(16, 8.8)
-    panels = figure.subplots(2, 3).flat
-    _finish(figure, experiment)
-    for loss, axes in zip(TITLES, panels, strict=False):
+    metrics = list(evaluated(experiment))
+    rows = 2 + -(-len(metrics) // _METRICS_IN_A_ROW)
+    figure = new_figure(16, 0.9 + 3.95 * rows)
+    # Twelve narrow columns, three or four to a panel; the gaps between panels are in units of one of them.
+    _finish(figure, experiment, wspace=9)
+    grid = figure.add_gridspec(rows, 12)
+    panels = [figure.add_subplot(grid[place // 3, place % 3 * 4 : place % 3 * 4 + 4]) for place in range(6)]
+    for axes, loss in zip(panels, TITLES, strict=False):
         loss_panel(axes, experiment, [loss], TITLES[loss])
     loss_panel(panels[3], experiment, list(TITLES), "All Losses")
     recall_panel(panels[4], experiment, recalls, absent)
     text_panel(panels[5], summary(experiment, recalls), "Performance Summary")
+    for place, metric in enumerate(metrics):
+        row, column = divmod(place, _METRICS_IN_A_ROW)
+        evaluation_panel(figure.add_subplot(grid[2 + row, 3 * column : 3 * column + 3]), experiment, metric)
     return figure
 
 
-def _finish(figure: Figure, experiment: Experiment) -> None:
+def _finish(figure: Figure, experiment: Experiment, wspace: float = 0.3) -> None:
     """The title, and margins in inches."""
     config, height, width = experiment.config, figure.get_figheight(), figure.get_figwidth()
     size = f"{shown(config.get('input_dim'))} → {shown(config.get('latent_dim'))}"
@@ -64,6 +77,6 @@ def _finish(figure: Figure, experiment: Experiment) -> None:
         right=1 - 0.3 / width,
         top=1 - 0.95 / height,
         bottom=0.6 / height,
-        wspace=0.3,
+        wspace=wspace,
         hspace=0.36,
     )

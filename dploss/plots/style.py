@@ -121,8 +121,8 @@ class _ReadableLocator(Locator):
     def tick_values(self, low: float, high: float) -> list[float]:
         """The ticks of a view."""
         low, high = min(low, high), max(low, high)
-        above = _log_ticks(max(low, self.smallest), high) if high > 0 else []
-        below = [-tick for tick in _log_ticks(max(-high, self.smallest), -low)] if low < 0 else []
+        above = _log_ticks(low if low > 0 else self.smallest, high) if high > 0 else []
+        below = [-tick for tick in _log_ticks(-high if high < 0 else self.smallest, -low)] if low < 0 else []
         if above and below:
             # Both signs share the height: one tick for every power of ten, or one in all.
             above, below = _only_powers(above), _only_powers(below)

@@ -66,7 +66,7 @@ def open_vectors(
         raise InputError(f"{name}: it has {len(raw)} rows, training needs at least 3")
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(raw, np.float32) if raw.dtype != np.float32 or not raw.flags.c_contiguous else raw
-    fingerprint = _check_and_fingerprint(name, rows)
+    fingerprint = fingerprint_of(name, rows)
     if metric == "cosine":
         rows = _normalised(name, rows)
     return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
@@ -116,7 +116,12 @@ def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, rows[start : start + step]
 
 
-def _check_and_fingerprint(name: str, rows: np.ndarray) -> str:
+def fingerprint_of(name: str, rows: np.ndarray) -> str:
+    """The "sha256:..." of rows (N, D) float32, checked on the way.
+
+    Raises:
+        InputError: a value that is not finite.
+    """
     digest = hashlib.sha256(f"float32 {rows.shape}".encode())
     for start, chunk in _chunks(rows):
         finite = np.isfinite(chunk)
