@@ -6,6 +6,7 @@ from typing import Any
 
 MISSING = "-"
 _TWO_DIGITS = ("inception_score", "inception_score_std", "fid", "psnr")
+_ABBREVIATIONS = ("clip", "fid", "lpips", "psnr", "ssim")
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -71,3 +72,8 @@ def metrics_text(metrics: Mapping[str, Any]) -> str:
         for name, value in metrics.items()
         if isinstance(value, float)
     )
+
+
+def metric_title(name: str) -> str:
+    """A metric's name as a title: "CLIP Score", "LPIPS", "Composite Score"."""
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word.title() for word in name.split("_"))

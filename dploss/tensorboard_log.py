@@ -8,16 +8,9 @@ from typing import Any
 
 from PIL import Image
 
+from dploss.tables import metric_title
+
 FOLDER = "tensorboard_logs"
-_TAGS = {
-    "clip_score": "CLIP_Score",
-    "lpips": "LPIPS",
-    "inception_score": "Inception_Score",
-    "fid": "FID",
-    "composite_score": "Composite_Score",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-}
 
 
 class TensorBoardLog:
@@ -58,7 +51,9 @@ class TensorBoardLog:
     def evaluation(self, metrics: Mapping[str, Any], is_best: bool, step: int) -> None:
         """Log what was measured of a checkpoint."""
         measured = {
-            f"Evaluation/{_TAGS.get(name, name)}": value for name, value in metrics.items() if isinstance(value, float)
+            f"Evaluation/{metric_title(name).replace(' ', '_')}": value
+            for name, value in metrics.items()
+            if isinstance(value, float)
         }
         self.scalars({**measured, "Evaluation/IsBest": float(is_best)}, step)
 

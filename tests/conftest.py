@@ -90,3 +90,11 @@ def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         return process.wait(timeout=300), shown.decode().replace("\r\n", "\n")
 
     return run_script
+
+
+def assets() -> Path:
+    """The folder of real weights and data that some tests need; they skip where it is not."""
+    folder = Path(os.environ.get("DPLOSS_TEST_ASSETS", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: real weights are needed (DPLOSS_TEST_ASSETS says where they are)")
+    return folder

@@ -148,6 +148,40 @@ def test_the_six_panels(real, tmp_path):
     assert pixels(tmp_path / "six.png").shape == (660, 1200, 3)
 
 
+def judged(experiment):
+    """The same experiment with evaluations of images, the second of them the best."""
+    names = ("clip_score", "lpips", "inception_score", "fid", "psnr", "ssim", "composite_score")
+    evaluations = [
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "metrics": {name: place + epoch / 7 for place, name in enumerate(names)} | {"recall": 0.5, "notes": ["x"]},
+            "is_best": epoch == 2,
+        }
+        for epoch in (2, 4)
+    ]
+    return replace(experiment, history=replace(experiment.history, evaluations=evaluations))
+
+
+def test_evaluations_have_panels_and_the_best_a_star(real):
+    experiment = judged(real[0])
+    recalls = recorded_recall(experiment)
+    for figure, before in ((quick_figure(experiment, recalls), 4), (experiment_figure(experiment, recalls, ""), 6)):
+        assert_legible(figure)
+        assert [axes.get_title("left") for axes in figure.axes[before:]] == [
+            "CLIP Score",
+            "LPIPS",
+            "Inception Score",
+            "FID",
+            "PSNR",
+            "SSIM",
+            "Composite Score",
+        ]
+        stars = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
+        assert len(stars) == 8 and {star.get_xdata()[0] for star in stars} == {2}
+    assert ["best.pt", "of", "epoch", "2"] in [text.split() for text, _ in drawn_texts(figure)]
+
+
 @pytest.mark.parametrize(
     "losses",
     [

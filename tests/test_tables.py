@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dploss.tables import aligned, duration, elided, number, shown, text_table
+from dploss.tables import aligned, duration, elided, metric_title, metrics_text, number, shown, text_table
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -46,3 +46,10 @@ def test_settings_read_as_flags(value, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_metrics_read_as_people_write_them():
+    names = ("clip_score", "lpips", "inception_score", "fid", "composite_score", "my_own")
+    titles = ["CLIP Score", "LPIPS", "Inception Score", "FID", "Composite Score", "My Own"]
+    assert [metric_title(name) for name in names] == titles
+    assert metrics_text({"lpips": 0.12345, "fid": 12.345, "num_images": 20, "notes": []}) == "lpips: 0.1235, fid: 12.35"

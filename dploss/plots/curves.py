@@ -10,6 +10,7 @@ from dploss.experiments import Experiment
 from dploss.measured_recall import MeasuredRecall
 from dploss.plots.style import COLOURS, log_scale
 from dploss.summaries import best_epoch, evaluated, recall_name
+from dploss.tables import metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
@@ -85,7 +86,7 @@ def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
     axes.plot(epochs, values, color=COLOURS[3], marker="o", markersize=4)
     mark_best(axes, experiment, epochs, values)
     epoch_axis(axes)
-    axes.set_title(metric.replace("_", " ").title() if "_" in metric else metric.upper(), loc="left")
+    axes.set_title(metric_title(metric), loc="left")
     axes.set_ylabel(metric)
     axes.margins(y=0.2)
 
