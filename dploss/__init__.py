@@ -21,6 +21,7 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainHistory": "history",
     "load_encoder": "models",
+    "open_images": "images",
     "open_vectors": "vectors",
 }
 __all__ = sorted(_HOMES)
