@@ -7,13 +7,12 @@ processes, only one of them may use it.
 import logging
 import os
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from dploss.files import remove, write_json
 from dploss.layout import BEST, BEST_RESULTS, BEST_STATE
-from dploss.links import leads_to, point_to
+from dploss.links import leads_to, point_to, set_aside
 from dploss.retention import DIRECTIONS, Entry, Selection, select
 from dploss.tables import metrics_text
 from dploss.tracker_state import read_state, record, write_state
@@ -128,11 +127,17 @@ class BestCheckpointTracker:
 
     def summary(self) -> str:
         """The best checkpoints as text, best first."""
-        lines = ["=== Best Checkpoint Summary ===", f"Tracking metric: {self.metric_name}"]
-        lines.append(f"Saved checkpoints: {len(self.top)}/{self.save_top_k}")
+        lines = [
+            "=== Best Checkpoint Summary ===",
+            f"Tracking metric: {self.metric_name}",
+            f"Saved checkpoints: {len(self.top)}/{self.save_top_k}",
+        ]
         for place, entry in enumerate(self.top, start=1):
-            lines += [f"  #{place}: Step {entry.step}, Epoch {entry.epoch}", f"      Path: {entry.path}"]
-            lines.append(f"      Metrics: {metrics_text(entry.metrics)}")
+            lines += [
+                f"  #{place}: Step {entry.step}, Epoch {entry.epoch}",
+                f"      Path: {entry.path}",
+                f"      Metrics: {metrics_text(entry.metrics)}",
+            ]
         return "\n".join([*lines, "=" * 32])
 
     def print_summary(self) -> None:
@@ -202,9 +207,7 @@ class BestCheckpointTracker:
         """Move a best.pt that somebody else made out of the way, unless it is but a link."""
         link = self.checkpoint_dir / BEST
         if not self._owns_link and link.exists() and not link.is_symlink():
-            aside = next(path for number in count(1) if not (path := link.with_name(f"{BEST}.before{number}")).exists())
-            os.replace(link, aside)
-            _log.warning("%s was no link of this tracker; it is now %s", link, aside.name)
+            _log.warning("%s was no link of this tracker; it is now %s", link, set_aside(link).name)
         self._owns_link = True
 
     def _delete(self, doomed: list[Entry]) -> None:

@@ -10,8 +10,9 @@ from dataclasses import fields
 from types import FrameType
 from typing import Any, NoReturn
 
-from dploss.config import TrainConfig, flag_name
+from dploss.config import TrainConfig
 from dploss.errors import InputError
+from dploss.settings import flag_name
 
 INTERRUPTED = 130
 

@@ -1,48 +1,14 @@
 """TrainConfig: every setting of a training once, as a field, a flag of train.py and a key of config.json."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from dploss.errors import InputError
+from dploss.settings import flag_name, problem, setting
 
-
-def _setting(
-    default: Any,
-    group: str,
-    help: str,
-    *,
-    kind: type,
-    choices: tuple[str, ...] | None = None,
-    at_least: float | None = None,
-    above: float | None = None,
-    multiple: int | None = None,
-    below: float | None = None,
-    env: str | None = None,
-    on_resume: bool = False,
-    with_images: Any = None,
-) -> Any:
-    """A field with what the flag needs to know.
-
-    `on_resume`: may be given anew when resuming. `with_images`: the default of a training on images, where it is
-    another; the field itself is then None until the config is made.
-    """
-    metadata = {
-        "group": group,
-        "help": help,
-        "kind": kind,
-        "choices": choices,
-        "at_least": at_least,
-        "above": above,
-        "multiple": multiple,
-        "below": below,
-        "env": env,
-        "on_resume": on_resume,
-        "defaults": (default, default if with_images is None else with_images),
-    }
-    return field(default=default if with_images is None else None, metadata=metadata)
-
+# What decided the result of a training from the first version on.
+_ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"
@@ -57,7 +23,7 @@ class TrainConfig:
         InputError: a value of the wrong type or outside its range; the message names the flag.
     """
 
-    data: str = _setting(
+    data: str = setting(
         "builtin",
         DATA,
         "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards) or .jsonl; "
@@ -65,21 +31,21 @@ class TrainConfig:
         kind=str,
         on_resume=True,
     )
-    column: str | None = _setting(
+    column: str | None = setting(
         None,
         DATA,
         "column, key or array that holds the vectors; found by itself where there is one",
         kind=str,
     )
-    limit: int | None = _setting(None, DATA, "use only the first LIMIT rows", kind=int, at_least=3)
-    metric: str = _setting(
+    limit: int | None = setting(None, DATA, "use only the first LIMIT rows", kind=int, at_least=3)
+    metric: str = setting(
         "euclidean",
         DATA,
         "distance whose neighbours to keep; cosine brings every row to length 1",
         kind=str,
         choices=("euclidean", "cosine"),
     )
-    images: str | None = _setting(
+    images: str | None = setting(
         None,
         DATA,
         "train a convolutional autoencoder on a folder of images instead (captions in its captions.csv, in a .txt "
@@ -87,10 +53,10 @@ class TrainConfig:
         kind=str,
         on_resume=True,
     )
-    image_size: int = _setting(
+    image_size: int = setting(
         64, DATA, "pixels along a side, a multiple of 8; images are cut to a square", kind=int, at_least=16, multiple=8
     )
-    val_fraction: float = _setting(
+    val_fraction: float = setting(
         0.1,
         DATA,
         "share of the rows held out for recall, never trained on; 0 holds out none",
@@ -99,15 +65,15 @@ class TrainConfig:
         below=1,
     )
 
-    latent_dim: int = _setting(512, ENCODER, "numbers in a short vector", kind=int, at_least=1, with_images=128)
-    hidden_dims: tuple[int, ...] = _setting(
+    latent_dim: int = setting(512, ENCODER, "numbers in a short vector", kind=int, at_least=1, with_images=128)
+    hidden_dims: tuple[int, ...] = setting(
         (768,),
         ENCODER,
         "widths of the MLP branch's hidden layers; with no number after it the encoder is linear",
         kind=tuple,
         at_least=1,
     )
-    init: str = _setting(
+    init: str = setting(
         "pca",
         ENCODER,
         "start: at PCA of the training rows, or at random weights",
@@ -115,14 +81,14 @@ class TrainConfig:
         choices=("pca", "random"),
     )
 
-    loss_function: str = _setting(
+    loss_function: str = setting(
         "DPLossV2",
         LOSS,
         "V1: hard ranks; V2: soft ranks; Norm: ranks scaled to 0..1",
         kind=str,
         choices=("DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm"),
     )
-    tau: float = _setting(
+    tau: float = setting(
         1.0,
         LOSS,
         "temperature of the soft ranks in standard deviations of the batch's distances: "
@@ -130,25 +96,25 @@ class TrainConfig:
         kind=float,
         above=0,
     )
-    k: int = _setting(5, LOSS, "neighbours of recall@k, and the divisor of V1's rank loss", kind=int, at_least=1)
-    lambda_rank: float = _setting(1.0, LOSS, "weight of the rank loss", kind=float, at_least=0)
-    lambda_pairdist: float = _setting(0.3, LOSS, "weight of the pair distance loss", kind=float, at_least=0)
+    k: int = setting(5, LOSS, "neighbours of recall@k, and the divisor of V1's rank loss", kind=int, at_least=1)
+    lambda_rank: float = setting(1.0, LOSS, "weight of the rank loss", kind=float, at_least=0)
+    lambda_pairdist: float = setting(0.3, LOSS, "weight of the pair distance loss", kind=float, at_least=0)
 
-    lambda_recon: float = _setting(
+    lambda_recon: float = setting(
         1.0, LOSS, "with --images: weight of the squared error of the decoded image", kind=float, at_least=0
     )
 
-    epochs: int = _setting(100, TRAINING, "passes over the training rows", kind=int, at_least=1, on_resume=True)
-    batch_size: int = _setting(
+    epochs: int = setting(100, TRAINING, "passes over the training rows", kind=int, at_least=1, on_resume=True)
+    batch_size: int = setting(
         512, TRAINING, "rows whose distances are compared at once", kind=int, at_least=3, with_images=64
     )
-    lr: float = _setting(
+    lr: float = setting(
         0.001, TRAINING, "peak learning rate of Adam: warmed up, then a cosine down to 0", kind=float, above=0
     )
-    seed: int = _setting(
+    seed: int = setting(
         0, TRAINING, "of the split, the start and the order of the rows", kind=int, at_least=0, below=2**32
     )
-    device: str = _setting(
+    device: str = setting(
         "auto",
         TRAINING,
         "where to train",
@@ -158,7 +124,7 @@ class TrainConfig:
         on_resume=True,
     )
 
-    metric_name: str = _setting(
+    metric_name: str = setting(
         "recall",
         EVALUATION,
         "metric whose best checkpoints are tracked: recall, total_loss, or, with images, composite_score, clip_score, "
@@ -167,7 +133,7 @@ class TrainConfig:
         on_resume=True,
         with_images="composite_score",
     )
-    eval_every: int = _setting(
+    eval_every: int = setting(
         1,
         EVALUATION,
         "judge every so-many-th checkpoint that is saved; 0 judges none",
@@ -176,8 +142,8 @@ class TrainConfig:
         on_resume=True,
         with_images=2,
     )
-    save_top_k: int = _setting(3, EVALUATION, "best checkpoints to track", kind=int, at_least=1, on_resume=True)
-    prune: bool = _setting(
+    save_top_k: int = setting(3, EVALUATION, "best checkpoints to track", kind=int, at_least=1, on_resume=True)
+    prune: bool = setting(
         False,
         EVALUATION,
         "delete judged checkpoints that are not among the best",
@@ -185,7 +151,7 @@ class TrainConfig:
         on_resume=True,
         with_images=True,
     )
-    keep_every_n_steps: int = _setting(
+    keep_every_n_steps: int = setting(
         10_000,
         EVALUATION,
         "never delete checkpoints of steps that are its multiples; 0 spares none",
@@ -193,7 +159,7 @@ class TrainConfig:
         at_least=0,
         on_resume=True,
     )
-    num_evaluation_samples: int = _setting(
+    num_evaluation_samples: int = setting(
         20,
         EVALUATION,
         "with --images: held-out images that are reconstructed and judged",
@@ -201,25 +167,25 @@ class TrainConfig:
         at_least=1,
         on_resume=True,
     )
-    clip_model: str = _setting("ViT-B-32", EVALUATION, "CLIP score: model of open_clip", kind=str, on_resume=True)
-    clip_pretrained: str = _setting(
+    clip_model: str = setting("ViT-B-32", EVALUATION, "CLIP score: model of open_clip", kind=str, on_resume=True)
+    clip_pretrained: str = setting(
         "laion2b_s34b_b79k",
         EVALUATION,
         "CLIP score: its weights, a tag, a file or local-dir:FOLDER",
         kind=str,
         on_resume=True,
     )
-    lpips_net: str = _setting(
+    lpips_net: str = setting(
         "alex", EVALUATION, "LPIPS: backbone", kind=str, choices=("alex", "vgg", "squeeze"), on_resume=True
     )
-    lpips_weights: str | None = _setting(
+    lpips_weights: str | None = setting(
         None, EVALUATION, "LPIPS: a file with the backbone's weights", kind=str, on_resume=True
     )
-    inception_weights: str | None = _setting(
+    inception_weights: str | None = setting(
         None, EVALUATION, "Inception score and FID: a file with the weights", kind=str, on_resume=True
     )
 
-    save_interval: int = _setting(
+    save_interval: int = setting(
         10,
         OUTPUT,
         "epochs between checkpoints that are kept; the last epoch is always kept",
@@ -228,30 +194,30 @@ class TrainConfig:
         env="SAVE_INTERVAL",
         on_resume=True,
     )
-    checkpoints_dir: str = _setting(
+    checkpoints_dir: str = setting(
         "checkpoints", OUTPUT, "folder that receives a folder for every experiment", kind=str, on_resume=True
     )
-    no_tensorboard: bool = _setting(False, OUTPUT, "write no tensorboard_logs", kind=bool, on_resume=True)
-    quiet: bool = _setting(False, OUTPUT, "print only warnings, errors and the result", kind=bool, on_resume=True)
+    no_tensorboard: bool = setting(False, OUTPUT, "write no tensorboard_logs", kind=bool, on_resume=True)
+    quiet: bool = setting(False, OUTPUT, "print only warnings, errors and the result", kind=bool, on_resume=True)
 
     def __post_init__(self) -> None:
         """Check every value against its field."""
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if value is None:
-                value = setting.metadata["defaults"][self.images is not None]
-                object.__setattr__(self, setting.name, value)
-            if value is None and setting.default is None:
-                continue
-            several = setting.metadata["kind"] is tuple
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is None and item.default is None:
+                value = item.metadata["defaults"][self.images is not None]
+                object.__setattr__(self, item.name, value)
+                if value is None:
+                    continue
+            several = item.metadata["kind"] is tuple
             if several and not isinstance(value, list | tuple):
-                raise InputError(f"{flag_name(setting.name)} must be a list of whole numbers, got {value!r}")
-            for item in value if several else [value]:
-                problem = _problem(item, setting.metadata)
-                if problem:
-                    raise InputError(f"{flag_name(setting.name)} must be {problem}, got {item!r}")
+                raise InputError(f"{flag_name(item.name)} must be a list of whole numbers, got {value!r}")
+            for part in value if several else [value]:
+                wrong = problem(part, item.metadata)
+                if wrong:
+                    raise InputError(f"{flag_name(item.name)} must be {wrong}, got {part!r}")
             if several:
-                object.__setattr__(self, setting.name, tuple(value))
+                object.__setattr__(self, item.name, tuple(value))
         if self.images is not None and self.metric != "euclidean":
             raise InputError("--metric must be euclidean with --images: pixels keep their lengths")
 
@@ -268,7 +234,7 @@ class TrainConfig:
         Raises:
             InputError: a setting is missing or unusable.
         """
-        settings = {setting.name: config[setting.name] for setting in fields(cls) if setting.name in config}
+        settings = {item.name: config[item.name] for item in fields(cls) if item.name in config}
         missing = [name for name in _ALWAYS if name not in settings]
         if missing:
             raise InputError(f"config.json lacks {', '.join(missing)}")
@@ -278,35 +244,3 @@ class TrainConfig:
         except (KeyError, TypeError) as error:
             raise InputError("config.json does not say where its data is") from error
         return cls(**settings)
-
-
-# What decided the result of a training from the first version on.
-_ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
-
-
-def flag_name(name: str) -> str:
-    """The flag of a field: latent_dim -> --latent-dim."""
-    return "--" + name.replace("_", "-")
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _problem(value: Any, limits: Mapping[str, Any]) -> str | None:
-    """What `value` must be and is not, or None."""
-    kind = int if limits["kind"] is tuple else limits["kind"]
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        return _KINDS[kind]
-    if limits["choices"] and value not in limits["choices"]:
-        return "one of " + ", ".join(limits["choices"])
-    if kind is float and not math.isfinite(value):
-        return "finite"
-    if limits["at_least"] is not None and value < limits["at_least"]:
-        return f"at least {limits['at_least']}"
-    if limits["above"] is not None and value <= limits["above"]:
-        return f"above {limits['above']}"
-    if limits["multiple"] is not None and value % limits["multiple"]:
-        return f"a multiple of {limits['multiple']}"
-    if limits["below"] is not None and value >= limits["below"]:
-        return f"below {limits['below']}"
-    return None

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from dploss.checkpoints import CheckpointManager
-from dploss.config import TrainConfig, flag_name
+from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiment_rows import open_experiment_vectors, open_rows
 from dploss.experiments import find_experiment
 from dploss.layout import LATEST, load_config
 from dploss.progress import Progress
 from dploss.provenance import origin
+from dploss.settings import flag_name
 from dploss.trainer import Trainer
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 
 from dploss.files import remove, sync_folder
@@ -35,6 +36,13 @@ def leads_to(link: Path, target: str) -> bool:
     if link.is_dir() and wanted.is_dir():
         return _listing(link) == _listing(wanted)
     return link.is_file() and wanted.is_file() and _identity(link) == _identity(wanted)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to NAME.before1, or the next number that is free; returns where it is now."""
+    aside = next(free for number in count(1) if not (free := path.with_name(f"{path.name}.before{number}")).exists())
+    os.replace(path, aside)
+    return aside
 
 
 def _copy(source: Path, copy: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class TensorBoardLog:
                 step,
             )
 
+    def epoch(self, losses: Sequence[float], learning_rate: float, step: int) -> None:
+        """Log an epoch's total, rank and pair distance loss, and its last learning rate."""
+        tags = ("Loss/Total", "Loss/Rank", "Loss/Pair_Distance", "Learning_Rate")
+        self.scalars(dict(zip(tags, (*losses, learning_rate), strict=True)), step)
+
     def evaluation(self, metrics: Mapping[str, Any], is_best: bool, step: int) -> None:
         """Log what was measured of a checkpoint."""
         measured = {
@@ -66,11 +71,6 @@ class TensorBoardLog:
                 height=picture.height, width=picture.width, colorspace=3, encoded_image_string=file.getvalue()
             )
             self._add([self._summary.Value(tag=tag, image=image)], step)
-
-    def flush(self) -> None:
-        """Bring everything to the disk."""
-        if self._writer is not None:
-            self._writer.flush()
 
     def close(self) -> None:
         """Bring everything to the disk and stop the writer's thread."""

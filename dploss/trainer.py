@@ -215,22 +215,21 @@ class Trainer:
         self.epoch += 1
         self._begin_epoch()
         self.progress.epoch(self.history, self.config.epochs)
+        self.log.epoch(losses, lr, self.step)
         last = self.epoch == self.config.epochs
         if last:
             self.history.status = "completed"
-        named = dict(zip(("total_loss", "rank_loss", "pairdist_loss"), losses, strict=True))
-        tags = {"Loss/Total": losses[0], "Loss/Rank": losses[1], "Loss/Pair_Distance": losses[2], "Learning_Rate": lr}
         if last or self.epoch % self.config.save_interval == 0:
             recall = self.held_out_recall(self.encoder.encode)
             if recall:
                 self.history.add_recall(recall.value)
-                tags |= {f"Recall/At_{recall.k}": recall.value}
+                self.log.scalars({f"Recall/At_{recall.k}": recall.value}, self.step)
             path = self.manager.save_epoch(self.state())
             self.progress.checkpoint(path, recall, self.history.pca_recall)
             if self.evaluation.is_due(self.epoch, last):
+                named = dict(zip(("total_loss", "rank_loss", "pairdist_loss"), losses, strict=True))
                 judged = self.evaluation.judge(self.encoder, path, self.step, self.epoch, named, recall, self.log)
                 self.history.evaluations.append(judged)
-        self.log.scalars(tags, self.step)
         self.manager.save_latest(self.state())
         self.manager.save_history(self.history)
 
