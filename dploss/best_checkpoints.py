@@ -70,7 +70,7 @@ class BestCheckpointTracker:
         self.save_top_k = save_top_k
         self.keep_every_n_steps = keep_every_n_steps
         self.prune = prune
-        self._resumed_from = Path(resumed_from).absolute() if resumed_from is not None else None
+        self._resumed_from = Path(resumed_from).resolve() if resumed_from is not None else None
         self._entries: list[Entry] = []
         self._latest: str | None = None
         self._owns_link = False
@@ -169,7 +169,7 @@ class BestCheckpointTracker:
     def _select(self, entries: list[Entry], latest: str | None) -> Selection:
         spared = {latest} if latest else set()
         spared |= {
-            entry.path for entry in entries if self._resumed_from == (self.checkpoint_dir / entry.path).absolute()
+            entry.path for entry in entries if self._resumed_from == (self.checkpoint_dir / entry.path).resolve()
         }
         return select(
             entries, self.metric_name, self.higher_is_better, self.save_top_k, self.keep_every_n_steps, spared

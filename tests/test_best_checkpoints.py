@@ -165,11 +165,13 @@ def test_another_runs_files_stay(tmp_path, tracked):
     assert names(tmp_path) == ["0000000_another.pt", "0000000_another_dir", "0000004.pt"]
 
 
-def test_the_latest_and_the_resumed_from_stay(tmp_path, tracked):
+@pytest.mark.parametrize("name", ["0000002.pt", "a_link.pt"])
+def test_the_latest_and_the_resumed_from_stay(tmp_path, tracked, name):
     tracker = BestCheckpointTracker(tmp_path, save_top_k=1)
     for step, score in ((1, 0.9), (2, 0.1)):
         tracked(tracker, step, score)
-    again = BestCheckpointTracker(tmp_path, save_top_k=1, resumed_from=tmp_path / "0000002.pt")
+    (tmp_path / "a_link.pt").symlink_to("0000002.pt")
+    again = BestCheckpointTracker(tmp_path, save_top_k=1, resumed_from=tmp_path / name)
     for step in (3, 4, 5):
         tracked(again, step, 0.2)
     assert names(tmp_path) == ["0000001.pt", "0000002.pt", "0000005.pt"]
