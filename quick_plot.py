@@ -10,8 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli import Parser, add_experiment_flags, report_skipped, run
-from dploss.experiments import finished_experiment, finished_experiments
+from dploss.cli import Parser, add_experiment_flags, named_or_newest, run
 
 
 def parser() -> Parser:
@@ -27,11 +26,7 @@ def parser() -> Parser:
 
 def plot(args: Namespace) -> int:
     """Draw, save, print where, and show where there is a screen."""
-    if args.experiment_id is not None:
-        experiment = finished_experiment(args.checkpoints_dir, args.experiment_id)
-    else:
-        (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
-        report_skipped(skipped)
+    experiment = named_or_newest(args)
 
     # Imported here: --help and a wrong flag need not wait for matplotlib.
     from dploss.measured_recall import recorded_recall

@@ -19,10 +19,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli import Parser, add_experiment_flags, report_skipped, run
+from dploss.cli import Parser, add_experiment_flags, named_or_newest, run
 from dploss.config import DEVICES
 from dploss.errors import InputError
-from dploss.experiments import find_experiment, finished_experiments
 from dploss.files import json_text
 from dploss.layout import BEST, LATEST
 
@@ -122,12 +121,7 @@ def contradiction(args: Namespace) -> str | None:
 
 def best_checkpoint(args: Namespace) -> Path:
     """The named or the newest experiment's best checkpoint, or its latest."""
-    if args.experiment_id is not None:
-        folder = find_experiment(args.checkpoints_dir, args.experiment_id)
-    else:
-        (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
-        report_skipped(skipped)
-        folder = experiment.folder
+    folder = named_or_newest(args).folder
     for name in (BEST, LATEST):
         if (folder / name).is_file():
             return folder / name

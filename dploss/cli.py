@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError
+from dploss.experiments import Experiment, finished_experiment, finished_experiments
 from dploss.settings import flag_name
 
 INTERRUPTED = 130
@@ -67,6 +68,19 @@ def add_experiment_flags(parser: Parser) -> None:
         default=TrainConfig.checkpoints_dir,
         help="the folder of all experiments (default: %(default)s)",
     )
+
+
+def named_or_newest(args: argparse.Namespace) -> Experiment:
+    """The experiment of `add_experiment_flags`: the named one, or the newest with a finished epoch.
+
+    Raises:
+        InputError: there is none.
+    """
+    if args.experiment_id is not None:
+        return finished_experiment(args.checkpoints_dir, args.experiment_id)
+    (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
+    report_skipped(skipped)
+    return experiment
 
 
 def report_skipped(lines: Sequence[str]) -> None:

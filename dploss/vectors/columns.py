@@ -20,9 +20,7 @@ def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) 
         InputError: the wanted column is not there, or none or several could be meant.
     """
     if wanted is not None:
-        if wanted not in columns:
-            raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
-        return wanted
+        return _existing(source, columns, wanted)
     candidates = [name for name in CONVENTIONAL if name in columns] or [
         name for name, lists in columns.items() if lists
     ]
@@ -45,15 +43,19 @@ def choose_text_column(source: str, columns: Mapping[str, bool], wanted: str | N
         InputError: the wanted column is not there, or none or several could be meant.
     """
     if wanted is not None:
-        if wanted not in columns:
-            raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
-        return wanted
+        return _existing(source, columns, wanted)
     texts = [name for name, is_text in columns.items() if is_text and name not in CONVENTIONAL]
     usual = [name for name in TEXTS if name in texts]
     if not usual and len(texts) != 1:
         found = f"several columns of text: {_names(texts)}" if texts else f"no column of text among {_names(columns)}"
         raise InputError(f"{source}: {found}; choose with --text-column")
     return (usual or texts)[0]
+
+
+def _existing(source: str, columns: Mapping[str, bool], wanted: str) -> str:
+    if wanted not in columns:
+        raise InputError(f"{source}: no column {wanted!r}; there are {_names(columns)}")
+    return wanted
 
 
 def _names(columns: Mapping[str, bool] | Sequence[str]) -> str:
