@@ -1,10 +1,11 @@
-"""Train an encoder that shortens vectors and keeps their nearest neighbours.
+"""Train an encoder that shortens vectors, or images, and keeps their nearest neighbours.
 
 Examples:
   train.py                                          the built-in vectors, 768 -> 512
   train.py --data my.parquet --latent-dim 128       your own, 128 numbers each
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
+  train.py --images my_pictures/                    a convolutional autoencoder of images
   train.py --resume 3f2a                            go on with experiment 3f2a...
   train.py --resume 3f2a --epochs 200               ... for more epochs
 """
@@ -26,7 +27,8 @@ def parser() -> Parser:
         "--resume",
         metavar="ID",
         help="go on with an experiment as if it had never stopped: its UUID, a unique prefix, or a path; its own "
-        "settings hold, --data (if moved), --epochs, --save-interval, --device and --quiet may be given anew",
+        "settings hold, but --data or --images (if moved), --epochs, --device, and the flags of evaluation and output "
+        "may be given anew",
     )
     add_settings(flags)
     return flags
