@@ -38,7 +38,10 @@ def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "new best: " in printed and "Tracking metric: psnr" in printed and "Saved checkpoints: 3/3" in printed
     results = json.loads((tmp_path / "results/run1/best_checkpoint_results.json").read_text())
-    assert results["best"]["step"] == 40 and (tmp_path / "results/run1/best.pt").is_symlink()
+    # The loop draws its model's weights at random, so any of its four checkpoints may be the best.
+    scores = [one["metrics"]["psnr"] for one in results["checkpoints"]]
+    assert len(scores) == 3 and results["best"]["metrics"]["psnr"] == max(scores)
+    assert (tmp_path / "results/run1/best.pt").resolve().name == results["best"]["path"]
 
 
 @pytest.mark.parametrize("readme", READMES)
