@@ -84,7 +84,7 @@ def test(args: Namespace) -> int:
         raise InputError(f"{judged.source}: {len(judged.vectors)} rows to judge on are too few for so many neighbours")
     texts = read_texts(judged.source, judged.numbers, args.text_column) if args.neighbours else []
 
-    report, latents = examine(checkpoint, str(path), encoder, judged, ks)
+    report, latents = examine(checkpoint, path, encoder, judged, ks)
     print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
     if args.neighbours:
         width = shutil.get_terminal_size((120, 24)).columns

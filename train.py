@@ -5,6 +5,8 @@ Examples:
   train.py --data my.parquet --latent-dim 128       your own, 128 numbers each
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
+  train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
+  train.py --target-recall 0.95                     the smallest size that keeps 95 % of the neighbours
   train.py --images my_pictures/                    a convolutional autoencoder of images
   train.py --resume 3f2a                            go on with experiment 3f2a...
   train.py --resume 3f2a --epochs 200               ... for more epochs
@@ -16,7 +18,8 @@ from collections.abc import Sequence
 
 from dploss.cli import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
 from dploss.config import TrainConfig
-from dploss.errors import TrainingError
+from dploss.errors import InputError, TrainingError
+from dploss.progress import summary
 
 
 def parser() -> Parser:
@@ -30,6 +33,12 @@ def parser() -> Parser:
         "settings hold, but --data or --images (if moved), --epochs, --device, and the flags of evaluation and output "
         "may be given anew",
     )
+    flags.add_argument(
+        "--target-recall",
+        type=float,
+        metavar="RECALL",
+        help="find the smallest latent-dim whose held-out recall@k reaches this, above 0 to below 1, by training several",
+    )
     add_settings(flags)
     return flags
 
@@ -37,25 +46,54 @@ def parser() -> Parser:
 def train(args: Namespace) -> int:
     """Train, and print the result."""
     given = vars(args)
-    reference = given.pop("resume")
+    reference, target = given.pop("resume"), given.pop("target_recall")
+    if target is not None and (reference is not None or "latent_dim" in given):
+        raise InputError(f"--target-recall trains sizes anew: leave {'--resume' if reference else '--latent-dim'} out")
     config = TrainConfig(**environment_settings() | given) if reference is None else None
 
     # Imported here: --help and a wrong flag need not wait for torch.
     from dploss.launch import new_experiment, resumed_experiment
-    from dploss.progress import summary
 
+    if target is not None:
+        return train_sizes(config, target)
     trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
     try:
         with interrupt_flag() as should_stop:
             history = trainer.run(should_stop)
     except TrainingError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
+        return failed(error)
     if history.status == "interrupted":
         print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
         return INTERRUPTED
     print(summary(history, trainer.manager.folder))
     return 0
+
+
+def train_sizes(config: TrainConfig, target: float) -> int:
+    """Train sizes until the smallest that reaches the target is found, and print what each gave."""
+    from dploss.size_search import SizeSearch
+
+    search = SizeSearch(config, target)
+    try:
+        with interrupt_flag() as should_stop:
+            history = search.run(should_stop)
+    except TrainingError as error:
+        return failed(error)
+    for trial in search.trials:
+        print(trial)
+    if history is None:
+        print(f"interrupted; what was trained is in {search.folder}", file=sys.stderr)
+        return INTERRUPTED
+    if len(search.trials) > 1:
+        print(f"the sizes that were not taken are in {search.folder}", file=sys.stderr)
+    print(summary(history, search.trials[-1].folder))
+    return 0
+
+
+def failed(error: TrainingError) -> int:
+    """Say why a training could not go on."""
+    print(f"train.py: {error}", file=sys.stderr)
+    return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

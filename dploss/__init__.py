@@ -17,6 +17,7 @@ _HOMES = {
     "DPLossV1Norm": "losses",
     "DPLossV2": "losses",
     "DPLossV2Norm": "losses",
+    "DPLossV3": "losses",
     "RecallEvaluator": "recall",
     "TrainConfig": "config",
     "TrainHistory": "history",

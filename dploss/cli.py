@@ -104,15 +104,32 @@ def add_settings(parser: Parser) -> None:
             switchable = about["defaults"][0] != about["defaults"][1]
             options["action"] = argparse.BooleanOptionalAction if switchable else "store_true"
         elif about["kind"] is tuple:
-            options |= {"type": int, "nargs": "*", "metavar": "WIDTH"}
+            options |= {"type": _whole_numbers, "nargs": "*", "metavar": "N", "action": _Joined}
         else:
             options |= {"type": about["kind"], "choices": about["choices"]}
         groups[about["group"]].add_argument(flag_name(setting.name), default=argparse.SUPPRESS, **options)
 
 
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+_whole_numbers.__name__ = "whole numbers"
+
+
+class _Joined(argparse.Action):
+    """32,64 and 32 64 alike become (32, 64)."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, values: Any, flag: str | None = None
+    ) -> None:
+        """Join the parts."""
+        setattr(args, self.dest, tuple(number for part in values for number in part))
+
+
 def _default_note(defaults: tuple[Any, Any], env: str | None) -> str:
     vectors, images = (" ".join(map(str, one)) if isinstance(one, tuple) else one for one in defaults)
-    if vectors is None or images is False:
+    if vectors in (None, "") or images is False:
         return ""
     other = f", with --images {images}" if images != vectors else ""
     return f" (default: {vectors}{other}{f'; ${env} changes it' if env else ''})"

@@ -66,12 +66,29 @@ class TrainConfig:
     )
 
     latent_dim: int = setting(512, ENCODER, "numbers in a short vector", kind=int, at_least=1, with_images=128)
+    matryoshka: bool = setting(
+        False,
+        ENCODER,
+        "make the first numbers of every latent good short vectors too, at latent-dim's half, quarter ... down to 32",
+        kind=bool,
+    )
+    matryoshka_dims: tuple[int, ...] = setting(
+        (), ENCODER, "the same at these sizes: 32,64,128,256; the largest is then latent-dim", kind=tuple, at_least=1
+    )
     hidden_dims: tuple[int, ...] = setting(
         (768,),
         ENCODER,
         "widths of the MLP branch's hidden layers; with no number after it the encoder is linear",
         kind=tuple,
         at_least=1,
+    )
+    dropout: float = setting(
+        0.2,
+        ENCODER,
+        "share of the branch's hidden numbers that are dropped in training",
+        kind=float,
+        at_least=0,
+        below=1,
     )
     init: str = setting(
         "pca",
@@ -82,23 +99,30 @@ class TrainConfig:
     )
 
     loss_function: str = setting(
-        "DPLossV2",
+        "DPLossV3",
         LOSS,
-        "V1: hard ranks; V2: soft ranks; Norm: ranks scaled to 0..1",
+        "V1: hard ranks; V2: soft ranks; Norm: ranks scaled to 0..1; V3: neighbour probabilities",
         kind=str,
-        choices=("DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm"),
+        choices=("DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"),
+        with_images="DPLossV2",
     )
     tau: float = setting(
         1.0,
         LOSS,
-        "temperature of the soft ranks in standard deviations of the batch's distances: "
+        "temperature of the soft ranks or neighbour probabilities in standard deviations of the batch's distances: "
         "0.1 to 0.5 is sharp, 2 to 5 smooth",
         kind=float,
         above=0,
     )
     k: int = setting(5, LOSS, "neighbours of recall@k, and the divisor of V1's rank loss", kind=int, at_least=1)
     lambda_rank: float = setting(1.0, LOSS, "weight of the rank loss", kind=float, at_least=0)
-    lambda_pairdist: float = setting(0.3, LOSS, "weight of the pair distance loss", kind=float, at_least=0)
+    lambda_pairdist: float = setting(
+        0.3,
+        LOSS,
+        "weight of the pair distance loss, of distances in units of the rows' root mean square distance from their mean",
+        kind=float,
+        at_least=0,
+    )
 
     lambda_recon: float = setting(
         1.0, LOSS, "with --images: weight of the squared error of the decoded image", kind=float, at_least=0
@@ -201,7 +225,8 @@ class TrainConfig:
     quiet: bool = setting(False, OUTPUT, "print only warnings, errors and the result", kind=bool, on_resume=True)
 
     def __post_init__(self) -> None:
-        """Check every value against its field."""
+        """Check every value against its field, and settle those that follow from others."""
+        sized = self.latent_dim is not None
         for item in fields(self):
             value = getattr(self, item.name)
             if value is None and item.default is None:
@@ -220,10 +245,24 @@ class TrainConfig:
                 object.__setattr__(self, item.name, tuple(value))
         if self.images is not None and self.metric != "euclidean":
             raise InputError("--metric must be euclidean with --images: pixels keep their lengths")
+        if self.matryoshka or self.matryoshka_dims:
+            self._settle_matryoshka(sized)
+
+    def _settle_matryoshka(self, sized: bool) -> None:
+        if self.images is not None:
+            raise InputError("--matryoshka is for vectors: leave it out with --images")
+        dims = self.matryoshka_dims or nested_dims(self.latent_dim)
+        if not sized:
+            object.__setattr__(self, "latent_dim", max(dims))
+        if max(dims) > self.latent_dim:
+            raise InputError(f"--matryoshka-dims must be at most --latent-dim {self.latent_dim}, got {max(dims)}")
+        object.__setattr__(self, "matryoshka", True)
+        object.__setattr__(self, "matryoshka_dims", tuple(sorted({*dims, self.latent_dim})))
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under its own name, ready for JSON."""
-        return {**asdict(self), "hidden_dims": list(self.hidden_dims)}
+        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_experiment(cls, config: Mapping[str, Any]) -> "TrainConfig":
@@ -244,3 +283,12 @@ class TrainConfig:
         except (KeyError, TypeError) as error:
             raise InputError("config.json does not say where its data is") from error
         return cls(**settings)
+
+
+def nested_dims(latent_dim: int) -> tuple[int, ...]:
+    """Where --matryoshka names no sizes: latent_dim and its halves down to 32, or to 2 where it is below 64."""
+    least = 32 if latent_dim >= 64 else 2
+    dims = [latent_dim]
+    while dims[-1] // 2 >= least:
+        dims.append(dims[-1] // 2)
+    return tuple(reversed(dims))

@@ -3,9 +3,11 @@
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dploss.errors import InputError
@@ -27,6 +29,7 @@ _LISTS_OF = {
     "epoch_timestamps": (str,),
     "evaluations": (dict,),
 }
+_BY_DIM = {"recall_by_dim": "recall_history", "pca_recall_by_dim": "pca_recall"}
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
@@ -63,6 +66,8 @@ class TrainHistory:
         recall_epochs, recall_history: epochs at which recall@k was measured, and the recalls, 0..1.
         recall_k, recall_rows: k and the number of held-out rows of those recalls.
         pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
+        recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
+        pca_recall_by_dim: PCA's recall@k at these sizes.
         evaluations: dicts of epoch, step, metrics and is_best.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
@@ -80,6 +85,8 @@ class TrainHistory:
     recall_k: int | None = None
     recall_rows: int | None = None
     pca_recall: float | None = None
+    recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
+    pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     status: str = "running"
 
@@ -94,10 +101,12 @@ class TrainHistory:
         self.epoch_timestamps.append(datetime.now(UTC).isoformat(timespec="seconds"))
         self.cumulative_time.append(sum(self.epoch_times))
 
-    def add_recall(self, recall: float) -> None:
-        """Append the held-out recall of the last finished epoch."""
+    def add_recall(self, recall: float, by_dim: Mapping[int, float] = MappingProxyType({})) -> None:
+        """Append the held-out recall of the last finished epoch, and of a Matryoshka encoder that of each size."""
         self.recall_epochs.append(self.epochs[-1])
         self.recall_history.append(recall)
+        for dim, value in by_dim.items():
+            self.recall_by_dim.setdefault(str(dim), []).append(value)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON and for a checkpoint."""
@@ -130,6 +139,8 @@ class TrainHistory:
             lengths = {name: len(getattr(history, name)) for name in together}
             if len(set(lengths.values())) > 1:
                 raise InputError(f"the lists of the history differ in length: {lengths}")
+        if any(len(recalls) != len(history.recall_epochs) for recalls in history.recall_by_dim.values()):
+            raise InputError("recall_by_dim of the history has lists of other lengths than recall_epochs")
         return history
 
     @classmethod
@@ -159,6 +170,10 @@ def _checked(name: str, value: Any) -> Any:
         if value not in STATUSES:
             raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {value!r}")
         return value
+    if name in _BY_DIM:
+        if not (isinstance(value, dict) and all(dim.isdecimal() for dim in value)):
+            raise InputError(f"the history's {name} must be an object by size, got {str(value)[:40]}")
+        return {dim: _checked(_BY_DIM[name], item) for dim, item in value.items()}
     if name not in _LISTS_OF:
         _check_items(name, [value], (int, float))
         return value

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dploss.soft_rank import hard_rank, soft_rank
 
@@ -59,8 +60,9 @@ class DPLoss(nn.Module, ABC):
         k: what DPLossV1 and DPLossV1Norm divide their rank term by, at least 1; the V2 losses have no k.
         lambda_rank: weight of the rank term, at least 0.
         lambda_pairdist: weight of the pair distance term, at least 0.
-        tau: temperature of the soft ranks above 0, in units of the standard deviation of the batch's distances in
-            x, so that one tau is as sharp on unit-norm embeddings as on raw pixels.
+        tau: temperature of the soft ranks, or of V3's neighbour probabilities, above 0, in units of the standard
+            deviation of the batch's distances in x, so that one tau is as sharp on unit-norm embeddings as on raw
+            pixels.
 
     Raises:
         ValueError: an argument outside its range.
@@ -163,7 +165,29 @@ class DPLossV2Norm(DPLossV2):
         return super().rank_term(d_x, d_z, tau) / (len(d_x) - 2) ** 2
 
 
-LOSSES: dict[str, type[DPLoss]] = {loss.__name__: loss for loss in (DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm)}
+class DPLossV3(DPLoss):
+    """The head of the ranking: how much a row's neighbour probabilities change, in nats.
+
+    Row i takes row j for its neighbour with a probability that falls with their squared distance, softmax over j of
+    -D[i,j]^2 / (2 * mean(D) * tau): near the mean distance that is exp(-D / tau), and nearer rows weigh more than their
+    share. The rank term is the mean over rows of the Kullback-Leibler divergence of these probabilities in z from
+    those in x. Far rows hardly count, which the rank differences of V1 and V2 weigh like near ones.
+
+    Sources: the top-one probabilities of ListNet (Cao et al. 2007), over the kernel of stochastic neighbour
+    embedding (Hinton & Roweis 2002).
+    """
+
+    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """Mean Kullback-Leibler divergence of the neighbour probabilities."""
+        unit = d_x.mean()
+        sharpness = unit / (2 * tau)
+        in_x, in_z = (F.log_softmax(-sharpness * (d / unit).square(), dim=-1) for d in (d_x, d_z))
+        return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
+
+
+LOSSES: dict[str, type[DPLoss]] = {
+    loss.__name__: loss for loss in (DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm, DPLossV3)
+}
 
 
 def _check_batch(x: Tensor, z: Tensor) -> None:

@@ -14,12 +14,13 @@ def build_encoder(record: Mapping[str, Any]) -> DPEncoder | ConvAutoencoder:
     """A fresh encoder with random weights.
 
     Args:
-        record: what config.json holds: input_dim, latent_dim and, for vectors, hidden_dims and metric, for images,
+        record: what config.json holds: input_dim, latent_dim and, for vectors, hidden_dims, metric and dropout, for images,
             image_size.
     """
     if record.get("images"):
         return ConvAutoencoder(record["image_size"], record["latent_dim"])
-    return DPEncoder(record["input_dim"], record["hidden_dims"], record["latent_dim"], record["metric"])
+    settings = (record[name] for name in ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout"))
+    return DPEncoder(*settings)
 
 
 def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:

@@ -99,6 +99,9 @@ def summary(history: TrainHistory, folder: Path) -> str:
     if history.recall_history:
         recall = Recall(history.recall_history[-1], history.recall_k, history.recall_rows)
         lines.append(versus_pca(recall, history.pca_recall))
+    for dim, values in history.recall_by_dim.items():
+        recall = Recall(values[-1], history.recall_k, history.recall_rows)
+        lines.append(f"first {dim} numbers: {versus_pca(recall, history.pca_recall_by_dim[dim])}")
     return "\n".join([*lines, str(folder)])
 
 

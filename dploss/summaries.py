@@ -135,6 +135,10 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
         if history.pca_recall is not None:
             gain = last.recall.value - history.pca_recall
             facts["  PCA"] = f"{history.pca_recall:.4f} at the same size: {gain:+.4f} gained"
+    for dim, values in history.recall_by_dim.items():
+        if values:
+            pca = number(history.pca_recall_by_dim.get(dim), ".4f")
+            facts[f"  first {dim}"] = f"{number(values[-1], '.4f')} in epoch {history.recall_epochs[-1]:g} (PCA {pca})"
     best = best_epoch(experiment)
     if best is not None:
         facts["best.pt"] = f"of epoch {best}"

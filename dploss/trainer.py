@@ -21,10 +21,12 @@ from dploss.images import Images
 from dploss.layout import HISTORY, LATEST
 from dploss.limits import check_sizes
 from dploss.losses import LOSSES
+from dploss.matryoshka import MatryoshkaLoss
 from dploss.models import build_encoder
 from dploss.progress import Progress
 from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
+from dploss.start import start
 from dploss.tensorboard_log import TensorBoardLog
 from dploss.vectors import Vectors, split_rows
 
@@ -81,6 +83,8 @@ class Trainer:
         self.loss = LOSSES[config.loss_function](
             k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
         )
+        if config.matryoshka:
+            self.loss = MatryoshkaLoss(self.loss, config.matryoshka_dims)
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
         # A lambda, for the scheduler's state keeps what hangs on any other callable.
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
@@ -96,15 +100,15 @@ class Trainer:
 
     def start(self) -> None:
         """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
-        pca = PCA.fit(self.vectors.rows[self.train_rows], self.config.latent_dim)
-        if self.config.init == "pca":
-            self.encoder.start_at(pca)
-        else:
-            self.encoder.standardize(pca)
+        rows = self.vectors.rows[self.train_rows]
+        pca = PCA.fit(rows, self.config.latent_dim)
+        start(self.encoder, pca, self.config.init, rows, self.config.k)
         recall = self.held_out_recall(pca.encode)
         if recall:
             self.history.recall_k, self.history.recall_rows = recall.k, recall.rows
             self.history.pca_recall = recall.value
+            by_dim = self.recall_by_dim(lambda judged, dim: pca.encode(judged)[:, :dim])
+            self.history.pca_recall_by_dim = {str(dim): value for dim, value in by_dim.items()}
         self.evaluation.prepare(self.encoder, bool(recall))
 
     def restore(self, path: Path) -> None:
@@ -192,8 +196,11 @@ class Trainer:
         """Train on one batch; its total, rank and pairdist, (3,), still on the device."""
         x = torch.from_numpy(self.vectors.rows[rows]).to(self.device)
         z = self.encoder(x)
+        # Of images the pair distance loss stands beside the reconstruction, in the same units. Of vectors, lengths are
+        # near 1 as text embeddings' are: the weight of the pair distance loss means the same in any unit.
+        unit = 1.0 if self.config.images is not None else self.encoder.scale * x.shape[1] ** 0.5
         try:
-            total, rank, pairdist = self.loss(x, z)
+            total, rank, pairdist = self.loss(x / unit, z / unit)
         except ValueError as error:
             raise self._failure(str(error)) from error
         if self.config.images is not None:
@@ -222,8 +229,10 @@ class Trainer:
         if last or self.epoch % self.config.save_interval == 0:
             recall = self.held_out_recall(self.encoder.encode)
             if recall:
-                self.history.add_recall(recall.value)
-                self.log.scalars({f"Recall/At_{recall.k}": recall.value}, self.step)
+                by_dim = self.recall_by_dim(lambda judged, dim: self.encoder.encode(judged, dim=dim))
+                self.history.add_recall(recall.value, by_dim)
+                tags = {f"Recall/At_{recall.k}_{dim}_dims": value for dim, value in by_dim.items()}
+                self.log.scalars({f"Recall/At_{recall.k}": recall.value, **tags}, self.step)
             path = self.manager.save_epoch(self.state())
             self.progress.checkpoint(path, recall, self.history.pca_recall)
             if self.evaluation.is_due(self.epoch, last):
@@ -248,6 +257,17 @@ class Trainer:
             return None
         judged = self.vectors.rows[self.held_out_rows[self.evaluator.sample(len(self.held_out_rows))]]
         return self.evaluator.evaluate(judged, encode(judged))
+
+    def recall_by_dim(self, encode: Callable[[np.ndarray, int], np.ndarray]) -> dict[int, float]:
+        """Recall@k of a Matryoshka encoder's sizes on the held-out rows, by size; empty for another encoder.
+
+        Args:
+            encode: held-out rows and a size -> their short vectors.
+        """
+        return {
+            dim: self.held_out_recall(lambda judged, dim=dim: encode(judged, dim)).value
+            for dim in self.config.matryoshka_dims
+        }
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds (see dploss.checkpoints)."""

@@ -16,7 +16,7 @@ def test_defaults_are_those_people_know():
         512,
     )
     assert (config.loss_function, config.tau, config.k, config.lambda_rank, config.lambda_pairdist) == (
-        "DPLossV2",
+        "DPLossV3",
         1.0,
         5,
         1.0,
@@ -45,6 +45,8 @@ def test_it_survives_json():
         ("k", 0, "--k must be at least 1, got 0"),
         ("val_fraction", 1.0, "--val-fraction must be below 1, got 1.0"),
         ("hidden_dims", (32, 0), "--hidden-dims must be at least 1, got 0"),
+        ("dropout", 1.0, "--dropout must be below 1, got 1.0"),
+        ("matryoshka_dims", (32, "x"), "--matryoshka-dims must be a whole number, got 'x'"),
         ("hidden_dims", 32, "--hidden-dims must be a list of whole numbers, got 32"),
         ("loss_function", "DPLossV9", "--loss-function must be one of DPLossV1, .* got 'DPLossV9'"),
         ("limit", 2, "--limit must be at least 3, got 2"),
@@ -54,6 +56,21 @@ def test_it_survives_json():
 def test_a_bad_value_is_named_by_its_flag(setting, value, message):
     with pytest.raises(InputError, match=message):
         TrainConfig(**{setting: value})
+
+
+def test_matryoshka_sizes_follow_from_what_is_given():
+    assert TrainConfig().matryoshka_dims == () and not TrainConfig().matryoshka
+    assert TrainConfig(matryoshka=True).matryoshka_dims == (32, 64, 128, 256, 512)
+    assert TrainConfig(matryoshka=True, latent_dim=100).matryoshka_dims == (50, 100)
+    assert TrainConfig(matryoshka=True, latent_dim=9).matryoshka_dims == (2, 4, 9)
+    named = TrainConfig(matryoshka_dims=(64, 32))
+    assert (named.matryoshka, named.matryoshka_dims, named.latent_dim) == (True, (32, 64), 64)
+    assert TrainConfig(matryoshka_dims=(64, 32), latent_dim=96).matryoshka_dims == (32, 64, 96)
+    assert TrainConfig.from_experiment(named.as_dict() | {"data": {"path": "builtin"}}) == named
+    with pytest.raises(InputError, match="--matryoshka-dims must be at most --latent-dim 48, got 64"):
+        TrainConfig(matryoshka_dims=(64, 32), latent_dim=48)
+    with pytest.raises(InputError, match="--matryoshka is for vectors"):
+        TrainConfig(matryoshka=True, images="builtin")
 
 
 def test_a_stored_config_that_lacks_a_setting_is_refused():

@@ -42,6 +42,47 @@ def test_scale_of_the_vectors_is_the_scale_of_the_latents(builtin):
     np.testing.assert_allclose(big.encode(1000 * builtin), 1000 * small.encode(builtin), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_lengths_are_given_back(builtin, power):
+    pca = PCA.fit(builtin, 24)
+    encoder = DPEncoder(768, (32,), 24)
+    encoder.start_at(pca)
+    encoder.length_power.fill_(power)
+    short, long = (np.linalg.norm(rows, axis=1) for rows in (pca.encode(builtin), builtin - pca.mean))
+    expected = pca.encode(builtin) * ((long / short) ** power)[:, None]
+    np.testing.assert_allclose(encoder.encode(builtin), expected, atol=1e-5)
+    if power == 1:
+        np.testing.assert_allclose(np.linalg.norm(encoder.encode(builtin), axis=1), long, rtol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
+    long, short = (DPEncoder(768, (32,), dim) for dim in (24, 8))
+    for encoder in (long, short):
+        encoder.start_at(PCA.fit(builtin, encoder.latent_dim))
+        encoder.length_power.fill_(power)
+    np.testing.assert_allclose(long.encode(builtin, dim=8), short.encode(builtin), atol=1e-5)
+    np.testing.assert_array_equal(long.encode(builtin, dim=24), long.encode(builtin))
+    with pytest.raises(ValueError, match="dim must be within 1 and 24, got 25"):
+        long.encode(builtin, dim=25)
+
+
+def test_rows_without_a_length_have_finite_latents_and_gradients():
+    encoder = DPEncoder(4, (8,), 2)
+    encoder.start_at(PCA.fit(np.eye(4, dtype=np.float32), 2))
+    encoder.length_power.fill_(1)
+    latents = encoder(torch.full((3, 4), 0.25))
+    latents.sum().backward()
+    assert latents.isfinite().all() and all(one.grad.isfinite().all() for one in encoder.parameters())
+
+
+def test_dropout_is_for_training_only(builtin):
+    encoder = DPEncoder(768, (32,), 24, dropout=0.5)
+    x = torch.from_numpy(builtin)
+    assert not torch.equal(encoder(x), encoder(x))
+    np.testing.assert_array_equal(encoder.encode(builtin), encoder.encode(builtin))
+
+
 def test_cosine_brings_vectors_to_length_one():
     encoder = DPEncoder(4, (), 2, metric="cosine")
     x = torch.rand(5, 4)
@@ -50,8 +91,8 @@ def test_cosine_brings_vectors_to_length_one():
 
 def test_equalized_weights_keep_the_size_of_what_goes_through():
     torch.manual_seed(0)
-    for width in (8, 512):
-        assert EqualizedLinear(width, 256)(torch.randn(400, width)).std().item() == pytest.approx(1, rel=0.1)
+    for width, size in ((8, 1.0), (512, 0.05)):
+        assert EqualizedLinear(width, 256, size)(torch.randn(400, width)).std().item() == pytest.approx(1, rel=0.1)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -94,7 +135,7 @@ def test_encode_refuses_what_is_no_batch_of_its_vectors(encoder, array, error, m
 
 
 def save(tmp_path, encoder, **changes):
-    config = {"input_dim": 6, "hidden_dims": [5], "latent_dim": 3, "metric": "euclidean", **changes}
+    config = {"input_dim": 6, "hidden_dims": [5], "latent_dim": 3, "metric": "euclidean", "dropout": 0.2} | changes
     manager = CheckpointManager(tmp_path)
     manager.create(config)
     keys = (

@@ -12,7 +12,8 @@ def history() -> TrainHistory:
     history = TrainHistory(recall_k=5, recall_rows=100, pca_recall=0.5)
     for epoch in range(3):
         history.add_epoch(3.0 - epoch, 2.0 - epoch, 1.0, 1e-3, 0.5)
-    history.add_recall(0.75)
+    history.add_recall(0.75, {8: 0.5, 16: 0.75})
+    history.pca_recall_by_dim = {"8": 0.4, "16": 0.5}
     return history
 
 
@@ -26,6 +27,7 @@ def test_its_lists_have_one_length(history):
     assert written["epochs"] == [1, 2, 3]
     assert written["cumulative_time"] == [0.5, 1.0, 1.5]
     assert (written["recall_epochs"], written["recall_history"]) == ([3], [0.75])
+    assert written["recall_by_dim"] == {"8": [0.5], "16": [0.75]}
     lists = ("total_loss", "rank_loss", "pairdist_loss", "learning_rate", "epoch_times", "epoch_timestamps")
     assert {len(written[name]) for name in lists} == {3}
 
@@ -64,6 +66,9 @@ def test_a_history_of_another_program_needs_epochs_and_total_loss_alone():
         ('{"epochs": [null], "total_loss": [1]}', "epochs must hold numbers, got None"),
         ('{"epochs": [1], "total_loss": ["low"]}', "total_loss must hold numbers, got low"),
         ('{"epochs": [1], "total_loss": [1' + 400 * "0" + "]}", "total_loss must hold numbers, got 1000"),
+        ('{"epochs": [1], "total_loss": [1], "recall_by_dim": {"8": [1]}}', "lists of other lengths than recall_epochs"),
+        ('{"epochs": [1], "total_loss": [1], "recall_by_dim": {"8": 1}}', "recall_history must be a list, got int"),
+        ('{"epochs": [1], "total_loss": [1], "pca_recall_by_dim": [1]}', "pca_recall_by_dim must be an object by size"),
         ('{"epochs": [1], "total_loss": [1], "recall_k": "five"}', "recall_k must hold numbers, got five"),
         ('{"epochs": [1], "total_loss": [1], "epoch_timestamps": [1]}', "epoch_timestamps must hold text"),
         ('{"epochs": [1], "total_loss": [1], "evaluations": [1]}', "evaluations must hold objects"),

@@ -35,7 +35,7 @@ def test_float32_agrees_on_real_rows(name, builtin):
     np.testing.assert_allclose(got, references.loss(name, x, z, 5, 1.0, 0.3, 1.0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["DPLossV2", "DPLossV2Norm"])
+@pytest.mark.parametrize("name", ["DPLossV2", "DPLossV2Norm", "DPLossV3"])
 def test_gradient_is_the_derivative(name):
     x, z = batch()
     loss = LOSSES[name](tau=0.5)
@@ -118,7 +118,7 @@ def test_x_gets_no_gradient_and_nothing_is_changed():
     assert torch.equal(x, before[0]) and torch.equal(z, before[1])
 
 
-@pytest.mark.parametrize("name", ["DPLossV1", "DPLossV2"])
+@pytest.mark.parametrize("name", ["DPLossV1", "DPLossV2", "DPLossV3"])
 def test_a_compiled_loss_is_the_same(name):
     x, z = batch(rows=80)
     loss = LOSSES[name]()

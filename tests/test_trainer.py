@@ -104,7 +104,7 @@ def test_the_reported_recall_can_be_measured_again_from_the_files(config):
 
 
 def test_recall_starts_at_that_of_pca(config):
-    trainer = new_experiment(config)
+    trainer = new_experiment(replace(config, hidden_dims=()))
     assert trainer.held_out_recall(trainer.encoder.encode).value == trainer.history.pca_recall
     trainer = new_experiment(replace(config, init="random"))
     assert trainer.held_out_recall(trainer.encoder.encode).value < trainer.history.pca_recall
@@ -117,10 +117,34 @@ def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):
     np.save(tmp_path / "noised.npy", rows)
     folders = []
     for name in ("rows.npy", "noised.npy"):
-        trainer = new_experiment(replace(config, data=str(tmp_path / name)))
+        trainer = new_experiment(replace(config, data=str(tmp_path / name), save_interval=1))
         trainer.run()
         folders.append(trainer.manager.folder)
-    assert_same_weights(folders[0] / "latest_model.pth", folders[1] / "latest_model.pth")
+    for epoch in range(1, config.epochs + 1):
+        name = f"checkpoint_epoch_{epoch:03d}.pth"
+        assert_same_weights(folders[0] / name, folders[1] / name)
+
+
+def test_vectors_in_other_units_are_trained_alike(config, tmp_path):
+    rows = open_vectors(limit=300).rows
+    histories = []
+    for number, unit in enumerate((1, 64)):
+        np.save(tmp_path / f"{number}.npy", unit * rows)
+        histories.append(new_experiment(replace(config, data=str(tmp_path / f"{number}.npy"))).run())
+    first, second = (np.array([one.total_loss, one.rank_loss, one.pairdist_loss]) for one in histories)
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+
+
+def test_a_matryoshka_encoder_is_measured_at_each_size(config):
+    trainer = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16))
+    history = trainer.run()
+    held_out = trainer.vectors.rows[trainer.held_out_rows]
+    assert list(history.recall_by_dim) == list(history.pca_recall_by_dim) == ["4", "8", "16"]
+    assert history.recall_by_dim["16"] == history.recall_history
+    assert history.pca_recall_by_dim["16"] == history.pca_recall
+    for dim, recalls in history.recall_by_dim.items():
+        short = trainer.encoder.encode(held_out, dim=int(dim))
+        assert recalls[-1] == RecallEvaluator(config.k).evaluate(held_out, short).value
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 7, 16, 23])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from dploss.baselines import PCA, RandomProjection, Truncation
 from dploss.encoder import DPEncoder
 from dploss.judging.measures import RERANK_FACTORS, Judgement, judge, rows_per_second
 from dploss.judging.rows import JudgedRows
+from dploss.layout import BEST
+from dploss.summaries import LOSSES
 from dploss.tables import MISSING, aligned, number, shown, text_table
 
 _FLOAT_BYTES = 4
@@ -25,11 +28,13 @@ class Report:
         epoch: epochs it was trained for.
         data: where the judged rows are from.
         held_out: whether they are the experiment's own held-out rows.
+        chosen_on_them: whether the checkpoint was chosen, as the best, by what it does on these very rows.
         rows: how many were judged.
         training_rows: how many the baselines are fitted on; None where they could not be opened.
         device: where the encoder ran.
         rows_per_second: encoding speed there.
         methods: judgements by name, the encoder first.
+        cuts: of a Matryoshka encoder, the judgements of the encoder and PCA at each of its sizes.
         left_out: why a method is not among them, by its name.
     """
 
@@ -38,11 +43,13 @@ class Report:
     epoch: int
     data: str
     held_out: bool
+    chosen_on_them: bool
     rows: int
     training_rows: int | None
     device: str
     rows_per_second: float
     methods: dict[str, Judgement]
+    cuts: dict[int, dict[str, Judgement]]
     left_out: dict[str, str]
 
     @property
@@ -60,11 +67,15 @@ class Report:
             **{name: self.record.get(name) for name in settings},
             "data": self.data,
             "held_out": self.held_out,
+            "chosen_on_them": self.chosen_on_them,
             "rows": self.rows,
             "training_rows": self.training_rows,
             "bytes_per_vector": {"original": before, "latent": after},
             "encoding": {"device": self.device, "rows_per_second": self.rows_per_second},
             "methods": {name: asdict(judgement) for name, judgement in self.methods.items()},
+            "cuts": {
+                dim: {name: asdict(judgement) for name, judgement in both.items()} for dim, both in self.cuts.items()
+            },
             "left_out": self.left_out,
         }
 
@@ -89,6 +100,9 @@ class Report:
             "as float32",
             "encoding": f"{self.rows_per_second:,.0f} rows a second on {self.device}",
         }
+        if self.chosen_on_them:
+            facts["chosen"] = "as the best of its training by these very rows, which flatters it a little: other rows, "
+            facts["chosen"] += "with --data, or --checkpoint latest_model.pth say what to expect"
         ks = list(next(iter(self.methods.values())).recall)
         kept = text_table(
             ["", *(f"recall@{k}" for k in ks), "distortion", "Spearman"],
@@ -109,10 +123,22 @@ class Report:
             *(f"left out: {name}, {reason}" for name, reason in self.left_out.items()),
             "",
             *kept,
+            *self._cut(ks),
             "",
             "k x 2, 5, 10 fetched by their short forms, the k nearest of them by the originals kept:",
             *self._reranked(ks),
         ]
+
+    def _cut(self, ks: Sequence[int]) -> list[str]:
+        if not self.cuts:
+            return []
+        rows = [
+            [name, str(dim), *(number(judgement.recall.get(k), ".4f") for k in ks)]
+            for dim, both in self.cuts.items()
+            for name, judgement in both.items()
+        ]
+        header = ["", "numbers", *(f"recall@{k}" for k in ks)]
+        return ["", "cut to the first numbers, each latent brought back to its length:", *text_table(header, rows)]
 
     def _reranked(self, ks: Sequence[int]) -> list[str]:
         rows = [
@@ -126,7 +152,7 @@ class Report:
 
 
 def examine(
-    checkpoint: Mapping[str, Any], path: str, encoder: DPEncoder, judged: JudgedRows, ks: Sequence[int]
+    checkpoint: Mapping[str, Any], path: Path, encoder: DPEncoder, judged: JudgedRows, ks: Sequence[int]
 ) -> tuple[Report, np.ndarray]:
     """Judge an encoder, and PCA, truncation and random projection at the same size.
 
@@ -143,23 +169,35 @@ def examine(
     record, rows, size = checkpoint["config"], judged.vectors, encoder.latent_dim
     latents = {"encoder": encoder.encode(rows)}
     left_out = {}
+    dims = record.get("matryoshka_dims") or ()
+    cuts = {dim: {"encoder": judge(rows, encoder.encode(rows, dim=dim), ks)} for dim in dims}
     if judged.training is not None:
         latents["PCA"] = PCA.fit(judged.training, size).encode(rows)
+        for dim, both in cuts.items():
+            both["PCA"] = judge(rows, latents["PCA"][:, :dim], ks)
     else:
         left_out["PCA"] = f"which is fitted on the training rows: {judged.missing}"
     latents["truncation"] = Truncation(size).encode(rows)
     latents["random projection"] = RandomProjection.draw(encoder.input_dim, size, record["seed"]).encode(rows)
     report = Report(
-        checkpoint=path,
+        checkpoint=str(path),
         record=record,
         epoch=checkpoint["epoch"],
         data=judged.source,
         held_out=judged.held_out,
+        chosen_on_them=judged.held_out and _is_best(path) and record.get("metric_name") not in LOSSES,
         rows=len(rows),
         training_rows=None if judged.training is None else len(judged.training),
         device=encoder.mean.device.type,
         rows_per_second=rows_per_second(encoder.encode, rows),
         methods={name: judge(rows, latent, ks) for name, latent in latents.items()},
+        cuts=cuts,
         left_out=left_out,
     )
     return report, latents["encoder"]
+
+
+def _is_best(path: Path) -> bool:
+    """Whether a checkpoint is the one that its experiment's tracker chose."""
+    best = path.parent / BEST
+    return best.is_file() and best.samefile(path)

@@ -80,6 +80,28 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     axes.margins(y=0.25)
 
 
+def sizes_panel(axes: Axes, experiment: Experiment) -> None:
+    """A Matryoshka encoder's last recall at each of its sizes, beside PCA's at the same sizes."""
+    history = experiment.history
+    dims = [int(dim) for dim, values in history.recall_by_dim.items() if values]
+    curves = {
+        "first numbers of the latents": [history.recall_by_dim[str(dim)][-1] for dim in dims],
+        "PCA": [history.pca_recall_by_dim.get(str(dim), np.nan) for dim in dims],
+    }
+    for place, (label, values) in enumerate(curves.items()):
+        style = {"color": COLOURS[place], "linestyle": "--" if place else "-", "markersize": 0 if place else 5}
+        axes.plot(dims, values, marker="o", label=label, **style)
+    for dim, value in zip(dims, curves["first numbers of the latents"], strict=True):
+        axes.annotate(f"{value:.4f}", (dim, value), (0, 8), textcoords="offset points", ha="center", size=8)
+    name = f"recall@{history.recall_k or 'k'}"
+    axes.set(title=f"{name.capitalize()} by Size, epoch {history.recall_epochs[-1]:g}", xlabel="numbers", ylabel=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(dims, [str(dim) for dim in dims])
+    axes.minorticks_off()
+    axes.margins(x=0.12, y=0.2)
+    axes.legend(loc="lower right")
+
+
 def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
     """One metric of the images that checkpoints make, over the epochs."""
     epochs, values = evaluated(experiment)[metric]

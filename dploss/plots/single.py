@@ -1,13 +1,15 @@
 """Pictures of one experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dploss.experiments import Experiment
 from dploss.measured_recall import MeasuredRecall
-from dploss.plots.curves import TITLES, evaluation_panel, loss_panel, recall_panel, text_panel
+from dploss.plots.curves import TITLES, evaluation_panel, loss_panel, recall_panel, sizes_panel, text_panel
 from dploss.plots.style import new_figure
 from dploss.summaries import data_name, epochs_done, evaluated, summary
 from dploss.tables import elided, shown
@@ -23,8 +25,8 @@ def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> F
         recalls: in order of epochs; may be empty.
     """
     losses = [loss for loss in TITLES if np.isfinite(getattr(experiment.history, loss)).any()] or ["total_loss"]
-    metrics = list(evaluated(experiment))
-    count = len(losses) + bool(recalls) + len(metrics)
+    more = _more_panels(experiment)
+    count = len(losses) + bool(recalls) + len(more)
     columns = min(count, 2 if count <= 4 else 3)
     rows = -(-count // columns)
     figure = new_figure(1 + 5.5 * columns, 0.9 + 3.6 * rows)
@@ -33,22 +35,24 @@ def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> F
         loss_panel(axes, experiment, [loss], TITLES[loss])
     if recalls:
         recall_panel(panels[len(losses)], experiment, recalls, "")
-    for axes, metric in zip(panels[count - len(metrics) :], metrics, strict=True):
-        evaluation_panel(axes, experiment, metric)
+    for axes, draw in zip(panels[count - len(more) :], more, strict=True):
+        draw(axes)
     _finish(figure, experiment)
     return figure
 
 
 def experiment_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> Figure:
-    """Six panels: three losses, all of them together, recall@k, and the summary; under them the metrics of images.
+    """Six panels: three losses, all of them together, recall@k, and the summary.
+
+    Under them recall by size of a Matryoshka encoder, or the metrics of images.
 
     Args:
         experiment: which; it has at least one finished epoch.
         recalls: in order of epochs; may be empty.
         absent: what the recall panel says if it is.
     """
-    metrics = list(evaluated(experiment))
-    rows = 2 + -(-len(metrics) // _METRICS_IN_A_ROW)
+    more = _more_panels(experiment)
+    rows = 2 + -(-len(more) // _METRICS_IN_A_ROW)
     figure = new_figure(16, 0.9 + 3.95 * rows)
     # Twelve narrow columns, three or four to a panel; the gaps between panels are in units of one of them.
     _finish(figure, experiment, wspace=9)
@@ -59,10 +63,19 @@ def experiment_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall],
     loss_panel(panels[3], experiment, list(TITLES), "All Losses")
     recall_panel(panels[4], experiment, recalls, absent)
     text_panel(panels[5], summary(experiment, recalls), "Performance Summary")
-    for place, metric in enumerate(metrics):
+    for place, draw in enumerate(more):
         row, column = divmod(place, _METRICS_IN_A_ROW)
-        evaluation_panel(figure.add_subplot(grid[2 + row, 3 * column : 3 * column + 3]), experiment, metric)
+        draw(figure.add_subplot(grid[2 + row, 3 * column : 3 * column + 3]))
     return figure
+
+
+def _more_panels(experiment: Experiment) -> list[Callable[[Axes], None]]:
+    """What only some experiments have to show."""
+    by_size = any(experiment.history.recall_by_dim.values())
+    panels: list[Callable[[Axes], None]] = [partial(sizes_panel, experiment=experiment)] if by_size else []
+    return panels + [
+        partial(evaluation_panel, experiment=experiment, metric=metric) for metric in evaluated(experiment)
+    ]
 
 
 def _finish(figure: Figure, experiment: Experiment, wspace: float = 0.3) -> None:

@@ -1,0 +1,48 @@
+"""Matryoshka: one encoder, trained so that the first numbers of its latents are good codes themselves."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dploss.losses import DPLoss, LossTerms
+
+
+class MatryoshkaLoss(nn.Module):
+    """A loss of the family on the first numbers of the latents, for several sizes at once.
+
+    The terms are means over the sizes. Short codes lose much more than long ones, and their gradients would drown the
+    rest, so each size's share of the gradient is divided by the root of its own loss.
+
+    Source: Kusupati et al., arXiv:2205.13147, with distances in place of labels.
+
+    Args:
+        loss: the member of the family.
+        dims: the sizes, each at most the latents' own.
+    """
+
+    def __init__(self, loss: DPLoss, dims: Sequence[int]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.dims = tuple(dims)
+
+    def forward(self, x: Tensor, z: Tensor) -> LossTerms:
+        """Compare a batch of vectors with the first numbers of its latents.
+
+        Args:
+            x: (B, D) vectors, B at least 3.
+            z: (B, d) latents of the same rows.
+
+        Returns:
+            LossTerms of scalars.
+
+        Raises:
+            ValueError: as the loss.
+        """
+        terms = [self.loss(x, z[:, :size]) for size in self.dims]
+        total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
+        balanced = [one.total / one.total.detach().sqrt().clamp_min(torch.finfo(z.dtype).eps) for one in terms]
+        pull = torch.stack(balanced).mean()
+        # The value is the mean's, the gradient the balanced one's.
+        return LossTerms(total.detach() + (pull - pull.detach()), rank, pairdist)
+

@@ -1,0 +1,41 @@
+"""Where a training starts: at PCA, or at random, with as much of the vectors' lengths as keeps most neighbours."""
+
+import numpy as np
+
+from dploss.autoencoder import ConvAutoencoder
+from dploss.baselines import PCA
+from dploss.encoder import DPEncoder
+from dploss.recall import RecallEvaluator
+
+_LENGTH_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_ROWS = 2000
+
+
+def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.ndarray, k: int) -> None:
+    """Bring an encoder to its start.
+
+    How far lengths are given back is chosen by recall on training rows: wholly for text embeddings, hardly at all
+    where a few directions hold nearly everything, and not in one dimension, where only the sign would be left.
+
+    Args:
+        encoder: fresh from its constructor.
+        pca: of the training rows, with the encoder's latent_dim.
+        init: "pca" or "random".
+        rows: (N, D) float32, the training rows; 2,000 of them, evenly spaced, stand for more.
+        k: neighbours to keep.
+    """
+    if init == "pca":
+        encoder.start_at(pca)
+    else:
+        encoder.standardize(pca)
+    if isinstance(encoder, ConvAutoencoder) or encoder.branch is None:
+        return
+    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int)]
+    # With few rows, all of them are neighbours of each.
+    evaluator = RecallEvaluator(max(1, min(k, len(sample) // 10)))
+
+    def kept(power: float) -> float:
+        encoder.length_power.fill_(power)
+        return evaluator.evaluate(sample, encoder.encode(sample)).value
+
+    encoder.length_power.fill_(max(_LENGTH_POWERS, key=kept))

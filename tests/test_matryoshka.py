@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from dploss.losses import LOSSES, DPLossV3
+from dploss.matryoshka import MatryoshkaLoss
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(16, 8, dtype=torch.float64, generator=generator)
+    return x, torch.randn(16, 6, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_terms_are_means_over_the_sizes(name, batch):
+    x, z = batch
+    loss = LOSSES[name](tau=0.5)
+    expected = torch.stack([torch.stack(loss(x, z[:, :dim])) for dim in (2, 4, 6)]).mean(dim=0)
+    torch.testing.assert_close(torch.stack(MatryoshkaLoss(loss, (2, 4, 6))(x, z)), expected)
+
+
+def test_each_size_pulls_by_the_root_of_its_loss(batch):
+    x, z = batch
+    loss = DPLossV3()
+    (pull,) = torch.autograd.grad(MatryoshkaLoss(loss, (2, 6))(x, z).total, z)
+    roots = sum(2 * loss(x, z[:, :dim]).total.sqrt() for dim in (2, 6)) / 2
+    torch.testing.assert_close(pull, torch.autograd.grad(roots, z)[0])
+
+
+def test_a_size_that_loses_nothing_pulls_at_nothing(batch):
+    x, _ = batch
+    z = x.clone().requires_grad_()
+    MatryoshkaLoss(DPLossV3(), (8,))(x, z).total.backward()
+    assert z.grad.isfinite().all()

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from dploss.baselines import PCA
+from dploss.encoder import DPEncoder
+from dploss.recall import RecallEvaluator
+from dploss.start import start
+
+
+def started(rows: np.ndarray, latent_dim: int, hidden_dims: tuple[int, ...] = (8,), init: str = "pca") -> DPEncoder:
+    encoder = DPEncoder(rows.shape[1], hidden_dims, latent_dim)
+    start(encoder, PCA.fit(rows, latent_dim), init, rows, k=5)
+    return encoder
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_lengths_are_given_back_where_that_keeps_neighbours(builtin, init):
+    encoder = started(builtin, 32, init=init)
+    assert encoder.length_power > 0
+    recall = RecallEvaluator(5).evaluate(builtin, encoder.encode(builtin)).value
+    encoder.length_power.fill_(0)
+    assert recall > RecallEvaluator(5).evaluate(builtin, encoder.encode(builtin)).value
+
+
+def test_in_one_dimension_only_the_sign_would_be_left():
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 300)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert started(circle, 1).length_power < 1
+
+
+def test_a_linear_encoder_stays_linear(builtin):
+    encoder = started(builtin, 32, hidden_dims=())
+    np.testing.assert_allclose(encoder.encode(builtin), PCA.fit(builtin, 32).encode(builtin), atol=1e-5)
+
+
+def test_three_rows_are_enough():
+    assert started(np.eye(3, dtype=np.float32), 2).encode(np.eye(3, dtype=np.float32)).shape == (3, 2)
