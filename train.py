@@ -37,7 +37,7 @@ def parser() -> Parser:
         "--target-recall",
         type=float,
         metavar="RECALL",
-        help="find the smallest latent-dim whose held-out recall@k reaches this, above 0 to below 1, by training several",
+        help="train several sizes, find the smallest latent-dim whose held-out recall@k reaches this (0 to 1)",
     )
     add_settings(flags)
     return flags

@@ -119,7 +119,7 @@ class TrainConfig:
     lambda_pairdist: float = setting(
         0.3,
         LOSS,
-        "weight of the pair distance loss, of distances in units of the rows' root mean square distance from their mean",
+        "weight of the pair distance loss, in units of the rows' root mean square distance from their mean",
         kind=float,
         at_least=0,
     )

@@ -70,9 +70,7 @@ class Encoder(nn.Module):
         self.scale.fill_(pca.scale)
 
     @torch.no_grad()
-    def encode(
-        self, array: np.ndarray | Tensor, batch_size: int = 8192, dim: int | None = None
-    ) -> np.ndarray | Tensor:
+    def encode(self, array: np.ndarray | Tensor, batch_size: int = 8192, dim: int | None = None) -> np.ndarray | Tensor:
         """Shorten vectors, without gradients, in evaluation mode.
 
         Args:
@@ -192,7 +190,7 @@ class DPEncoder(Encoder):
 
 
 def _lengthen(short: Tensor, long: Tensor, power: Tensor) -> Tensor:
-    """short * (|long| / |short|)^power, without a division by 0."""
+    """Bring `short` to the length of `long`, as far as `power` says: short * (|long| / |short|)^power."""
     least = torch.finfo(short.dtype).eps
     lengths = (v.norm(dim=-1, keepdim=True).clamp_min(least) for v in (long, short))
     return short * torch.div(*lengths) ** power

@@ -96,13 +96,20 @@ class DPLoss(nn.Module, ABC):
             ValueError: x or z is no floating-point matrix, their rows differ in number or are fewer than 3, or a
                 value is not finite.
         """
-        _check_batch(x, z)
-        with torch.no_grad():
-            d_x = without_diagonal(pairwise_distances(_at_least_float32(x)))
-            spread = d_x.std(correction=0)
-            # Where all distances are equal the spread is 0, or rounding noise: tau must stay above 0.
-            limits = torch.finfo(d_x.dtype)
-            tau = self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
+        check_batch(x, z)
+        return self.compare(*self.original(x), z)
+
+    @torch.no_grad()
+    def original(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What latents are compared with: (B, B-1) distances of a batch of vectors, and tau in their units."""
+        d_x = without_diagonal(pairwise_distances(_at_least_float32(x)))
+        spread = d_x.std(correction=0)
+        # Where all distances are equal the spread is 0, or rounding noise: tau must stay above 0.
+        limits = torch.finfo(d_x.dtype)
+        return d_x, self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
+
+    def compare(self, d_x: Tensor, tau: Tensor, z: Tensor) -> LossTerms:
+        """The terms for (B, d) latents `z`, given what `original` says of their vectors."""
         d_z = without_diagonal(pairwise_distances(_at_least_float32(z)))
         rank = self.rank_term(d_x, d_z, tau)
         pairdist = (d_z - d_x).square().mean()
@@ -190,7 +197,12 @@ LOSSES: dict[str, type[DPLoss]] = {
 }
 
 
-def _check_batch(x: Tensor, z: Tensor) -> None:
+def check_batch(x: Tensor, z: Tensor) -> None:
+    """Refuse what is no batch of vectors and latents.
+
+    Raises:
+        ValueError: see `DPLoss.forward`.
+    """
     for name, value in (("x", x), ("z", z)):
         if value.ndim != 2 or not value.is_floating_point():
             kind = f"{value.dtype} of shape {tuple(value.shape)}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dploss.losses import DPLoss, LossTerms
+from dploss.losses import DPLoss, LossTerms, check_batch
 
 
 class MatryoshkaLoss(nn.Module):
@@ -39,10 +39,11 @@ class MatryoshkaLoss(nn.Module):
         Raises:
             ValueError: as the loss.
         """
-        terms = [self.loss(x, z[:, :size]) for size in self.dims]
+        check_batch(x, z)
+        d_x, tau = self.loss.original(x)
+        terms = [self.loss.compare(d_x, tau, z[:, :dim]) for dim in self.dims]
         total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
         balanced = [one.total / one.total.detach().sqrt().clamp_min(torch.finfo(z.dtype).eps) for one in terms]
         pull = torch.stack(balanced).mean()
         # The value is the mean's, the gradient the balanced one's.
         return LossTerms(total.detach() + (pull - pull.detach()), rank, pairdist)
-

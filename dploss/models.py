@@ -14,8 +14,8 @@ def build_encoder(record: Mapping[str, Any]) -> DPEncoder | ConvAutoencoder:
     """A fresh encoder with random weights.
 
     Args:
-        record: what config.json holds: input_dim, latent_dim and, for vectors, hidden_dims, metric and dropout, for images,
-            image_size.
+        record: what config.json holds: input_dim, latent_dim and, for vectors, hidden_dims, metric and dropout, for
+            images, image_size.
     """
     if record.get("images"):
         return ConvAutoencoder(record["image_size"], record["latent_dim"])

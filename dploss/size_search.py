@@ -11,10 +11,11 @@ from dploss.baselines import PCA
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiment_rows import open_rows
+from dploss.held_out import HeldOutRows
 from dploss.history import Recall, TrainHistory
 from dploss.launch import new_experiment
+from dploss.limits import check_sizes
 from dploss.progress import Progress, versus_pca
-from dploss.recall import RecallEvaluator
 from dploss.vectors import split_rows
 
 # Before anything is trained: the share of PCA's lost neighbours that an encoder wins back.
@@ -118,13 +119,11 @@ class SizeSearch:
 
         rows = open_rows(config).rows
         training, held_out = split_rows(len(rows), config.val_fraction, config.seed)
-        evaluator = RecallEvaluator(config.k, seed=config.seed)
         self.input_dim = rows.shape[1]
-        if len(held_out) <= config.k:
-            raise InputError(f"--target-recall: {len(held_out)} held-out rows are too few for recall@{config.k}")
-        judged = rows[held_out[evaluator.sample(len(held_out))]]
-        short = PCA.fit(rows[training], self.input_dim).encode(judged)
-        self.pca_recall = cache(lambda size: evaluator.evaluate(judged, short[:, :size]).value)
+        check_sizes(replace(config, latent_dim=1), self.input_dim, len(training), len(held_out), self.progress.warn)
+        judged = HeldOutRows(rows, held_out, config.k, (), config.seed)
+        pca = PCA.fit(rows[training], self.input_dim)
+        self.pca_recall = cache(lambda size: judged.recall(lambda rows: pca.encode(rows)[:, :size]).value)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainHistory | None:
         """Train until the size is found.

@@ -16,6 +16,7 @@ from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
 from dploss.errors import InputError, TrainingError
 from dploss.evaluation import Evaluation, choose_samples
+from dploss.held_out import HeldOutRows
 from dploss.history import Recall, TrainHistory
 from dploss.images import Images
 from dploss.layout import HISTORY, LATEST
@@ -24,7 +25,6 @@ from dploss.losses import LOSSES
 from dploss.matryoshka import MatryoshkaLoss
 from dploss.models import build_encoder
 from dploss.progress import Progress
-from dploss.recall import RecallEvaluator
 from dploss.schedule import epoch_batches, lr_factor
 from dploss.start import start
 from dploss.tensorboard_log import TensorBoardLog
@@ -88,7 +88,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
         # A lambda, for the scheduler's state keeps what hangs on any other callable.
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
-        self.evaluator = RecallEvaluator(config.k, seed=config.seed)
+        self.held_out = HeldOutRows(vectors.rows, self.held_out_rows, config.k, config.matryoshka_dims, config.seed)
         on_images = isinstance(vectors, Images)
         samples = choose_samples(vectors, self.held_out_rows, config.num_evaluation_samples) if on_images else None
         self.evaluation = Evaluation(config, samples, str(self.device), progress)
@@ -103,13 +103,13 @@ class Trainer:
         rows = self.vectors.rows[self.train_rows]
         pca = PCA.fit(rows, self.config.latent_dim)
         start(self.encoder, pca, self.config.init, rows, self.config.k)
-        recall = self.held_out_recall(pca.encode)
-        if recall:
+        if self.held_out:
+            recall = self.held_out.recall(pca.encode)
             self.history.recall_k, self.history.recall_rows = recall.k, recall.rows
             self.history.pca_recall = recall.value
-            by_dim = self.recall_by_dim(lambda judged, dim: pca.encode(judged)[:, :dim])
+            by_dim = self.held_out.recall_by_dim(lambda rows, dim: pca.encode(rows)[:, :dim])
             self.history.pca_recall_by_dim = {str(dim): value for dim, value in by_dim.items()}
-        self.evaluation.prepare(self.encoder, bool(recall))
+        self.evaluation.prepare(self.encoder, bool(self.held_out))
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint as if the training had never stopped.
@@ -136,7 +136,7 @@ class Trainer:
             self.history.evaluations = [one for one in judged if one.get("epoch", math.inf) <= self.epoch]
         self.history.status = "running"
         self.resumed_from = path
-        self.evaluation.prepare(self.encoder, len(self.held_out_rows) > 0)
+        self.evaluation.prepare(self.encoder, bool(self.held_out))
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> TrainHistory:
         """Train to the last epoch, or until a stop is asked for; save as it goes.
@@ -227,12 +227,7 @@ class Trainer:
         if last:
             self.history.status = "completed"
         if last or self.epoch % self.config.save_interval == 0:
-            recall = self.held_out_recall(self.encoder.encode)
-            if recall:
-                by_dim = self.recall_by_dim(lambda judged, dim: self.encoder.encode(judged, dim=dim))
-                self.history.add_recall(recall.value, by_dim)
-                tags = {f"Recall/At_{recall.k}_{dim}_dims": value for dim, value in by_dim.items()}
-                self.log.scalars({f"Recall/At_{recall.k}": recall.value, **tags}, self.step)
+            recall = self._measure_recall()
             path = self.manager.save_epoch(self.state())
             self.progress.checkpoint(path, recall, self.history.pca_recall)
             if self.evaluation.is_due(self.epoch, last):
@@ -242,6 +237,16 @@ class Trainer:
         self.manager.save_latest(self.state())
         self.manager.save_history(self.history)
 
+    def _measure_recall(self) -> Recall | None:
+        if not self.held_out:
+            return None
+        recall = self.held_out.recall(self.encoder.encode)
+        by_dim = self.held_out.recall_by_dim(lambda rows, dim: self.encoder.encode(rows, dim=dim))
+        self.history.add_recall(recall.value, by_dim)
+        tag = f"Recall/At_{recall.k}"
+        self.log.scalars({tag: recall.value} | {f"{tag}_{dim}_dims": value for dim, value in by_dim.items()}, self.step)
+        return recall
+
     def _lr_factor(self, step: int) -> float:
         return lr_factor(step, self.config.epochs * self.steps_per_epoch)
 
@@ -250,24 +255,6 @@ class Trainer:
             f"the training left the finite numbers in epoch {self.epoch + 1} after step {self.step}: {what}; the last "
             f"checkpoint is intact, try --lr below {self.config.lr}"
         )
-
-    def held_out_recall(self, encode: Callable[[np.ndarray], np.ndarray]) -> Recall | None:
-        """Recall@k of an encoding on the held-out rows, a sample where they are many; None where there are none."""
-        if not len(self.held_out_rows):
-            return None
-        judged = self.vectors.rows[self.held_out_rows[self.evaluator.sample(len(self.held_out_rows))]]
-        return self.evaluator.evaluate(judged, encode(judged))
-
-    def recall_by_dim(self, encode: Callable[[np.ndarray, int], np.ndarray]) -> dict[int, float]:
-        """Recall@k of a Matryoshka encoder's sizes on the held-out rows, by size; empty for another encoder.
-
-        Args:
-            encode: held-out rows and a size -> their short vectors.
-        """
-        return {
-            dim: self.held_out_recall(lambda judged, dim=dim: encode(judged, dim)).value
-            for dim in self.config.matryoshka_dims
-        }
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds (see dploss.checkpoints)."""

@@ -37,10 +37,13 @@ def loss(
     tau *= d_x.std()
     if name == "DPLossV3":
         near = [
-            [[math.exp(-(d**2) / (2 * d_x.mean() * tau)) for d in row] for row in matrix.tolist()] for matrix in (d_x, d_z)
+            [[math.exp(-(d**2) / (2 * d_x.mean() * tau)) for d in row] for row in matrix.tolist()]
+            for matrix in (d_x, d_z)
         ]
         p, q = ([[value / sum(row) for value in row] for row in matrix] for matrix in near)
-        rank = np.mean([sum(a * math.log(a / b) for a, b in zip(*rows, strict=True)) for rows in zip(p, q, strict=True)])
+        rank = np.mean(
+            [sum(a * math.log(a / b) for a, b in zip(*rows, strict=True)) for rows in zip(p, q, strict=True)]
+        )
         pairdist = ((d_z - d_x) ** 2).mean()
         return lambda_rank * rank + lambda_pairdist * pairdist, rank, pairdist
     if "V1" in name:

@@ -66,7 +66,10 @@ def test_a_history_of_another_program_needs_epochs_and_total_loss_alone():
         ('{"epochs": [null], "total_loss": [1]}', "epochs must hold numbers, got None"),
         ('{"epochs": [1], "total_loss": ["low"]}', "total_loss must hold numbers, got low"),
         ('{"epochs": [1], "total_loss": [1' + 400 * "0" + "]}", "total_loss must hold numbers, got 1000"),
-        ('{"epochs": [1], "total_loss": [1], "recall_by_dim": {"8": [1]}}', "lists of other lengths than recall_epochs"),
+        (
+            '{"epochs": [1], "total_loss": [1], "recall_by_dim": {"8": [1]}}',
+            "lists of other lengths than recall_epochs",
+        ),
         ('{"epochs": [1], "total_loss": [1], "recall_by_dim": {"8": 1}}', "recall_history must be a list, got int"),
         ('{"epochs": [1], "total_loss": [1], "pca_recall_by_dim": [1]}', "pca_recall_by_dim must be an object by size"),
         ('{"epochs": [1], "total_loss": [1], "recall_k": "five"}', "recall_k must hold numbers, got five"),

@@ -72,7 +72,7 @@ def test_a_stop_leaves_what_was_trained(tmp_path):
         (float("nan"), {}, "--target-recall must be above 0"),
         (0.9, {"matryoshka": True}, "leave --matryoshka out"),
         (0.9, {"val_fraction": 0}, "leave --val-fraction 0 out"),
-        (0.9, {"k": 40}, "30 held-out rows are too few for recall@40"),
+        (0.9, {"k": 40}, "recall@40 needs at least 41"),
     ],
 )
 def test_what_allows_no_search_is_refused(tmp_path, target, settings, message):

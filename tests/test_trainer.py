@@ -105,9 +105,9 @@ def test_the_reported_recall_can_be_measured_again_from_the_files(config):
 
 def test_recall_starts_at_that_of_pca(config):
     trainer = new_experiment(replace(config, hidden_dims=()))
-    assert trainer.held_out_recall(trainer.encoder.encode).value == trainer.history.pca_recall
+    assert trainer.held_out.recall(trainer.encoder.encode).value == trainer.history.pca_recall
     trainer = new_experiment(replace(config, init="random"))
-    assert trainer.held_out_recall(trainer.encoder.encode).value < trainer.history.pca_recall
+    assert trainer.held_out.recall(trainer.encoder.encode).value < trainer.history.pca_recall
 
 
 def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):
