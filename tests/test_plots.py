@@ -129,6 +129,18 @@ def test_a_history_of_another_program_has_its_one_panel():
     assert_legible(figure)
 
 
+def test_a_matryoshka_encoder_has_its_recall_by_size(real):
+    by_dim = {"16": [0.3, 0.4], "32": [0.4, 0.5], "64": [0.5, 0.6], "128": [0.7, 0.8]}
+    history = replace(real[0].history, recall_by_dim=by_dim, pca_recall_by_dim=dict.fromkeys(by_dim, 0.35))
+    nested = replace(real[0], history=history)
+    for figure in (quick_figure(nested, recorded_recall(nested)), experiment_figure(nested, [], "not measured")):
+        (panel,) = (axes for axes in figure.axes if axes.get_title() == "Recall@5 by Size, epoch 4")
+        assert list(panel.lines[0].get_xdata()) == [16, 32, 64, 128]
+        assert list(panel.lines[0].get_ydata()) == [0.4, 0.5, 0.6, 0.8]
+        assert set(panel.lines[1].get_ydata()) == {0.35}
+        assert_legible(figure)
+
+
 def test_the_six_panels(real, tmp_path):
     figure = experiment_figure(real[0], recorded_recall(real[0]), "")
     assert [axes.get_title() or axes.get_title("left") for axes in figure.axes] == [

@@ -11,7 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.random_projection import GaussianRandomProjection
 
 import test as script
+from dploss.config import TrainConfig
 from dploss.experiments import list_experiments
+from dploss.launch import new_experiment
 from dploss.models import load_encoder
 from dploss.vectors import open_vectors, split_rows
 
@@ -69,6 +71,30 @@ def test_the_report_is_whole(report, experiments):
     assert encoder["recall"]["5"] == max(experiments[0].history.recall_history)
     assert found["methods"]["PCA"]["recall"]["5"] == experiments[0].history.pca_recall
     assert found["left_out"] == {}
+
+
+def test_it_says_whether_the_rows_chose_the_checkpoint(report, experiments, capsys):
+    folder = experiments[0].folder
+    assert report()["chosen_on_them"] is True
+    best = (folder / "best.pt").resolve().name
+    other = next(path for path in folder.glob("checkpoint_epoch_*.pth") if path.name != best)
+    assert report("--checkpoint", str(folder / best))["chosen_on_them"] is True
+    assert report("--checkpoint", str(other))["chosen_on_them"] is False
+    assert script.main([]) == 0
+    assert "chosen      as the best of its training by these very rows" in capsys.readouterr().out
+
+
+def test_a_matryoshka_encoder_is_judged_at_each_size(report, experiments, capsys):
+    config = TrainConfig(limit=400, matryoshka_dims=(8, 16), hidden_dims=(16,), epochs=1, batch_size=128, quiet=True)
+    trainer = new_experiment(config)
+    trainer.run()
+    cuts = report("--experiment_id", str(trainer.manager.folder), "--k", "5")["cuts"]
+    assert list(cuts) == ["8", "16"]
+    for dim, both in cuts.items():
+        assert both["encoder"]["recall"]["5"] == trainer.history.recall_by_dim[dim][-1]
+        assert both["PCA"]["recall"]["5"] == trainer.history.pca_recall_by_dim[dim]
+    assert script.main(["--experiment_id", str(trainer.manager.folder)]) == 0
+    assert "cut to the first numbers" in capsys.readouterr().out
 
 
 def test_run_as_a_person_does(run, experiments, tmp_path):

@@ -41,7 +41,7 @@ def main(tmp_path, monkeypatch, capsys):
 
 
 def experiments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoints/*/"))
+    return sorted(folder.glob("checkpoints/[!.]*/"))
 
 
 def losses(experiment: Path) -> list[list[float]]:
@@ -70,7 +70,7 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
         experiment.name,
         f"checkpoints/{experiment.name}",
         "builtin: 300 rows of 768",
-        "DPLossV2",
+        "DPLossV3",
         "tau=1,",
     ):
         assert said in done.stderr
@@ -268,7 +268,26 @@ def test_no_hidden_dims_make_a_linear_encoder(main, tmp_path):
     assert main("--epochs", 1, "--limit", 300, "--batch-size", 64, "--latent-dim", 8, "--hidden-dims")[0] == 0
     (experiment,) = experiments(tmp_path)
     weights = torch.load(experiment / "latest_model.pth", weights_only=True)["model_state_dict"]
-    assert sorted(weights) == ["linear.bias", "linear.weight", "mean", "scale"]
+    assert sorted(weights) == ["length_power", "linear.bias", "linear.weight", "mean", "scale"]
+
+
+def test_matryoshka_prints_every_size(main):
+    code, out, error = main("--epochs", 1, *SMALL[2:], "--matryoshka-dims", "8,16", "32")
+    assert code == 0 and "matryoshka_dims=8 16 32" in error and "latent_dim=32" in error
+    assert [line.split(":")[0] for line in out.splitlines()[2:-1]] == [f"first {dim} numbers" for dim in (8, 16, 32)]
+
+
+def test_a_target_recall_is_reached_by_the_smallest_size(main, tmp_path):
+    code, out, error = main("--epochs", 1, *SMALL[2:], "--target-recall", 0.8, "--quiet")
+    (experiment,) = experiments(tmp_path)
+    size = json.loads((experiment / "config.json").read_text())["latent_dim"]
+    tried = [line for line in out.splitlines() if " numbers: held-out recall@5 " in line]
+    assert code == 0 and tried[-1].startswith(f"{size} numbers") and len(tried) > 1
+    assert out.splitlines()[-1] == f"checkpoints/{experiment.name}"
+    assert error.startswith("the sizes that were not taken are in checkpoints/.target-recall-")
+    for flag, value in (("--latent-dim", 8), ("--resume", experiment)):
+        code, _, error = main("--target-recall", 0.8, flag, value)
+        assert code == 2 and f"leave {flag} out" in error
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(main, tmp_path):

@@ -1,0 +1,254 @@
+"""What was tried for the held-out recall of train.py's defaults: one change at a time, each trained anew.
+
+A trial's figure is the share of the neighbours lost by PCA that it wins back on held-out rows, recall@10, one seed.
+
+Examples:
+  trials.py                              every trial at 64 numbers, 30 epochs each: a quarter of an hour
+  trials.py --trials "tau 0.5" "tau 2" --sizes 64 256 --epochs 100
+  trials.py --data my.parquet
+"""
+
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from timing import machine
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dploss.baselines import PCA
+from dploss.cli import Parser, run
+from dploss.config import TrainConfig
+from dploss.launch import new_experiment
+from dploss.losses import DPLoss, DPLossV3
+from dploss.recall import RecallEvaluator
+from dploss.tables import text_table
+from dploss.trainer import Trainer
+
+
+class Laplace(DPLossV3):
+    """Probabilities that fall with the distance instead of its square."""
+
+    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """As the parent's."""
+        in_x, in_z = (F.log_softmax(-d / tau, dim=-1) for d in (d_x, d_z))
+        return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
+
+
+class Student(DPLossV3):
+    """Heavy-tailed probabilities in z, as of t-SNE."""
+
+    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """As the parent's."""
+        unit = 2 * d_x.mean() * tau
+        in_x, in_z = F.log_softmax(-d_x.square() / unit, dim=-1), F.log_softmax(-(d_z.square() / unit).log1p(), dim=-1)
+        return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
+
+
+class Nearest(DPLossV3):
+    """Every one of the 10 nearest alike, no other."""
+
+    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """Cross-entropy with the 10 nearest in x."""
+        near = d_x.topk(10, largest=False).indices
+        return -F.log_softmax(-d_z.square() / (2 * d_x.mean() * tau), dim=-1).gather(-1, near).mean()
+
+
+class Reverse(DPLossV3):
+    """The divergence of x from z."""
+
+    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
+        """As the parent's, the other way round."""
+        unit = 2 * d_x.mean() * tau
+        in_x, in_z = (F.log_softmax(-d.square() / unit, dim=-1) for d in (d_x, d_z))
+        return F.kl_div(in_x, in_z, log_target=True, reduction="batchmean")
+
+
+class GatedLinear(nn.Module):
+    """a * silu(b) of a hidden layer twice as wide."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 2 h) -> (..., h)."""
+        a, b = x.chunk(2, dim=-1)
+        return a * F.silu(b)
+
+
+class Altered:
+    """Rows that are other ones each time they are asked for; alike in all else."""
+
+    def __init__(self, trainer: Trainer, alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
+        self.source, self.fingerprint = trainer.vectors.source, trainer.vectors.fingerprint
+        self.whole, self.alter = trainer.vectors.rows, alter
+        self.random = np.random.default_rng(trainer.config.seed)
+        self.rows = self
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        """Altered rows, of their old distance from the mean."""
+        rows = self.whole[numbers]
+        mean = rows.mean(axis=0)
+        altered = self.alter(rows - mean, self.random)
+        lengths = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rows - mean, altered))
+        return (mean + altered * np.divide(*lengths)).astype(np.float32)
+
+
+def with_loss(kind: type[DPLoss]) -> Callable[[Trainer], None]:
+    """Train with another loss."""
+
+    def change(trainer: Trainer) -> None:
+        trainer.loss = kind(tau=trainer.config.tau)
+
+    return change
+
+
+def with_rows(alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Callable[[Trainer], None]:
+    """Train on altered rows."""
+
+    def change(trainer: Trainer) -> None:
+        trainer.vectors = Altered(trainer, alter)
+
+    return change
+
+
+def near_mix(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Half the way to, or from, one of the 10 nearest rows of the batch."""
+    products = rows @ rows.T
+    np.fill_diagonal(products, -np.inf)
+    near = np.argpartition(-products, 10)[np.arange(len(rows)), random.integers(10, size=len(rows))]
+    return rows + random.uniform(-0.5, 0.5, (len(rows), 1)) * (rows[near] - rows)
+
+
+def mix(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Up to a third of the way to another row."""
+    return rows + random.uniform(0, 0.3, (len(rows), 1)) * (random.permutation(rows) - rows)
+
+
+def noise(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Normal noise, half as wide as the rows along every coordinate."""
+    return rows + 0.5 * rows.std(axis=0) * random.normal(size=rows.shape)
+
+
+def freeze_linear(trainer: Trainer) -> None:
+    """Leave the linear path at PCA."""
+    trainer.encoder.linear.requires_grad_(False)
+
+
+def forget_lengths(trainer: Trainer) -> None:
+    """Give no length back."""
+    trainer.encoder.length_power.zero_()
+
+
+def with_activation(activation: nn.Module) -> Callable[[Trainer], None]:
+    """Another function between the branch's layers."""
+
+    def change(trainer: Trainer) -> None:
+        trainer.encoder.branch[1] = activation
+
+    return change
+
+
+def gated(trainer: Trainer) -> None:
+    """A gated hidden layer: the second one's input is half as wide as the first one's output."""
+    last = trainer.encoder.branch[3]
+    half = last.weight.shape[1] // 2
+    last.weight = nn.Parameter(last.weight[:, :half].detach().clone())
+    last.gain = half**-0.5
+    trainer.encoder.branch[1] = GatedLinear()
+    trainer.optimizer = torch.optim.Adam(trainer.encoder.parameters(), lr=trainer.config.lr, fused=True)
+    trainer.scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, trainer._lr_factor)
+
+
+def averaged(trainer: Trainer) -> None:
+    """Judge the moving average of the weights over some 200 steps."""
+    mean = [one.detach().clone() for one in trainer.encoder.parameters()]
+
+    def follow(*_: Any) -> None:
+        for average, now in zip(mean, trainer.encoder.parameters(), strict=True):
+            average.lerp_(now.detach(), 0.005)
+
+    trainer.optimizer.register_step_post_hook(follow)
+    trainer.averaged = mean
+
+
+Change = Callable[[Trainer], None] | None
+TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
+    "as train.py does": ({}, None),
+    "no length given back": ({}, forget_lengths),
+    "linear encoder": ({"hidden_dims": ()}, None),
+    "linear path left at PCA": ({}, freeze_linear),
+    "random start": ({"init": "random"}, None),
+    **{f"{loss}": ({"loss_function": loss}, None) for loss in ("DPLossV1", "DPLossV2", "DPLossV2Norm")},
+    "Laplace kernel": ({}, with_loss(Laplace)),
+    "Student kernel in z": ({}, with_loss(Student)),
+    "10 nearest alike": ({}, with_loss(Nearest)),
+    "reverse divergence": ({}, with_loss(Reverse)),
+    **{f"tau {tau:g}": ({"tau": tau}, None) for tau in (0.3, 0.5, 2.0)},
+    **{f"pair distances x {weight:g}": ({"lambda_pairdist": weight}, None) for weight in (0.0, 3.0)},
+    **{f"dropout {share:g}": ({"dropout": share}, None) for share in (0.0, 0.5)},
+    **{f"{width} wide": ({"hidden_dims": (width,)}, None) for width in (256, 2048)},
+    "two hidden layers": ({"hidden_dims": (768, 768)}, None),
+    "tanh": ({}, with_activation(nn.Tanh())),
+    "gated hidden layer": ({"hidden_dims": (1536,)}, gated),
+    **{f"batch {size}": ({"batch_size": size}, None) for size in (256, 1024)},
+    **{f"lr {lr:g}": ({"lr": lr}, None) for lr in (0.0003, 0.003)},
+    "weights averaged": ({}, averaged),
+    "noise on rows": ({}, with_rows(noise)),
+    "rows mixed": ({}, with_rows(mix)),
+    "near rows mixed": ({}, with_rows(near_mix)),
+}
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    summary, examples = __doc__.split("\n\nExamples:\n")
+    flags = Parser(prog="trials.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
+    flags.add_argument("--limit", type=int, default=10_000, help="(default: %(default)s)")
+    flags.add_argument("--sizes", type=int, nargs="+", default=[64], help="(default: 64)")
+    flags.add_argument("--epochs", type=int, default=30, help="(default: %(default)s)")
+    flags.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), metavar="TRIAL", help="(all)")
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    return flags
+
+
+def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Change) -> float:
+    """Train, and measure on held-out rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        common = {"data": args.data, "limit": args.limit, "epochs": args.epochs, "latent_dim": size, "quiet": True}
+        config = TrainConfig(**common | settings, checkpoints_dir=folder, no_tensorboard=True, eval_every=0)
+        trainer = new_experiment(config)
+        held_out, training = (trainer.vectors.rows[part] for part in (trainer.held_out_rows, trainer.train_rows))
+        if change is not None:
+            change(trainer)
+        trainer.run()
+    if hasattr(trainer, "averaged"):
+        for now, average in zip(trainer.encoder.parameters(), trainer.averaged, strict=True):
+            now.data.copy_(average)
+    evaluator = RecallEvaluator(10)
+    recall = evaluator.evaluate(held_out, trainer.encoder.encode(held_out)).value
+    pca = evaluator.evaluate(held_out, PCA.fit(training, size).encode(held_out)).value
+    return (recall - pca) / (1 - pca)
+
+
+def trials(args: Namespace) -> int:
+    """Print the table, a line at a time."""
+    torch.set_num_threads(args.threads)
+    print(machine(), file=sys.stderr)
+    rows = []
+    for name in args.trials:
+        rows.append([name, *(f"{won_back(args, size, *TRIALS[name]):.3f}" for size in args.sizes)])
+        print(*rows[-1], sep="  ", file=sys.stderr)
+    print("\n".join(text_table(["trial", *map(str, args.sizes)], rows)))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(trials, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
