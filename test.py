@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dploss.cli import Parser, add_experiment_flags, named_or_newest, run
-from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files import json_text
 from dploss.layout import BEST, LATEST
+from dploss.training_settings import DEVICES
 
 
 def parser() -> Parser:

@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dploss.config import DATA, ENCODER, LOSS, TRAINING, TrainConfig
+from dploss.config import TrainConfig
 from dploss.history import Recall, TrainHistory
 from dploss.tables import aligned, duration, shown
+from dploss.training_settings import DATA, ENCODER, LOSS, TRAINING
 
 
 class Progress:

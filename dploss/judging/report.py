@@ -101,8 +101,7 @@ class Report:
             "encoding": f"{self.rows_per_second:,.0f} rows a second on {self.device}",
         }
         if self.chosen_on_them:
-            facts["chosen"] = "as the best of its training by these very rows, which flatters it a little: other rows, "
-            facts["chosen"] += "with --data, or --checkpoint latest_model.pth say what to expect"
+            facts["chosen"] = "as the best by these very rows, which flatters it a little; --data names others"
         ks = list(next(iter(self.methods.values())).recall)
         kept = text_table(
             ["", *(f"recall@{k}" for k in ks), "distortion", "Spearman"],
