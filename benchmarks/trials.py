@@ -24,7 +24,7 @@ from dploss.baselines import PCA
 from dploss.cli import Parser, run
 from dploss.config import TrainConfig
 from dploss.launch import new_experiment
-from dploss.losses import DPLoss, DPLossV3
+from dploss.losses import LOSSES, DPLoss, DPLossV3
 from dploss.recall import RecallEvaluator
 from dploss.tables import text_table
 from dploss.trainer import Trainer
@@ -180,7 +180,7 @@ TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
     "linear encoder": ({"hidden_dims": ()}, None),
     "linear path left at PCA": ({}, freeze_linear),
     "random start": ({"init": "random"}, None),
-    **{f"{loss}": ({"loss_function": loss}, None) for loss in ("DPLossV1", "DPLossV2", "DPLossV2Norm")},
+    **{loss: ({"loss_function": loss}, None) for loss in LOSSES if loss != "DPLossV3"},
     "Laplace kernel": ({}, with_loss(Laplace)),
     "Student kernel in z": ({}, with_loss(Student)),
     "10 nearest alike": ({}, with_loss(Nearest)),

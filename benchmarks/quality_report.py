@@ -1,0 +1,211 @@
+"""What quality.py measures of an encoder, and how it shows it: a Markdown table and two panels for each data set."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, PercentFormatter
+from quality_methods import METHODS, OURS, TRAINED, UNTRAINED
+from torch import Tensor
+
+from dploss.plots.style import COLOURS, line_style, new_figure
+from dploss.recall import RecallEvaluator
+from dploss.tables import MISSING, number
+
+KS = (1, 10, 100)
+DEPTH = 10
+NDCG = f"NDCG@{DEPTH}"
+MEASURES = (*(f"recall@{k}" for k in KS), NDCG)
+
+# What was measured of one encoder, or why it could not be.
+Entry = Mapping[str, Any]
+# A share below it is not drawn: those above would lie on one another.
+_LEAST = -0.1
+
+
+def measure(original: np.ndarray, latent: np.ndarray) -> dict[str, float]:
+    """How well rows keep their neighbours among themselves; distances are Euclidean, no row is its own neighbour.
+
+    Args:
+        original: (N, D) rows, N above 100.
+        latent: (N, d) short forms of the same rows.
+
+    Returns:
+        recall@1, @10 and @100 (see RecallEvaluator), and NDCG@10 (see `ndcg`).
+
+    Raises:
+        ValueError: latents that are not finite, or not as many.
+    """
+    evaluator = RecallEvaluator(num_samples=len(original))
+    recalls = evaluator.evaluate_reranked(original, latent, [(k, k) for k in KS])
+    order = ndcg(nearest(original, DEPTH), nearest(latent, DEPTH))
+    return {f"recall@{recall.k}": recall.value for recall in recalls} | {NDCG: order}
+
+
+def nearest(rows: np.ndarray, k: int) -> Tensor:
+    """(N, k) numbers of each row's nearest others, nearest first; of rows that are equally near any comes first."""
+    rows = torch.from_numpy(np.asarray(rows, np.float64))
+    return torch.cdist(rows, rows).fill_diagonal_(math.inf).topk(k, largest=False).indices
+
+
+def ndcg(true: Tensor, found: Tensor) -> float:
+    """Normalised discounted cumulative gain: are the nearest found, and in their order?
+
+    The j-th of a row's k true neighbours is worth k + 1 - j (10 for the nearest, 1 for the tenth), any other row 0.
+    DCG = sum over the places p = 1..k of what was found: its worth / log2(p + 1). NDCG is DCG over that of the true
+    order, 0 to 1. Järvelin & Kekäläinen 2002.
+
+    Args:
+        true: (N, k) numbers of the true neighbours, nearest first.
+        found: (N, k) numbers of those found, nearest first.
+
+    Returns:
+        The mean over the rows.
+    """
+    k = true.shape[1]
+    worth = torch.arange(k, 0, -1, dtype=torch.float64)
+    discounts = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
+    gained = (found[:, :, None] == true[:, None, :]).double() @ worth
+    return ((gained @ discounts) / (worth @ discounts)).mean().item()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method at one size, over the seeds.
+
+    Attributes:
+        mean: of the measure R.
+        spread: half its range.
+        won_back: the share of what PCA loses that the method has, the mean of (R - R_pca) / (1 - R_pca); None where
+            PCA was not measured, or loses nothing.
+    """
+
+    mean: float
+    spread: float
+    won_back: float | None
+
+
+def summaries(entries: Sequence[Entry], data: str, name: str) -> dict[str, dict[int, Summary | None]]:
+    """A measure by method, in the order of METHODS, and by size, from small to large; None where all seeds failed."""
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for method in METHODS:
+        for entry in sorted(entries, key=itemgetter("size")):
+            if entry["data"] == data and entry["method"] == method:
+                by_seed = found.setdefault(method, {}).setdefault(entry["size"], {})
+                if name in entry:
+                    by_seed[entry["seed"]] = entry[name]
+    return {
+        method: {size: _summary(by_seed, found.get("PCA", {}).get(size, {})) for size, by_seed in by_size.items()}
+        for method, by_size in found.items()
+    }
+
+
+def _summary(by_seed: Mapping[int, float], pca: Mapping[int, float]) -> Summary | None:
+    if not by_seed:
+        return None
+    shares = [(by_seed[seed] - pca[seed]) / (1 - pca[seed]) for seed in by_seed if pca.get(seed, 1) < 1]
+    spread = (max(by_seed.values()) - min(by_seed.values())) / 2
+    return Summary(fmean(by_seed.values()), spread, fmean(shares) if shares else None)
+
+
+def tables(results: Mapping[str, Any], name: str) -> list[str]:
+    """Lines of Markdown: a table of methods by sizes for each data set.
+
+    Args:
+        results: what quality.py keeps.
+        name: the measure.
+    """
+    entries = results["entries"]
+    lines = [results["machine"]]
+    for data in results["data"]:
+        methods = summaries(entries, data["name"], name)
+        sizes = _sizes(methods)
+        seeds = len({entry["seed"] for entry in entries if entry["data"] == data["name"]})
+        spread = f", the mean of {seeds} seeds ± half their range" if seeds > 1 else ""
+        lines += [
+            "",
+            f"**{data['name']}**: {data['rows']:,} rows of {data['dim']} numbers, {data['held_out']:,} of them held "
+            f"out; {name}{spread}, and the share of PCA's loss that is won back.",
+            "",
+            "| method | " + " | ".join(map(str, sizes)) + " | seconds |",
+            "|---|" + "---|" * (len(sizes) + 1),
+        ]
+        best = {size: max((one[size].mean for one in methods.values() if one.get(size)), default=0) for size in sizes}
+        for method, by_size in methods.items():
+            cells = [_cell(by_size[size], best[size]) if size in by_size else MISSING for size in sizes]
+            taken = [one["seconds"] for one in entries if (one["data"], one["method"]) == (data["name"], method)]
+            cells.append(number(fmean(taken), ".1f") if taken else MISSING)
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    threads = " or ".join(map(str, sorted({entry["threads"] for entry in entries})))
+    lines += ["", f"Seconds are of the fit, the mean over sizes and seeds; torch threads: {threads}."]
+    failures = {f"{entry['method']}: {entry['error']}": None for entry in entries if "error" in entry}
+    return lines + [f"Failed: {failure}" for failure in failures]
+
+
+def _sizes(methods: Mapping[str, Mapping[int, Any]]) -> list[int]:
+    return sorted({size for by_size in methods.values() for size in by_size})
+
+
+def _cell(one: Summary | None, best: float) -> str:
+    if one is None:
+        return "failed"
+    text = f"**{one.mean:.3f}**" if one.mean == best else f"{one.mean:.3f}"
+    if one.spread:
+        text += f" ± {one.spread:.3f}"
+    if not one.won_back:  # not known, or PCA's own
+        return text
+    # Without + 0 a share could round to -0%.
+    return f"{text}, {round(one.won_back, 2) + 0:.0%}"
+
+
+def picture(results: Mapping[str, Any], name: str) -> Figure:
+    """For each data set the measure against the size, and below it the share of PCA's loss that is won back.
+
+    Args:
+        results: what quality.py keeps.
+        name: the measure.
+    """
+    panels = results["data"]
+    figure = new_figure(2.6 + 4.6 * len(panels), 8.4)
+    figure.set_layout_engine("constrained")
+    drawn: dict[str, Line2D] = {}
+    for (above, below), data in zip(figure.subplots(2, len(panels), squeeze=False).T, panels, strict=True):
+        methods = summaries(results["entries"], data["name"], name)
+        drawn |= _curves(above, methods, lambda one: one.mean)
+        drawn |= _curves(below, methods, lambda one: one.won_back)
+        above.set(title=f"{data['name']}, {data['dim']} numbers", ylabel=f"held-out {name}")
+        shares = [one.won_back for by_size in methods.values() for one in by_size.values() if one and one.won_back]
+        below.set(
+            ylabel=f"share of PCA's loss won back, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
+        )
+        below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    shown = [method for method in (*OURS, *UNTRAINED, *TRAINED) if method in drawn]
+    figure.legend([drawn[method] for method in shown], shown, loc="outside right center", handlelength=3.5)
+    return figure
+
+
+def _curves(
+    axes: Axes, methods: Mapping[str, Mapping[int, Summary | None]], height: Callable[[Summary], float | None]
+) -> dict[str, Line2D]:
+    """Draw a line for each method that has heights; ours solid, untrained peers dashed, trained ones dotted."""
+    drawn = {}
+    for method, by_size in methods.items():
+        heights = {size: height(one) for size, one in by_size.items() if one and height(one) is not None}
+        if heights:
+            group = next(place for place, names in enumerate((OURS, UNTRAINED, TRAINED)) if method in names)
+            place = list((OURS, UNTRAINED, TRAINED)[group]).index(method)
+            style = line_style(group * len(COLOURS) + place) | {"marker": "os^"[group], "markevery": None}
+            (drawn[method],) = axes.plot(heights.keys(), heights.values(), **style)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(_sizes(methods), map(str, _sizes(methods)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("numbers in a latent (log scale)")
+    return drawn

@@ -1,0 +1,114 @@
+"""The file that quality.py keeps its results in: what they were measured with, and which of them still hold."""
+
+import json
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quality_methods import OURS, PACKAGES
+from quality_report import KS
+
+from dploss.config import TrainConfig
+from dploss.errors import InputError
+from dploss.files import write_json
+from dploss.provenance import git_commit
+from dploss.training_settings import DATA, ENCODER, LOSS, TRAINING
+from dploss.vectors import open_vectors, split_rows
+
+# Settings of ours that each case has its own of, or that change no result.
+_VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device"}
+
+
+def opened(path: Path, facts: Mapping[str, Any], data: Sequence[dict[str, Any]], again: Collection[str]) -> dict:
+    """The results in a file that are not to be measured again; none where there is no file.
+
+    Args:
+        path: the file; what is dropped of it is dropped at once, so that a later run can go on.
+        facts: what must be the same for all results: "quick", and for ours "ours".
+        data: the data sets of this run, as `described`.
+        again: methods whose results are dropped.
+
+    Returns:
+        What is written as JSON: the facts, "data" and "entries"; and "machine" and "versions" if any were measured.
+
+    Raises:
+        InputError: results that remain are of other rows or settings, which must not be mixed.
+    """
+    if not path.exists():
+        return {**facts, "data": list(data), "entries": []}
+    results = read(path)
+    entries = [entry for entry in results["entries"] if entry["method"] not in again]
+    names = {entry["data"] for entry in entries}
+    old = {one["name"]: one for one in results["data"] if one["name"] in names}
+    new = {one["name"]: one for one in data}
+    stale = {
+        entry["method"]
+        for entry in entries
+        if results["quick"] != facts["quick"]
+        or new.get(entry["data"], old[entry["data"]]) != old[entry["data"]]
+        or (entry["method"] in OURS and results["ours"] != facts["ours"])
+    }
+    if stale:
+        raise InputError(
+            f"{path}: it has results of other rows or settings than these; give another --out, or add "
+            f"--again {shlex.join(sorted(stale))}"
+        )
+    results |= {**facts, "data": list((old | new).values()), "entries": entries}
+    if again:
+        write_json(path, results)
+    return results
+
+
+def read(path: Path) -> dict[str, Any]:
+    """All that the file holds.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        results = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; measure first") from None
+    except ValueError:
+        results = None
+    if not isinstance(results, dict) or "entries" not in results:
+        raise InputError(f"{path}: it holds no results of quality.py")
+    return results
+
+
+def described(name: str, source: str, limit: int) -> dict[str, Any]:
+    """What to say of a data set; not where it lies.
+
+    Raises:
+        InputError: it cannot be read, or has too few rows.
+    """
+    vectors = open_vectors(source, limit=limit)
+    rows, dim = vectors.rows.shape
+    held_out = len(split_rows(rows, TrainConfig.val_fraction, 0)[1])
+    if held_out <= max(KS):
+        raise InputError(f"{source}: {held_out} of its {rows} rows are held out, too few for recall@{max(KS)}")
+    return {"name": name, "rows": rows, "dim": dim, "held_out": held_out, "fingerprint": vectors.fingerprint}
+
+
+def our_settings(epochs: int) -> dict[str, Any]:
+    """The settings that decide the results of our trainings, but for those that are a case's own."""
+    config = TrainConfig(epochs=epochs).as_dict()
+    deciding = {item.name for item in fields(TrainConfig) if item.metadata["group"] in (DATA, ENCODER, LOSS, TRAINING)}
+    return {name: value for name, value in config.items() if name in deciding - _VARIED}
+
+
+def versions() -> dict[str, str | None]:
+    """The commit of this checkout, and the versions of what it runs with."""
+    packages = ("torch", "numpy", "scikit-learn", *PACKAGES.values())
+    return {"commit": git_commit()} | {package: version_of(package) for package in packages}
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
