@@ -3,7 +3,7 @@
 A trial's figure is the share of the neighbours lost by PCA that it wins back on held-out rows, recall@10, one seed.
 
 Examples:
-  trials.py                              every trial at 64 numbers, 30 epochs each: a quarter of an hour
+  trials.py                              every trial at 64 numbers, 20 epochs each: ten minutes
   trials.py --trials "tau 0.5" "tau 2" --sizes 64 256 --epochs 100
   trials.py --data my.parquet
 """
@@ -208,7 +208,7 @@ def parser() -> Parser:
     flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
     flags.add_argument("--limit", type=int, default=10_000, help="(default: %(default)s)")
     flags.add_argument("--sizes", type=int, nargs="+", default=[64], help="(default: 64)")
-    flags.add_argument("--epochs", type=int, default=30, help="(default: %(default)s)")
+    flags.add_argument("--epochs", type=int, default=20, help="(default: %(default)s)")
     flags.add_argument("--trials", nargs="+", choices=TRIALS, default=list(TRIALS), metavar="TRIAL", help="(all)")
     flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
     return flags

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from dploss.losses import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): so all sizes lose about as much against encoders of their own.
-_ENDS = 2.5
+_BALANCE, _ENDS = 0.57, 2.5
 
 
 class MatryoshkaLoss(nn.Module):
     """A loss of the family on the first numbers of the latents, for several sizes at once.
 
     The terms are means over the sizes. Short codes lose much more than long ones, and their gradients would drown the
-    rest, so each size's gradient is divided by the root of its own loss, and those of the shortest and the longest
+    rest, so each size's gradient is divided by a power of its own loss, and those of the shortest and the longest
     weigh more, which have a neighbour to help them on one side only.
 
     Source: Kusupati et al., arXiv:2205.13147, with distances in place of labels.
@@ -48,7 +48,7 @@ class MatryoshkaLoss(nn.Module):
         terms = [self.loss.compare(d_x, tau, z[:, :dim]) for dim in self.dims]
         total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
         totals = torch.stack([one.total for one in terms])
-        shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -0.5
+        shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
         shares[[0, -1]] *= _ENDS
         pull = (shares * totals).sum()
         # The value is the mean's, the gradient the balanced one's.
