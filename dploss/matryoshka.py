@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dploss.losses import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): so all sizes lose about as much against encoders of their own.
-_BALANCE, _ENDS = 0.57, 2.5
+_BALANCE, _ENDS = 0.55, 4.0
 
 
 class MatryoshkaLoss(nn.Module):
