@@ -61,7 +61,11 @@ def train(args: Namespace) -> int:
         with interrupt_flag() as should_stop:
             history = trainer.run(should_stop)
     except TrainingError as error:
-        return failed(error)
+        return failed(str(error))
+    except OSError as error:
+        # A full disk, say.
+        folder = trainer.manager.folder
+        return failed(f"{error}; what was saved before is whole, go on with: train.py --resume {folder}")
     if history.status == "interrupted":
         print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
         return INTERRUPTED
@@ -78,7 +82,7 @@ def train_sizes(config: TrainConfig, target: float) -> int:
         with interrupt_flag() as should_stop:
             history = search.run(should_stop)
     except TrainingError as error:
-        return failed(error)
+        return failed(str(error))
     for trial in search.trials:
         print(trial)
     if history is None:
@@ -90,9 +94,9 @@ def train_sizes(config: TrainConfig, target: float) -> int:
     return 0
 
 
-def failed(error: TrainingError) -> int:
+def failed(why: str) -> int:
     """Say why a training could not go on."""
-    print(f"train.py: {error}", file=sys.stderr)
+    print(f"train.py: {why}", file=sys.stderr)
     return 1
 
 

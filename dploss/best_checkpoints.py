@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dploss.files import remove, write_json
-from dploss.layout import BEST, BEST_RESULTS, BEST_STATE
+from dploss.layout import BEST, BEST_RESULTS, BEST_STATE, CONFIG, HISTORY
 from dploss.links import leads_to, point_to, set_aside
 from dploss.retention import DIRECTIONS, Entry, Selection, select
 from dploss.tables import metrics_text
@@ -20,6 +20,7 @@ from dploss.tracker_state import read_state, record, write_state
 _log = logging.getLogger(__name__)
 _SETTINGS = ("metric_name", "higher_is_better", "save_top_k", "keep_every_n_steps")
 _DELETED = ".deleted.tmp"
+_NO_CHECKPOINTS = (BEST, BEST_STATE, BEST_RESULTS, CONFIG, HISTORY)
 
 
 class BestCheckpointTracker:
@@ -178,7 +179,7 @@ class BestCheckpointTracker:
     def _name(self, path: Path) -> str:
         folder = self.checkpoint_dir.resolve()
         place = path.parent.resolve() / path.name
-        if not place.is_relative_to(folder) or place == folder or place.parent / BEST == place:
+        if not place.is_relative_to(folder) or place == folder or place.name in _NO_CHECKPOINTS:
             raise ValueError(f"{path} is not a checkpoint in {self.checkpoint_dir}")
         if place.is_symlink():
             raise ValueError(f"{path} is a link; give the checkpoint itself")

@@ -14,29 +14,34 @@ weights_only=True without this package:
     partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
 """
 
-import pickle
 import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
+from dploss.archives import read_archive
 from dploss.errors import InputError
 from dploss.files import atomic_write, remove_stale_temporaries, write_json
 from dploss.history import TrainHistory
 from dploss.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
+from dploss.locks import lock_experiment
 
-_KEYS = (
-    "epoch",
-    "step",
-    "model_state_dict",
-    "optimizer_state_dict",
-    "scheduler_state_dict",
-    "train_history",
-    "config",
-    "rng_state",
-    "partial_epoch",
-)
+_KINDS = {
+    "epoch": int,
+    "step": int,
+    "model_state_dict": dict,
+    "optimizer_state_dict": dict,
+    "scheduler_state_dict": dict,
+    "train_history": dict,
+    "config": dict,
+    "rng_state": dict,
+    "partial_epoch": dict,
+}
 
 
 class CheckpointManager:
@@ -48,12 +53,39 @@ class CheckpointManager:
 
     Attributes:
         experiment_id: the name of the experiment's folder.
-        folder: that folder; it exists once `create` was called.
+        folder: that folder; it exists once `lock` was called.
     """
 
     def __init__(self, checkpoints_dir: str | Path, experiment_id: str | None = None) -> None:
         self.experiment_id = experiment_id or str(uuid.uuid4())
         self.folder = Path(checkpoints_dir) / self.experiment_id
+        self._lock: FileLock | None = None
+
+    def lock(self) -> None:
+        """Make the folder, if need be, and become the only one who writes in it.
+
+        Raises:
+            InputError: another process trains the experiment.
+            OSError: the folder cannot be made or written.
+        """
+        if self._lock is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_experiment(self.folder)
+
+    def unlock(self) -> None:
+        """Let others write in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """`lock` at the start of a block, if need be, and `unlock` at its end."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
 
     def create(self, config: dict[str, Any]) -> None:
         """Make the folder, if need be, free it of temporary files of a killed process, and write config.json."""
@@ -76,7 +108,11 @@ class CheckpointManager:
     def _save(self, name: str, state: dict[str, Any]) -> Path:
         path = self.folder / name
         with atomic_write(path) as file:
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                # Where a write fails torch closes its archive, which fails too, and hides the reason.
+                raise error.__context__ or error from None
         return path
 
 
@@ -84,21 +120,19 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a `.pth` of ours onto the CPU; nothing in it is executed.
 
     Raises:
-        InputError: no such file, or not a checkpoint with the keys above.
+        InputError: no such file, or not a checkpoint with the keys above, each of its kind.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: not a readable checkpoint: it is damaged or holds more than plain values") from error
+        checkpoint = read_archive(path)
     except OSError as error:
-        raise InputError(f"{path}: not a readable checkpoint: {error}") from error
-    except Exception as error:
-        # Damaged bytes lead the unpickler to errors of any kind: IndexError, KeyError, RuntimeError, ...
-        raise InputError(f"{path}: not a readable checkpoint: it is damaged or cut short") from error
-    missing = [key for key in _KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
+        raise InputError(f"{path}: not a readable checkpoint: {error.strerror}") from error
+    missing = [key for key in _KINDS if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")
+    for key, kind in _KINDS.items():
+        if type(checkpoint[key]) not in (kind, OrderedDict if kind is dict else kind):
+            raise InputError(f"{path}: not a checkpoint of dploss, its {key} is a {type(checkpoint[key]).__name__}")
     return checkpoint

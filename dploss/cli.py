@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from dploss.config import TrainConfig
-from dploss.errors import InputError
+from dploss.errors import InputError, one_line
 from dploss.experiments import Experiment, finished_experiment, finished_experiments
 from dploss.settings import flag_name
 
@@ -33,8 +33,8 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
     """Parse the flags and do `action`.
 
     Returns:
-        What the action returns; 2 for input that cannot be used, 1 for a file that cannot be written, 130 for
-        Ctrl-C; for these the reason is one line on stderr.
+        What the action returns; 2 for input that cannot be used, 1 for a file that cannot be written or memory that
+        does not suffice, 130 for Ctrl-C; for these the reason is one line on stderr.
     """
     args = parser.parse_args(argv)
     try:
@@ -48,6 +48,12 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         return 1
     except OSError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        # torch has no error of its own for a CPU that is out of memory.
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print(f"{parser.prog}: out of memory: {one_line(str(error))}; fewer rows or smaller sizes", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)

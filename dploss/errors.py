@@ -1,6 +1,11 @@
 """What can go wrong in a way that a person should read one line about."""
 
 
+def one_line(text: str) -> str:
+    """Text as a terminal may show it: line breaks become blanks, and what could steer the terminal a sign for it."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
+
+
 class InputError(ValueError):
     """A flag, file or checkpoint that cannot be used as given.
 
@@ -10,7 +15,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         """Keep the message on one line, whatever text of another library went into it."""
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class TrainingError(RuntimeError):

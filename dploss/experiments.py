@@ -1,5 +1,6 @@
 """Find, list and open experiments under the checkpoints folder. Imports no torch."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from dploss.errors import InputError
 from dploss.history import TrainHistory
 from dploss.layout import CONFIG, HISTORY, load_config
+from dploss.links import leads_out
+from dploss.locks import was_abandoned
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHORT = 8
@@ -49,9 +52,10 @@ def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:
     """
     path = Path(reference)
     for folder in (path, path.parent):
-        if path.exists() and _is_experiment(folder):
-            return folder
-    ids = [folder.name for folder in _folders(checkpoints_dir) if _is_experiment(folder)]
+        if os.path.exists(path) and _is_experiment(folder):
+            return folder if folder.name else folder.absolute()
+    home = Path(checkpoints_dir)
+    ids = [folder.name for folder in _folders(home) if _is_experiment(folder) and not leads_out(folder, home)]
     if not ids:
         raise no_experiment(checkpoints_dir)
     return Path(checkpoints_dir) / match_id(ids, reference, str(checkpoints_dir))
@@ -74,19 +78,35 @@ def match_id(ids: Sequence[str], reference: str, where: str) -> str:
 def open_experiment(folder: Path) -> Experiment:
     """Read an experiment's config and history.
 
+    A training that was killed could not write down that it stopped: it is found to be interrupted.
+
     Raises:
-        InputError: no history there, or a file that cannot be read; the message names it.
+        InputError: no history there, a file that cannot be read, or a link that leads out; the message names it.
     """
+    refuse_links(folder)
     path = folder / HISTORY
     if not path.is_file():
         raise InputError(f"{folder}: no {HISTORY} in it")
     config = load_config(folder) if (folder / CONFIG).exists() else {}
     history = TrainHistory.load(path)
+    if history.status == "running" and was_abandoned(folder):
+        history.status = "interrupted"
     try:
         created = datetime.fromisoformat(config["created"])
     except (KeyError, TypeError, ValueError):
         created = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     return Experiment(folder, config, history, created if created.tzinfo else created.replace(tzinfo=UTC))
+
+
+def refuse_links(folder: Path) -> None:
+    """See that an experiment's files are its own: it may come from anywhere.
+
+    Raises:
+        InputError: one of them is a link out of the folder.
+    """
+    for path in folder.iterdir():
+        if leads_out(path, folder):
+            raise InputError(f"{path}: a link out of its experiment's folder is not followed; remove it")
 
 
 def list_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], list[str]]:
@@ -97,6 +117,9 @@ def list_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], lis
     """
     experiments, skipped = [], []
     for folder in _folders(checkpoints_dir):
+        if leads_out(folder, Path(checkpoints_dir)):
+            skipped.append(f"{folder}: a link out of {checkpoints_dir} is not followed; give its own path")
+            continue
         try:
             experiments.append(open_experiment(folder))
         except InputError as error:

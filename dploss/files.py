@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,17 +25,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         A binary file open for writing.
 
     Raises:
-        OSError: the disk is full, the folder is not writable, ...
+        OSError: the disk is full, the folder is not writable, ...; it names `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name that nobody can guess, and "x": nobody can have put a link there that leads elsewhere.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
 
@@ -51,11 +55,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Remove what `atomic_write` left in `folder` when its process was killed.
+    """Remove what `atomic_write` left in `folder`, and in the folders in it, when its process was killed.
 
     Only the process that owns the folder may call this: it would take the file from under a running writer.
     """
-    for temporary in folder.glob(".*.tmp"):
+    for temporary in list(folder.rglob(".*.tmp")):
         remove(temporary)
 
 

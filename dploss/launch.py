@@ -8,7 +8,7 @@ from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiment_rows import open_experiment_vectors, open_rows
-from dploss.experiments import find_experiment
+from dploss.experiments import find_experiment, open_experiment, refuse_links
 from dploss.layout import LATEST, load_config
 from dploss.progress import Progress
 from dploss.provenance import origin
@@ -38,9 +38,34 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
         given: settings given anew; one that decides what is trained must equal the experiment's own.
 
     Raises:
-        InputError: no such experiment, other settings or rows than its own, or an unusable checkpoint.
+        InputError: no such experiment, one that is being trained, other settings or rows than its own, or an unusable
+            checkpoint.
     """
     folder = find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
+    manager = CheckpointManager(folder.parent, folder.name)
+    # Before anything is read: what another process writes meanwhile would be lost.
+    manager.lock()
+    try:
+        return _resumed(manager, reference, given)
+    except BaseException:
+        manager.unlock()
+        raise
+
+
+def _is_complete(trainer: Trainer) -> bool:
+    """Whether nothing is left to train, or to write: a training can be killed between its last step and its history."""
+    steps = trainer.config.epochs * trainer.steps_per_epoch
+    try:
+        return trainer.step > steps or (
+            trainer.step == steps and open_experiment(trainer.manager.folder).history.status == "completed"
+        )
+    except InputError:
+        return False
+
+
+def _resumed(manager: CheckpointManager, reference: str, given: dict[str, Any]) -> Trainer:
+    folder = manager.folder
+    refuse_links(folder)
     stored = load_config(folder)
     config = TrainConfig.from_experiment(stored)
     asked = replace(config, **{"quiet": False} | given | {"checkpoints_dir": str(folder.parent)})
@@ -50,13 +75,12 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
             flag = flag_name(setting.name)
             raise InputError(f"{flag} {new}: experiment {folder.name} has {old}; leave {flag} out to resume it")
     vectors = open_experiment_vectors(asked, stored)
-    manager = CheckpointManager(folder.parent, folder.name)
     trainer = Trainer(asked, vectors, manager, Progress(asked.quiet), stored)
     checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST
     if checkpoint.exists():
         trainer.restore(checkpoint)
     else:
         trainer.start()
-    if trainer.epoch >= asked.epochs:
+    if _is_complete(trainer):
         raise InputError(f"experiment {folder.name} has its {trainer.epoch} epochs; give more with --epochs to go on")
     return trainer

@@ -38,6 +38,11 @@ def leads_to(link: Path, target: str) -> bool:
     return link.is_file() and wanted.is_file() and _identity(link) == _identity(wanted)
 
 
+def leads_out(path: Path, home: Path) -> bool:
+    """Whether `path` is a link to what is not in the folder `home`; files that a stranger put there can be such."""
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file or folder to NAME.before1, or the next number that is free; returns where it is now."""
     aside = next(free for number in count(1) if not (free := path.with_name(f"{path.name}.before{number}")).exists())

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dploss.autoencoder import ConvAutoencoder
 from dploss.checkpoints import load_checkpoint
+from dploss.config import TrainConfig
 from dploss.encoder import DPEncoder
 from dploss.errors import InputError
 
@@ -51,9 +54,30 @@ def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder | C
     Raises:
         InputError: weights that do not fit the checkpoint's config.
     """
+    record, weights = checkpoint["config"], checkpoint["model_state_dict"]
     try:
-        encoder = build_encoder(checkpoint["config"])
-        encoder.load_state_dict(checkpoint["model_state_dict"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        # A config can claim any size: nothing is allocated before the weights have been seen to fit it.
+        with torch.device("meta"):
+            encoder = build_encoder({**record, **_checked(record, len(weights))})
+        expected = encoder.state_dict()
+        odd = [name for name, one in weights.items() if name in expected and one.dtype != expected[name].dtype]
+        if odd:
+            raise TypeError(f"{odd[0]} is of another dtype")
+        encoder.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: weights and config do not make an encoder: {error}") from error
     return encoder.eval()
+
+
+def _checked(record: Mapping[str, Any], tensors: int) -> dict[str, Any]:
+    """The settings of a config that `tensors` weights can be built by.
+
+    Raises:
+        ValueError: one is missing, of another kind, or beyond its range.
+    """
+    config = TrainConfig.from_experiment(record)
+    if config.images is None and not (type(record["input_dim"]) is int and config.latent_dim <= record["input_dim"]):
+        raise ValueError(f"input_dim is {record['input_dim']!r}, latent_dim {config.latent_dim}")
+    if len(config.hidden_dims) > tensors:
+        raise ValueError(f"hidden_dims has {len(config.hidden_dims)} layers")
+    return config.as_dict()

@@ -1,6 +1,6 @@
 """What a setting is: a field of TrainConfig that knows its flag, its help and its limits."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
@@ -14,6 +14,7 @@ def setting(
     kind: type,
     choices: tuple[str, ...] | None = None,
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     multiple: int | None = None,
     below: float | None = None,
@@ -32,6 +33,7 @@ def setting(
         "kind": kind,
         "choices": choices,
         "at_least": at_least,
+        "at_most": at_most,
         "above": above,
         "multiple": multiple,
         "below": below,
@@ -47,6 +49,7 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+_LARGEST = 2**32
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -57,10 +60,13 @@ def problem(value: Any, limits: Mapping[str, Any]) -> str | None:
         return _KINDS[kind]
     if limits["choices"] and value not in limits["choices"]:
         return "one of " + ", ".join(limits["choices"])
-    if kind is float and not math.isfinite(value):
+    if kind is float and not abs(value) <= sys.float_info.max:
         return "finite"
     if limits["at_least"] is not None and value < limits["at_least"]:
         return f"at least {limits['at_least']}"
+    at_most = limits["at_most"] or (_LARGEST if kind is int else None)
+    if at_most is not None and value > at_most:
+        return f"at most {at_most}"
     if limits["above"] is not None and value <= limits["above"]:
         return f"above {limits['above']}"
     if limits["multiple"] is not None and value % limits["multiple"]:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dploss.errors import one_line
+
 MISSING = "-"
 _TWO_DIGITS = ("inception_score", "inception_score_std", "fid", "psnr")
 _ABBREVIATIONS = ("clip", "fid", "lpips", "psnr", "ssim")
@@ -35,7 +37,7 @@ def aligned(facts: dict[str, str]) -> list[str]:
 
 def elided(text: str, width: int) -> str:
     """Text of at most `width` characters; what is cut away is cut from the middle. Line breaks become blanks."""
-    text = " ".join(text.split())
+    text = one_line(text)
     if len(text) <= width:
         return text
     tail = (width - 1) * 2 // 3
@@ -52,8 +54,8 @@ def shown(value: Any) -> str:
     if value is None:
         return MISSING
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return number(value, "g") if isinstance(value, float) else str(value)
+        return one_line(" ".join(map(str, value))) or "none"
+    return number(value, "g") if isinstance(value, float) else one_line(str(value))
 
 
 def duration(seconds: float) -> str:

@@ -1,20 +1,30 @@
 """What TensorBoard shows of a training: losses, recall, evaluations and sample images, in tensorboard_logs/."""
 
 import io
+import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from dploss.tables import metric_title
 
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+
 FOLDER = "tensorboard_logs"
+_OPENED = count()
 
 
 class TensorBoardLog:
     """Writes event files with the tensorboard package alone, which starts faster than torch's wrapper of it.
+
+    Every event is on its way to the disk when a method returns: a killed process has lost none, and a write that fails
+    raises OSError where it happens, not in a thread of its own.
 
     Args:
         folder: the experiment's.
@@ -28,13 +38,17 @@ class TensorBoardLog:
             return
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
-        self._writer = EventFileWriter(str(folder / FOLDER))
+        (folder / FOLDER).mkdir(exist_ok=True)
+        # TensorBoard looks for "tfevents", and reads the files in the order of their names.
+        unique = f"{time.time():017.6f}.{platform.node()}.{os.getpid()}.{next(_OPENED)}"
+        self._writer = RecordWriter(open(folder / FOLDER / f"events.out.tfevents.{unique}", "xb"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if step:
             start = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+            self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """Log numbers by their tags; None is left out."""
@@ -73,10 +87,13 @@ class TensorBoardLog:
             self._add([self._summary.Value(tag=tag, image=image)], step)
 
     def close(self) -> None:
-        """Bring everything to the disk and stop the writer's thread."""
+        """Close the file."""
         if self._writer is not None:
             self._writer.close()
 
     def _add(self, values: list[Any], step: int) -> None:
-        event = self._event(wall_time=time.time(), step=step, summary=self._summary(value=values))
-        self._writer.add_event(event)
+        self._write(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
+
+    def _write(self, event: "Event") -> None:
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()

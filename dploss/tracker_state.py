@@ -83,4 +83,6 @@ def _entry(value: dict[str, Any]) -> Entry:
     for item, kind in kinds:
         if type(item) is not kind:
             raise TypeError(f"{item!r} is no {kind.__name__}")
+    if not entry.path.isprintable():
+        raise ValueError(f"{entry.path!r} is no path")
     return entry

@@ -151,25 +151,31 @@ class Trainer:
             TrainingError: the loss became NaN or infinite. The last checkpoints stay as they are.
         """
         self.progress.start(self.record, self.manager.folder, str(self.device), self.history)
-        self.manager.create(self.record)
-        self.manager.save_history(self.history)
-        self.log = TensorBoardLog(self.manager.folder, self.step, not self.config.no_tensorboard)
-        try:
-            self.evaluation.begin(self.manager.folder, self.resumed_from)
-            while self.epoch < self.config.epochs:
-                if not self._train_epoch(should_stop):
-                    self.history.status = "interrupted"
-                    self.manager.save_latest(self.state())
-                    break
-                self._end_epoch()
-        except BaseException as error:
-            self.history.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            raise
-        finally:
+        with self.manager.locked():
+            self.manager.create(self.record)
             self.manager.save_history(self.history)
-            self.log.close()
-        self.evaluation.end()
+            self.log = TensorBoardLog(self.manager.folder, self.step, not self.config.no_tensorboard)
+            try:
+                self._train(should_stop)
+            except BaseException as error:
+                self.history.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                raise
+            finally:
+                self.manager.save_history(self.history)
+                self.log.close()
         return self.history
+
+    def _train(self, should_stop: Callable[[], bool]) -> None:
+        self.evaluation.begin(self.manager.folder, self.resumed_from)
+        while self.epoch < self.config.epochs:
+            if not self._train_epoch(should_stop):
+                self._check_weights()
+                self.history.status = "interrupted"
+                self.manager.save_latest(self.state())
+                return
+            self._end_epoch()
+        self.evaluation.end()
+        self.history.status = "completed"
 
     def _begin_epoch(self) -> None:
         precision = torch.float32 if self.device.type == "mps" else torch.float64
@@ -202,7 +208,9 @@ class Trainer:
         try:
             total, rank, pairdist = self.loss(x / unit, z / unit)
         except ValueError as error:
-            raise self._failure(str(error)) from error
+            raise self._failure(str(error), x) from error
+        if not total.isfinite():
+            raise self._failure(f"the loss is {total.item()}", x)
         if self.config.images is not None:
             # Per image, summed over its pixels: in units of squared distances, as the pair distance loss is.
             total = total + self.config.lambda_recon * (self.encoder.decode(z) - x).square().sum(dim=-1).mean()
@@ -214,9 +222,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Write down a finished epoch, and save it."""
+        self._check_weights()
         losses = (self.loss_sums / self.steps_per_epoch).tolist()
-        if not all(map(math.isfinite, losses)):
-            raise self._failure(f"total, rank, pairdist are {losses}")
         lr = self.config.lr * self._lr_factor(self.step - 1)
         self.history.add_epoch(*losses, lr, self.epoch_seconds)
         self.epoch += 1
@@ -235,7 +242,9 @@ class Trainer:
                 judged = self.evaluation.judge(self.encoder, path, self.step, self.epoch, named, recall, self.log)
                 self.history.evaluations.append(judged)
         self.manager.save_latest(self.state())
-        self.manager.save_history(self.history)
+        if not last:
+            # The last history is written when there is nothing else to write: completed means completed.
+            self.manager.save_history(self.history)
 
     def _measure_recall(self) -> Recall | None:
         if not self.held_out:
@@ -250,10 +259,17 @@ class Trainer:
     def _lr_factor(self, step: int) -> float:
         return lr_factor(step, self.config.epochs * self.steps_per_epoch)
 
-    def _failure(self, what: str) -> TrainingError:
+    def _check_weights(self) -> None:
+        """A loss can be finite and its gradient not: such weights must not replace good ones on the disk."""
+        if not all(weights.isfinite().all() for weights in self.encoder.parameters()):
+            raise self._failure("weights are not finite")
+
+    def _failure(self, what: str, x: Tensor | None = None) -> TrainingError:
+        rows = "" if x is None else f" on rows within {x.min().item():.3g} and {x.max().item():.3g}"
         return TrainingError(
-            f"the training left the finite numbers in epoch {self.epoch + 1} after step {self.step}: {what}; the last "
-            f"checkpoint is intact, try --lr below {self.config.lr}"
+            f"the training left the finite numbers in epoch {self.epoch + 1}, step {self.step + 1}: {what}{rows}, at a "
+            f"learning rate of {self.config.lr * self._lr_factor(self.step):.3g}; the last checkpoint is intact; try "
+            f"--lr {self.config.lr / 10:g}, or look for outliers among the rows"
         )
 
     def state(self) -> dict[str, Any]:

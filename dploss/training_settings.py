@@ -43,7 +43,13 @@ class TrainingSettings:
         on_resume=True,
     )
     image_size: int = setting(
-        64, DATA, "pixels along a side, a multiple of 8; images are cut to a square", kind=int, at_least=16, multiple=8
+        64,
+        DATA,
+        "pixels along a side, a multiple of 8; images are cut to a square",
+        kind=int,
+        at_least=16,
+        at_most=1024,
+        multiple=8,
     )
     val_fraction: float = setting(
         0.1,
@@ -70,6 +76,7 @@ class TrainingSettings:
         "widths of the MLP branch's hidden layers; with no number after it the encoder is linear",
         kind=tuple,
         at_least=1,
+        at_most=2**16,
     )
     dropout: float = setting(
         0.2,
@@ -101,20 +108,27 @@ class TrainingSettings:
         "temperature of the soft ranks or neighbour probabilities in standard deviations of the batch's distances: "
         "0.1 to 0.5 is sharp, 2 to 5 smooth",
         kind=float,
-        above=0,
+        at_least=1e-6,
+        at_most=1e6,
     )
     k: int = setting(5, LOSS, "neighbours of recall@k, and the divisor of V1's rank loss", kind=int, at_least=1)
-    lambda_rank: float = setting(1.0, LOSS, "weight of the rank loss", kind=float, at_least=0)
+    lambda_rank: float = setting(1.0, LOSS, "weight of the rank loss", kind=float, at_least=0, at_most=1e6)
     lambda_pairdist: float = setting(
         0.3,
         LOSS,
         "weight of the pair distance loss, in units of the rows' root mean square distance from their mean",
         kind=float,
         at_least=0,
+        at_most=1e6,
     )
 
     lambda_recon: float = setting(
-        1.0, LOSS, "with --images: weight of the squared error of the decoded image", kind=float, at_least=0
+        1.0,
+        LOSS,
+        "with --images: weight of the squared error of the decoded image",
+        kind=float,
+        at_least=0,
+        at_most=1e6,
     )
 
     epochs: int = setting(100, TRAINING, "passes over the training rows", kind=int, at_least=1, on_resume=True)

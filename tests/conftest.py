@@ -27,6 +27,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 Run = Callable[..., subprocess.CompletedProcess]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the tests marked `faults` are to take."""
+    parser.addoption("--kills", type=int, default=12, help="trainings to kill (default: 12; 500 take minutes)")
+    parser.addoption("--mutations", type=int, default=60, help="damaged files for each reader (default: 60)")
+
+
 @pytest.fixture(scope="session")
 def builtin() -> np.ndarray:
     """The first 600 built-in rows, (600, 768) float32."""

@@ -26,8 +26,10 @@ STATE = {
 @pytest.fixture
 def manager(tmp_path):
     manager = CheckpointManager(tmp_path / "checkpoints")
+    manager.lock()
     manager.create({"tau": 1.0})
-    return manager
+    yield manager
+    manager.unlock()
 
 
 def test_every_experiment_has_a_folder_named_by_its_uuid(manager, tmp_path):
@@ -37,7 +39,7 @@ def test_every_experiment_has_a_folder_named_by_its_uuid(manager, tmp_path):
     assert CheckpointManager(tmp_path).experiment_id != manager.experiment_id
 
 
-def test_nothing_is_made_before_create(tmp_path):
+def test_nothing_is_made_before_it_is_locked(tmp_path):
     assert not CheckpointManager(tmp_path / "checkpoints").folder.parent.exists()
 
 
@@ -54,7 +56,7 @@ def test_files_are_named_as_people_know_them(manager):
         "checkpoint_epoch_1000.pth",
     ]
     assert sorted(os.listdir(manager.folder)) == sorted(
-        ["config.json", "train_history.json", *(path.name for path in paths)]
+        [".lock", "config.json", "train_history.json", *(path.name for path in paths)]
     )
 
 
@@ -67,7 +69,7 @@ def test_a_checkpoint_comes_back_as_it_went(manager):
 def test_create_clears_what_a_killed_process_left(manager):
     (manager.folder / ".latest_model.pth.99.tmp").write_bytes(b"half")
     CheckpointManager(manager.folder.parent, manager.experiment_id).create({"tau": 2.0})
-    assert os.listdir(manager.folder) == ["config.json"]
+    assert sorted(os.listdir(manager.folder)) == [".lock", "config.json"]
 
 
 class Trap:

@@ -41,7 +41,7 @@ def test_it_survives_json():
         ("lr", 0, "--lr must be above 0, got 0"),
         ("lr", float("nan"), "--lr must be finite, got nan"),
         ("lr", "fast", "--lr must be a number, got 'fast'"),
-        ("tau", -1.0, "--tau must be above 0, got -1.0"),
+        ("tau", -1.0, "--tau must be at least 1e-06, got -1.0"),
         ("k", 0, "--k must be at least 1, got 0"),
         ("val_fraction", 1.0, "--val-fraction must be below 1, got 1.0"),
         ("hidden_dims", (32, 0), "--hidden-dims must be at least 1, got 0"),

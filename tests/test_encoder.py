@@ -4,6 +4,7 @@ import torch
 
 from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager
+from dploss.config import TrainConfig
 from dploss.encoder import DPEncoder, EqualizedLinear
 from dploss.errors import InputError
 from dploss.models import load_encoder
@@ -135,19 +136,13 @@ def test_encode_refuses_what_is_no_batch_of_its_vectors(encoder, array, error, m
 
 
 def save(tmp_path, encoder, **changes):
-    config = {"input_dim": 6, "hidden_dims": [5], "latent_dim": 3, "metric": "euclidean", "dropout": 0.2} | changes
+    settings = TrainConfig(hidden_dims=(5,), latent_dim=3).as_dict()
+    config = settings | {"input_dim": 6, "data": {"path": "builtin"}} | changes
     manager = CheckpointManager(tmp_path)
     manager.create(config)
-    keys = (
-        "epoch",
-        "step",
-        "optimizer_state_dict",
-        "scheduler_state_dict",
-        "train_history",
-        "rng_state",
-        "partial_epoch",
-    )
-    return manager.save_latest(dict.fromkeys(keys) | {"model_state_dict": encoder.state_dict(), "config": config})
+    empty = ("optimizer_state_dict", "scheduler_state_dict", "train_history", "rng_state", "partial_epoch")
+    state = {"epoch": 1, "step": 9, "model_state_dict": encoder.state_dict(), "config": config}
+    return manager.save_latest(state | {key: {} for key in empty})
 
 
 def test_load_encoder_rebuilds_it(encoder, tmp_path):

@@ -54,6 +54,7 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
     assert done.returncode == 0, done.stderr
     (experiment,) = experiments(tmp_path)
     names = {
+        ".lock",
         "best.pt",
         "best_checkpoint_results.json",
         "best_checkpoints.json",

@@ -65,6 +65,7 @@ def test_it_leaves_the_files_people_know(config):
     trainer = new_experiment(config)
     history = trainer.run()
     names = [
+        ".lock",
         "best.pt",
         "best_checkpoint_results.json",
         "best_checkpoints.json",
@@ -193,13 +194,15 @@ def test_resuming_refuses_other_settings_and_other_rows(config, tmp_path):
     first = new_experiment(replace(config, data=str(tmp_path / "rows.npy"), batch_size=32))
     first.run(stop_after(1))
     folder = str(first.manager.folder)
-    resumed_experiment(folder, {"tau": 1.0, "hidden_dims": [24]})
+    resumed_experiment(folder, {"tau": 1.0, "hidden_dims": [24]}).manager.unlock()
     with pytest.raises(InputError, match=r"--tau 2.0: experiment .* has 1.0; leave --tau out"):
         resumed_experiment(folder, {"tau": 2.0})
     (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
     with pytest.raises(InputError, match="rows.npy: no such file"):
         resumed_experiment(folder, {})
-    assert resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")}).step == 1
+    moved = resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")})
+    assert moved.step == 1
+    moved.manager.unlock()
     with pytest.raises(InputError, match="builtin: these are not the rows"):
         resumed_experiment(folder, {"data": "builtin"})
 
@@ -220,7 +223,7 @@ def test_a_training_that_diverges_stops_and_says_where(config):
     before = (trainer.manager.folder / "latest_model.pth").read_bytes()
     with torch.no_grad():
         resumed.encoder.linear.bias[0] = torch.nan
-    with pytest.raises(TrainingError, match=r"epoch 2 after step 4: z must be finite, got nan .* try --lr below 0.001"):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 5: z must be finite, got nan .* try --lr 0.0001"):
         resumed.run()
     assert json.loads((trainer.manager.folder / "train_history.json").read_text())["status"] == "failed"
     assert (trainer.manager.folder / "latest_model.pth").read_bytes() == before
