@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dploss.losses import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): so all sizes lose about as much against encoders of their own.
-_BALANCE, _ENDS = 0.55, 4.0
+_BALANCE, _SHORTEST, _LONGEST = 0.75, 8.0, 3.5
 
 
 class MatryoshkaLoss(nn.Module):
@@ -49,7 +49,8 @@ class MatryoshkaLoss(nn.Module):
         total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
         totals = torch.stack([one.total for one in terms])
         shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
-        shares[[0, -1]] *= _ENDS
+        shares[0] *= _SHORTEST
+        shares[-1] *= _LONGEST
         pull = (shares * totals).sum()
         # The value is the mean's, the gradient the balanced one's.
         return LossTerms(total.detach() + (pull - pull.detach()), rank, pairdist)
