@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dploss.errors import InputError
+from dploss.reading import regular_file
 
 _PLAIN = (str, bytes, bool, float, type(None))
 _LARGEST = 2**63
@@ -30,7 +31,7 @@ def read_archive(path: Path) -> Any:
         InputError: not such a file, one that is damaged, or one that claims more than it holds.
         OSError: it cannot be opened.
     """
-    size = path.stat().st_size
+    size = regular_file(path).stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()

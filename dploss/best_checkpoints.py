@@ -256,6 +256,6 @@ class BestCheckpointTracker:
             return self._name(self.checkpoint_dir / entry.path) == entry.path
         except FileNotFoundError:
             return True
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             _log.warning("%s: %s; no longer tracked", BEST_STATE, error)
             return False

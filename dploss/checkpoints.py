@@ -14,6 +14,7 @@ weights_only=True without this package:
     partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
 """
 
+import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or not a checkpoint with the keys above, each of its kind.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
         checkpoint = read_archive(path)

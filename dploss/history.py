@@ -1,7 +1,7 @@
 """TrainHistory: what a training measured; train_history.json is it, written out."""
 
-import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,6 +12,7 @@ from typing import Any
 
 from dploss.errors import InputError
 from dploss.files import write_json
+from dploss.reading import read_json
 
 _PER_EPOCH = (
     "epochs",
@@ -31,6 +32,8 @@ _LISTS_OF = {
 }
 _BY_DIM = {"recall_by_dim": "recall_history", "pca_recall_by_dim": "pca_recall"}
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
+# What is told and drawn has to stay below: no training gets there.
+MOST_EPOCHS, LARGEST = 10**9, 1e250
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
 
@@ -150,9 +153,10 @@ class TrainHistory:
         Raises:
             InputError: no such file, not JSON, or not a history.
         """
+        values = read_json(Path(path), "not a readable history")
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError, RecursionError) as error:
+            return cls.from_dict(values)
+        except InputError as error:
             raise InputError(f"{path}: not a readable history: {error}") from error
 
     def save(self, path: Path) -> None:
@@ -168,10 +172,10 @@ def _checked(name: str, value: Any) -> Any:
     """
     if name == "status":
         if value not in STATUSES:
-            raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {value!r}")
+            raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {str(value)[:40]}")
         return value
     if name in _BY_DIM:
-        if not (isinstance(value, dict) and all(dim.isdecimal() for dim in value)):
+        if not (isinstance(value, dict) and all(re.fullmatch("[1-9][0-9]{0,8}", dim) for dim in value)):
             raise InputError(f"the history's {name} must be an object by size, got {str(value)[:40]}")
         return {dim: _checked(_BY_DIM[name], item) for dim, item in value.items()}
     if name not in _LISTS_OF:
@@ -185,6 +189,15 @@ def _checked(name: str, value: Any) -> Any:
 
 def _check_items(name: str, items: list[Any], kinds: tuple[type, ...]) -> None:
     for item in items:
-        too_large = isinstance(item, int) and abs(item) > sys.float_info.max
-        if not isinstance(item, kinds) or isinstance(item, bool) or too_large:
+        if not isinstance(item, kinds) or isinstance(item, bool) or not _fits(name, item):
             raise InputError(f"the history's {name} must hold {_WORDS[kinds[0]]}, got {str(item)[:40]}")
+
+
+def _fits(name: str, item: Any) -> bool:
+    if not isinstance(item, int | float):
+        return True
+    if isinstance(item, float) and not math.isfinite(item):
+        return name not in ("epochs", "recall_epochs")
+    if name == "epochs" or "recall" in name:
+        return abs(item) <= MOST_EPOCHS
+    return abs(item) <= (LARGEST if isinstance(item, float) else sys.maxsize)

@@ -1,19 +1,24 @@
 """Folders of images -> float32 rows of pixels, with their captions; a small set cut from two sample photographs."""
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from dploss.errors import InputError
+from dploss.reading import check_claim, decoding, regular_file
 from dploss.vectors import BUILTIN, Vectors
 from dploss.vectors.opening import fingerprint_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 CAPTIONS = "captions.csv"
+# Whatever a file is called: for some other formats PIL starts other programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_OPAQUE = ("1", "L", "RGB", "CMYK", "YCbCr")
 _CROP, _STRIDE = 64, 24
 _PHOTOGRAPHS = {
     "china.jpg": "a photograph of a Chinese temple",
@@ -55,15 +60,21 @@ def open_images(source: str | Path = BUILTIN, image_size: int = 64, limit: int |
         pictures, captions = [crop for crop, _ in crops], [caption for _, caption in crops]
     else:
         folder = Path(name)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"{name}: no such folder of images")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:limit]
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in found if not path.is_dir())[:limit]
         known = _captions(folder)
         pictures = paths
-        captions = [known.get(path.resolve()) or _text_beside(path) or _class_of(path, folder) for path in paths]
+        captions = [
+            known.get(os.path.realpath(path)) or _text_beside(path) or _class_of(path, folder) for path in paths
+        ]
     if len(pictures) < 3:
         raise InputError(f"{name}: {len(pictures)} images in it, training needs at least 3 ({', '.join(SUFFIXES)})")
-    rows = np.empty((len(pictures), 3 * image_size**2), np.float32)
+    try:
+        rows = np.empty((len(pictures), 3 * image_size**2), np.float32)
+    except (MemoryError, ValueError) as error:
+        raise InputError(f"{name}: {len(pictures)} images of --image-size {image_size}: {error}") from error
     for row, picture in zip(rows, pictures, strict=True):
         row[:] = _pixels(picture, image_size)
     source = name if name == BUILTIN else str(Path(name).absolute())
@@ -85,14 +96,18 @@ def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
 
 
 def _pixels(picture: Path | Image.Image, image_size: int) -> np.ndarray:
-    try:
-        image = Image.open(picture) if isinstance(picture, Path) else picture
+    with decoding(picture, "not a readable image"):
+        image = picture
+        if isinstance(picture, Path):
+            image = Image.open(regular_file(picture), formats=_FORMATS)
+            check_claim(picture, 3 * image.width * image.height)
+            image.load()
         # Alpha goes on white; a photograph is turned as its camera says.
-        image = ImageOps.exif_transpose(image).convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"{picture}: not a readable image: {error}") from error
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode not in _OPAQUE or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
     image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
     return (np.asarray(image, np.float32) / 255).transpose(2, 0, 1).reshape(-1)
 
@@ -108,30 +123,24 @@ def _builtin_crops() -> Iterator[tuple[Image.Image, str]]:
                     yield picture.crop((left, top, left + _CROP, top + _CROP)), caption
 
 
-def _captions(folder: Path) -> dict[Path, str]:
-    """What captions.csv says, by the images' resolved paths."""
+def _captions(folder: Path) -> dict[str, str]:
+    """What captions.csv says, by the images' real paths."""
     path = folder / CAPTIONS
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable table: {error}") from error
     captions = {}
-    for number, line in enumerate(lines, start=2):
-        if not line.get("image_path") or line.get("text_en") is None:
-            raise InputError(f"{path}: line {number} lacks image_path or text_en")
-        captions[(folder / line["image_path"]).resolve()] = line["text_en"]
+    with decoding(path, "not a readable table"), open(path, encoding="utf-8-sig", newline="") as file:
+        for number, line in enumerate(csv.DictReader(file), start=2):
+            if not line.get("image_path") or line.get("text_en") is None:
+                raise InputError(f"{path}: line {number} lacks image_path or text_en")
+            captions[os.path.realpath(folder / line["image_path"])] = line["text_en"]
     return captions
 
 
 def _text_beside(path: Path) -> str | None:
     beside = path.with_suffix(".txt")
-    try:
-        return beside.read_text(encoding="utf-8").strip() or None if beside.is_file() else None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{beside}: not readable text: {error}") from error
+    with decoding(beside, "not readable text"):
+        return beside.read_text(encoding="utf-8").strip() or None if os.path.isfile(beside) else None
 
 
 def _class_of(path: Path, folder: Path) -> str | None:

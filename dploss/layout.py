@@ -1,11 +1,11 @@
 """What lies where in the folder of an experiment, checkpoints/<uuid>/. Imports no torch."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from dploss.errors import InputError
+from dploss.reading import read_json
 
 CONFIG = "config.json"
 HISTORY = "train_history.json"
@@ -33,10 +33,7 @@ def load_config(folder: Path) -> dict[str, Any]:
         InputError: no such file, or not a JSON object.
     """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable config: {error}") from error
+    config = read_json(path, "not a readable config")
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a readable config: it holds no JSON object")
     return config

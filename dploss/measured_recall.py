@@ -4,7 +4,6 @@ What is measured is kept in the experiment's folder, in recall.json, and holds a
 time of change stay the same. torch is imported only where something has to be measured.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 from dploss.errors import InputError
 from dploss.experiments import Experiment
 from dploss.files import write_json
-from dploss.history import Recall
+from dploss.history import MOST_EPOCHS, Recall
 from dploss.layout import LATEST, epoch_checkpoints
+from dploss.reading import read_json
 
 CACHE = "recall.json"
 
@@ -126,8 +126,8 @@ class _Cache:
     def __init__(self, folder: Path) -> None:
         self.path = folder / CACHE
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            content = read_json(self.path, "not readable")
+        except InputError:
             # Not there yet, or damaged: everything is measured anew.
             content = {}
         self.entries: dict[str, Any] = content if isinstance(content, dict) else {}
@@ -139,9 +139,11 @@ class _Cache:
         try:
             if (entry["size"], entry["mtime_ns"]) != (state.st_size, state.st_mtime_ns):
                 return None
-            recall = entry["recall"]
-            return MeasuredRecall(int(entry["epoch"]), Recall(float(recall["value"]), recall["k"], recall["rows"]))
-        except (KeyError, TypeError, ValueError):
+            epoch, recall = entry["epoch"], entry["recall"]
+            value, counts = recall["value"], (epoch, recall["k"], recall["rows"])
+            sane = 0 <= value <= 1 and all(type(count) is int and 0 <= count <= MOST_EPOCHS for count in counts)
+            return MeasuredRecall(epoch, Recall(float(value), recall["k"], recall["rows"])) if sane else None
+        except (KeyError, TypeError):
             return None
 
     def put(self, checkpoint: Path, size: int, mtime_ns: int, measured: MeasuredRecall) -> None:

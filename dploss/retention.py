@@ -1,6 +1,6 @@
 """Which checkpoints to keep: a pure function of their steps and metrics. Touches no file."""
 
-import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class Entry:
     def score(self, metric_name: str) -> float | None:
         """The metric that is tracked; None where it was not measured or is not finite."""
         value = self.metrics.get(metric_name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
             return None
         return float(value)
 
@@ -112,5 +112,5 @@ def _parts(entry: Entry) -> Any:
     """What a composite was made of: what it says itself, or the finite metrics beside it."""
     named = entry.metrics.get("composite_parts")
     if named is not None:
-        return sorted(named)
+        return sorted(map(str, named)) if isinstance(named, list | tuple) else named
     return sorted(name for name in entry.metrics if name != _COMPOSITE and entry.score(name) is not None)

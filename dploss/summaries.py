@@ -8,6 +8,7 @@ from typing import Any
 
 from dploss.config import TrainConfig
 from dploss.experiments import Experiment, short_ids
+from dploss.history import LARGEST, MOST_EPOCHS
 from dploss.measured_recall import MeasuredRecall
 from dploss.tables import MISSING, aligned, duration, elided, number, shown, text_table
 
@@ -46,7 +47,15 @@ def data_name(experiment: Experiment, width: int = _NAME_WIDTH) -> str:
     path = data.get("path") if isinstance(data, dict) else None
     if not isinstance(path, str):
         return MISSING
-    return path if len(path) <= width else elided(Path(path).name or path, width)
+    return elided(path if len(path) <= width else Path(path).name or path, width)
+
+
+def created(experiment: Experiment) -> str:
+    """When the training began, by this machine's clock; a dash where no calendar has that."""
+    try:
+        return f"{experiment.created.astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, OSError, ValueError):
+        return MISSING
 
 
 def listing(experiments: Sequence[Experiment]) -> list[str]:
@@ -73,11 +82,11 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
             (
                 str(place),
                 elided(ids[experiment.id], _NAME_WIDTH),
-                f"{experiment.created.astimezone():%Y-%m-%d %H:%M}",
+                created(experiment),
                 history.status,
-                elided(shown(config.get("loss_function")), _NAME_WIDTH),
-                elided(shown(config.get("tau")), _NAME_WIDTH),
-                elided(shown(config.get("latent_dim")), _NAME_WIDTH),
+                _short(config.get("loss_function")),
+                _short(config.get("tau")),
+                _short(config.get("latent_dim")),
                 data_name(experiment),
                 epochs_done(experiment),
                 number(extremes(experiment, "total_loss").final),
@@ -91,7 +100,7 @@ def epochs_done(experiment: Experiment) -> str:
     """The last finished epoch, and how many there are to be: "40/100"."""
     done = number(experiment.history.epochs[-1], "g") if experiment.history.epochs else "0"
     wanted = experiment.config.get("epochs")
-    return f"{done}/{wanted}" if type(wanted) is int else done
+    return f"{done}/{wanted}" if _is_epoch(wanted) else done
 
 
 def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[str]:
@@ -104,17 +113,15 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     config, history = experiment.config, experiment.history
 
     def given(*names: str) -> str:
-        return ", ".join(
-            f"{name} {elided(shown(config[name]), _NAME_WIDTH)}" for name in names if config.get(name) is not None
-        )
+        return ", ".join(f"{name} {_short(config[name])}" for name in names if config.get(name) is not None)
 
     facts = {
         "experiment": elided(experiment.id, 40),
-        "created": f"{experiment.created.astimezone():%Y-%m-%d %H:%M}",
+        "created": created(experiment),
         "status": f"{history.status}, epoch {epochs_done(experiment)}",
         "data": data_name(experiment, 40),
         "": given("val_fraction", "metric", "limit"),
-        "size": f"{shown(config.get('input_dim'))} -> {shown(config.get('latent_dim'))} numbers a vector",
+        "size": f"{_short(config.get('input_dim'))} -> {_short(config.get('latent_dim'))} numbers a vector",
         "loss": elided(shown(config.get("loss_function")), 40),
         " ": given("tau", "lambda_rank", "lambda_pairdist"),
         "encoder": given("hidden_dims", "init"),
@@ -143,7 +150,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     if best is not None:
         facts["best.pt"] = f"of epoch {best}"
         facts |= {
-            f"  {name}": number(values[epochs.index(best)], ".4f")
+            f"  {elided(name, _NAME_WIDTH)}": number(values[epochs.index(best)], ".4f")
             for name, (epochs, values) in evaluated(experiment).items()
             if best in epochs
         }
@@ -160,7 +167,7 @@ def evaluated(experiment: Experiment) -> dict[str, tuple[list[float], list[float
         epoch, metrics = evaluation.get("epoch"), evaluation.get("metrics")
         for name, value in metrics.items() if isinstance(metrics, dict) else ():
             told = name in (*LOSSES, "recall") or name.endswith("_std")
-            if not told and isinstance(epoch, int) and isinstance(value, float):
+            if not told and _is_epoch(epoch) and isinstance(value, float) and not LARGEST < abs(value) < math.inf:
                 epochs, values = curves.setdefault(name, ([], []))
                 epochs.append(epoch)
                 values.append(value)
@@ -170,7 +177,11 @@ def evaluated(experiment: Experiment) -> dict[str, tuple[list[float], list[float
 def best_epoch(experiment: Experiment) -> int | None:
     """The epoch of the best checkpoint, as the tracker decided while it trained."""
     best = [one.get("epoch") for one in experiment.history.evaluations if one.get("is_best") is True]
-    return best[-1] if best and isinstance(best[-1], int) else None
+    return best[-1] if best and _is_epoch(best[-1]) else None
+
+
+def _is_epoch(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_EPOCHS
 
 
 def recall_name(recalls: Sequence[MeasuredRecall]) -> str:
@@ -217,10 +228,7 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
         seconds = history.cumulative_time[-1] if history.cumulative_time else math.nan
         pca = history.pca_recall
         row = [elided(ids[experiment.id], _NAME_WIDTH)]
-        row += [
-            data_name(experiment) if name == "data" else elided(shown(_value(experiment, name)), _NAME_WIDTH)
-            for name in differing
-        ]
+        row += [data_name(experiment) if name == "data" else _short(_value(experiment, name)) for name in differing]
         row.append(epochs_done(experiment))
         row += [number(value) for found in losses.values() for value in (found.final, found.best)]
         row.append(number(last.recall.value if last else None, ".4f"))
@@ -243,6 +251,10 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
 
 def _compared() -> list[str]:
     return [field.name for field in fields(TrainConfig) if field.name not in _UNCOMPARED]
+
+
+def _short(value: Any) -> str:
+    return elided(shown(value), _NAME_WIDTH)
 
 
 def _value(experiment: Experiment, name: str) -> Any:

@@ -44,7 +44,8 @@ class TensorBoardLog:
         (folder / FOLDER).mkdir(exist_ok=True)
         # TensorBoard looks for "tfevents", and reads the files in the order of their names.
         unique = f"{time.time():017.6f}.{platform.node()}.{os.getpid()}.{next(_OPENED)}"
-        self._writer = RecordWriter(open(folder / FOLDER / f"events.out.tfevents.{unique}", "xb"))
+        file = open(folder / FOLDER / f"events.out.tfevents.{unique}", "xb")  # noqa: SIM115, for `close` closes it
+        self._writer = RecordWriter(file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if step:
             start = SessionLog(status=SessionLog.START)

@@ -1,6 +1,5 @@
 """best_checkpoints.json: what BestCheckpointTracker remembers, read with the distrust that a file deserves."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dploss.files import write_json
+from dploss.reading import read_json
 from dploss.retention import Entry, Selection
 
 _log = logging.getLogger(__name__)
@@ -63,13 +63,13 @@ def read_state(path: Path) -> TrackerState | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "not a readable state")
         entries = [_entry(one) for one in [*content["checkpoints"], *content["others"]]]
         newest = {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.order)}
         latest = content["latest"]
         if latest is not None and not isinstance(latest, str):
             raise TypeError(f"latest is {latest!r}")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         aside = path.with_name(path.name + ".unreadable")
         os.replace(path, aside)
         _log.warning("%s cannot be read (%s); it is now %s, and tracking starts anew", path, error, aside.name)

@@ -41,7 +41,11 @@ def to_image(image: Any, name: object = 0) -> Tensor:
         InputError: another type or shape, or numbers that are not finite or lie outside 0..1.
     """
     if isinstance(image, Image.Image):
-        image = _plain_array(image, name)
+        try:
+            image = _plain_array(image)
+        except Exception as error:
+            # PIL decodes only now what a file says of itself; damaged, it leads to errors of any kind.
+            raise InputError(f"image {name}: cannot be read ({str(error) or type(error).__name__})") from error
         channels_first = False
     elif isinstance(image, Tensor):
         image, channels_first = image.detach().cpu(), True
@@ -52,7 +56,7 @@ def to_image(image: Any, name: object = 0) -> Tensor:
     return _three_channels(_bytes(_channels_first(torch.as_tensor(image), channels_first, name), name))
 
 
-def _plain_array(image: Image.Image, name: object) -> np.ndarray:
+def _plain_array(image: Image.Image) -> np.ndarray:
     """A PIL image's numbers, (height, width[, channels]): uint8, or float within 0..1 for deeper modes."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
@@ -62,7 +66,7 @@ def _plain_array(image: Image.Image, name: object) -> np.ndarray:
         return np.array(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return np.array(image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _channels_first(image: Tensor, prefer_first: bool, name: object) -> Tensor:
@@ -96,7 +100,7 @@ def _three_channels(image: Tensor) -> Tensor:
     if image.shape[0] == 4:
         alpha = image[3].double() / 255
         return (image[:3] * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
-    return image.contiguous().clone()
+    return image.clone(memory_format=torch.contiguous_format)
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Files of weights: found in a cache or downloaded, checked, and read without running what is in them."""
 
 import hashlib
-import pickle
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -22,7 +22,7 @@ def existing(path: str | Path) -> Path:
     Raises:
         InputError: no such file.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file of weights")
     return Path(path)
 
@@ -33,10 +33,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or not a dictionary of tensors.
     """
+    path = existing(path)
     try:
-        state = torch.load(existing(path), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as plain weights ({str(error).split(chr(10))[0]})") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged bytes lead the unpickler to errors of any kind: IndexError, UnicodeDecodeError, struct.error, ...
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise InputError(f"{path}: cannot be read as plain weights ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no dictionary of tensors")
     return state

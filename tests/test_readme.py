@@ -48,3 +48,10 @@ def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
 def test_every_script_that_is_named_is_there(readme):
     named = re.findall(r"uv run python (\S+\.py)", (ROOT / readme).read_text(encoding="utf-8"))
     assert len(named) > 10 and all((ROOT / name).is_file() for name in named)
+
+
+def test_every_promise_names_tests_that_there_are():
+    promised = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(promised) > 20
+    assert not [name for name in promised if f"\ndef {name}(" not in tests]

@@ -165,7 +165,8 @@ def examine(
     Returns:
         The report, and the encoder's latents of the judged rows.
     """
-    record, rows, size = checkpoint["config"], judged.vectors, encoder.latent_dim
+    rows, size = judged.vectors, encoder.latent_dim
+    record = {**checkpoint["config"], "input_dim": encoder.input_dim, "latent_dim": size}
     latents = {"encoder": encoder.encode(rows)}
     left_out = {}
     dims = record.get("matryoshka_dims") or ()

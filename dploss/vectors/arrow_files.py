@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,27 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from dploss.errors import InputError
+from dploss.reading import check_claim, decoding, regular_file
 from dploss.vectors.columns import choose_column
 
-_BATCH_ROWS = 8192
+_BATCH_ROWS, _BATCH_BYTES = 8192, 2**26
+_BUFFER = 2**20
 _JSON_BLOCK = 2**24
+_NOT_JSON = (ValueError, RecursionError)
 
 
 def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray:
     """Read one column of parquet files, row group by row group, into one float32 matrix."""
-    files = [(path, _open_parquet(path)) for path in paths]
-    first_path, first = files[0]
-    column = choose_column(str(first_path), {item.name: _is_list(item.type) for item in first.schema_arrow}, column)
-    total = min(sum(file.metadata.num_rows for _, file in files), limit or 2**63)
+    files = [(path, *_open_parquet(path)) for path in paths]
+    for path, _, columns in files:
+        column = choose_column(str(path), columns, column)
+    total = min(sum(file.metadata.num_rows for _, file, _ in files), limit or 2**63)
     rows = None
     filled = 0
-    for path, file in files:
-        choose_column(str(path), dict.fromkeys(file.schema_arrow.names, False), column)
+    for path, file, _ in files:
         start = filled
-        try:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[column]):
+        with decoding(path, "not a readable parquet file"):
+            for batch in _batches(path, file, column, total - filled):
                 block = _to_rows(str(path), batch.column(0)[: total - filled], filled - start, rows)
                 if not len(block):
                     continue
@@ -41,44 +44,50 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
                 filled += len(block)
                 if filled == total:
                     return rows
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: not a readable parquet file: {error}") from error
     return np.empty((0, 0), np.float32) if rows is None else rows[:filled]
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable parquet file: {error}") from error
+def _open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
+    """The file, and of every column whether it holds lists."""
+    with decoding(path, "not a readable parquet file"):
+        if regular_file(path).stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        file = pq.ParquetFile(path, buffer_size=_BUFFER)
+        return file, {item.name: _is_list(item.type) for item in file.schema_arrow}
+
+
+def _batches(path: Path, file: pq.ParquetFile, column: str, most: int) -> Iterator[pa.RecordBatch]:
+    """One column, so many rows at a time as its first row lets expect to be of moderate size; `most` are wanted."""
+    groups = [0] if file.num_row_groups else []
+    first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
+    size = max(1, first.nbytes) if first else 1
+    check_claim(path, size * min(file.metadata.num_rows, most))
+    return file.iter_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES // size)), columns=[column])
 
 
 def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
     """Read one column of a file with a JSON object on every line."""
+    with decoding(path, "not a readable .jsonl file"), open(path, "rb") as file:
+        first = next((line for line in file if line.strip()), None)
+        if first is None:
+            raise InputError(f"{path}: the file is empty")
+        file.seek(0)
+        text = file.read() if limit is None else b"".join(itertools.islice(filter(bytes.strip, file), limit))
     try:
-        with open(path, "rb") as file:
-            first = next((line for line in file if line.strip()), None)
-            if first is None:
-                raise InputError(f"{path}: the file is empty")
-            file.seek(0)
-            text = file.read() if limit is None else b"".join(itertools.islice(filter(bytes.strip, file), limit))
         fields = json.loads(first)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except _NOT_JSON as error:
         raise InputError(f"{path}: row 0 is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError(f'{path}: row 0 is no JSON object; every line must be one, like {{"embedding": [0.1, 0.2]}}')
     column = choose_column(str(path), {name: isinstance(value, list) for name, value in fields.items()}, column)
     kind = pa.string() if isinstance(fields[column], str) else pa.list_(pa.float64())
-    try:
-        values = _parse_json(text, column, kind)
-    except pa.ArrowInvalid as error:
-        bad = _first_bad_line(text, column, kind)
-        raise InputError(f"{path}: row {bad[0]} (line {bad[1]}) {bad[2]}" if bad else f"{path}: {error}") from error
-    return _to_rows(str(path), values, 0, None)
+    with decoding(path, "not a readable .jsonl file"):
+        try:
+            values = _parse_json(text, column, kind)
+        except pa.ArrowInvalid as error:
+            bad = _first_bad_line(text, column, kind)
+            raise InputError(f"{path}: row {bad[0]} (line {bad[1]}) {bad[2]}" if bad else f"{path}: {error}") from error
+        return _to_rows(str(path), values, 0, None)
 
 
 def _parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Array:
@@ -102,7 +111,7 @@ def _first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, i
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except _NOT_JSON as error:
             return row, number, f"is not JSON: {error}"
         if not isinstance(fields, dict):
             return row, number, "is no JSON object"
@@ -130,26 +139,23 @@ def _to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | 
         raise InputError(f"{source}: the column holds {values.type}, not lists of numbers; choose with --column")
     if len(values) == 0:
         return np.empty((0, 0), np.float32)
-    lengths = pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False)
+    _refuse_null(source, values, first_row)
+    lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
     width = above.shape[1] if above is not None else lengths[0]
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
         row, length = first_row + wrong[0], lengths[wrong[0]]
-        if length == -1:
-            raise InputError(f"{source}: row {row} is null; every row needs a vector")
         raise InputError(f"{source}: row {row} has {length} numbers where the rows before have {width}")
     flat = values.flatten()
     if flat.null_count:
-        row = first_row + np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0] // width
+        row = first_row + _first_null(flat) // width
         raise InputError(f"{source}: row {row} has a null among its numbers")
     return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
 
 
 def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
     """Parse JSON text such as "[0.1, 0.2]" by joining it to newline-delimited JSON, in one buffer."""
-    if texts.null_count:
-        row = first_row + np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False))[0]
-        raise InputError(f"{source}: row {row} is null; every row needs a vector")
+    _refuse_null(source, texts, first_row)
     texts = pc.replace_substring(texts.cast(pa.large_string()), "\n", " ")
     opening, closing, nothing = (pa.scalar(part, pa.large_string()) for part in ('{"v":', "}\n", ""))
     lines = pc.binary_join_element_wise(opening, texts, closing, nothing)
@@ -163,6 +169,15 @@ def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
     if len(values) != len(texts):
         raise InputError(f"{source}: the JSON text of some row holds more than one value")
     return values
+
+
+def _refuse_null(source: str, values: pa.Array, first_row: int) -> None:
+    if values.null_count:
+        raise InputError(f"{source}: row {first_row + _first_null(values)} is null; every row needs a vector")
+
+
+def _first_null(values: pa.Array) -> int:
+    return np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -1,43 +1,61 @@
 """Rows from .npy (memory-mapped) and .npz files; nothing pickled is ever loaded."""
 
+import math
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from dploss.errors import InputError
+from dploss.reading import check_claim, decoding
 from dploss.vectors.columns import choose_column
+
+_SUFFIX = ".npy"
 
 
 def read_npy(path: Path, column: str | None, limit: int | None) -> np.ndarray:
     """Memory-map the matrix of a .npy file; it has no columns to choose from."""
     if column is not None:
         raise InputError(f"{path}: a .npy file has no columns; leave out --column")
-    try:
+    with decoding(path, "not a readable .npy file"):
+        with open(path, "rb") as file:
+            _check(path, *_header(file), path.stat().st_size)
         return np.atleast_1d(np.lib.format.open_memmap(path, mode="r"))[:limit]
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
 
 
 def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
     """Read the one matrix of a .npz file, or the one whose key is `column`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one bare array; name it .npy")
-            key = column
-            if column is not None or len(archive.files) != 1:
-                key = choose_column(str(path), {name: archive[name].ndim == 2 for name in archive.files}, column)
-            return np.atleast_1d(archive[key or archive.files[0]])[:limit]
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
+    with decoding(path, "not a readable .npz file"), zipfile.ZipFile(path) as archive:
+        headers = {}
+        for member in archive.infolist():
+            if member.filename.endswith(_SUFFIX):
+                # NumPy writes no other kinds, and a few of their bytes can unpack to gigabytes at once.
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{member.filename} is neither stored nor deflated")
+                with archive.open(member) as file:
+                    headers[member.filename.removesuffix(_SUFFIX)] = _header(file)
+        key = next(iter(headers), None)
+        if column is not None or len(headers) != 1:
+            key = choose_column(str(path), {key: len(shape) == 2 for key, (shape, _) in headers.items()}, column)
+        unpacked = archive.getinfo(key + _SUFFIX).file_size
+        check_claim(path, unpacked)
+        _check(path, *headers[key], unpacked)
+        with archive.open(key + _SUFFIX) as file:
+            return np.atleast_1d(np.lib.format.read_array(file, allow_pickle=False))[:limit]
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if path.stat().st_size == 0:
-        return InputError(f"{path}: the file is empty")
-    if "object" in str(error).lower() or "pickle" in str(error):
-        return InputError(f"{path}: it holds Python objects, not numbers; save it as an array of floats")
-    return InputError(f"{path}: not a readable {path.suffix} file: {error}")
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the array that starts here."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+    """Refuse Python objects, and an array that `size` bytes cannot hold, before memory is taken for it."""
+    if dtype.hasobject:
+        raise InputError(f"{path}: it holds Python objects, not numbers; save it as an array of floats")
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"it is cut short, or has no {shape} numbers")

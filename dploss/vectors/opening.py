@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dploss.errors import InputError
+from dploss.reading import regular_file
 from dploss.vectors.arrow_files import read_jsonl, read_parquet
 from dploss.vectors.numpy_files import read_npy, read_npz
 
@@ -16,6 +18,8 @@ BUILTIN = "builtin"
 _BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
 _READERS = {".npy": read_npy, ".npz": read_npz, ".jsonl": read_jsonl, ".ndjson": read_jsonl}
 _CHUNK_VALUES = 2**22
+# Squared distances of larger numbers leave float32.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def _read(name: str, column: str | None, limit: int | None) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise InputError(f"{name}: unknown format; known are .parquet, {', '.join(_READERS)}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{name}: the file is empty")
     return _READERS[suffix](path, column, limit)
 
 
@@ -92,21 +98,19 @@ def parquet_files(name: str) -> list[Path]:
     if name == BUILTIN:
         return [_BUILTIN_FILE]
     path = Path(name)
-    if path.is_dir():
-        shards = sorted(path.rglob("*.parquet"))
+    if os.path.isdir(path):
+        shards = sorted(shard for shard in path.rglob("*.parquet") if not shard.is_dir())
         if not shards:
             raise InputError(f"{name}: no .parquet files in this folder")
         return shards
-    if not path.exists() and glob.has_magic(name):
+    if not os.path.exists(path) and glob.has_magic(name):
         shards = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         if not shards:
             raise InputError(f"{name}: no file matches")
         if any(shard.suffix.lower() != ".parquet" for shard in shards):
             raise InputError(f"{name}: a glob must match .parquet files alone")
         return shards
-    if not path.is_file():
-        raise InputError(f"{name}: no such file")
-    return [path] if path.suffix.lower() == ".parquet" else []
+    return [path] if regular_file(path).suffix.lower() == ".parquet" else []
 
 
 def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -120,16 +124,17 @@ def fingerprint_of(name: str, rows: np.ndarray) -> str:
     """The "sha256:..." of rows (N, D) float32, checked on the way.
 
     Raises:
-        InputError: a value that is not finite.
+        InputError: a value that is not finite, or too large for distances.
     """
     digest = hashlib.sha256(f"float32 {rows.shape}".encode())
     for start, chunk in _chunks(rows):
-        finite = np.isfinite(chunk)
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
+        usable = np.abs(chunk) <= _LARGEST
+        if not usable.all():
+            row, column = np.argwhere(~usable)[0]
+            value = chunk[row, column]
+            trouble = f"be at most {_LARGEST:g}: divide all rows by a number" if np.isfinite(value) else "be finite"
             raise InputError(
-                f"{name}: row {start + row}, number {column} is {chunk[row, column]} as float32; "
-                "every value must be finite"
+                f"{name}: row {start + row}, number {column} is {value} as float32; every value must {trouble}"
             )
         digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"

@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dploss.errors import InputError
+from dploss.reading import decoding, regular_file
 from dploss.vectors.columns import choose_text_column
 from dploss.vectors.opening import parquet_files
+
+_TROUBLE = "the texts cannot be read"
 
 
 def read_texts(source: str, rows: np.ndarray, column: str | None = None) -> list[str]:
@@ -32,15 +35,14 @@ def read_texts(source: str, rows: np.ndarray, column: str | None = None) -> list
 
 
 def _from_parquet(shards: list[Path], rows: np.ndarray, column: str | None) -> list[str]:
-    try:
-        schema = pq.read_schema(shards[0])
-        column = choose_text_column(str(shards[0]), {field.name: _is_text(field.type) for field in schema}, column)
-        texts = pa.chunked_array(
-            [chunk for shard in shards for chunk in pq.read_table(shard, columns=[column]).column(column).chunks]
-        )
-        return [str(text) for text in texts.take(pa.array(rows)).to_pylist()]
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{shards[0].parent}: the texts cannot be read: {error}") from error
+    chunks: list[pa.Array] = []
+    for shard in shards:
+        with decoding(shard, _TROUBLE):
+            columns = {field.name: _is_text(field.type) for field in pq.read_schema(regular_file(shard))}
+            column = choose_text_column(str(shard), columns, column)
+            chunks += pq.read_table(shard, columns=[column]).column(column).chunks
+    with decoding(shards[0].parent, _TROUBLE):
+        return [str(text) for text in pa.chunked_array(chunks).take(pa.array(rows)).to_pylist()]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -50,16 +52,16 @@ def _is_text(kind: pa.DataType) -> bool:
 def _from_jsonl(path: Path, rows: np.ndarray, column: str | None) -> list[str]:
     wanted = set(rows.tolist())
     texts: dict[int, str] = {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            for row, line in enumerate(filter(str.strip, file)):
+    with decoding(path, _TROUBLE):
+        with open(path, "rb") as file:
+            for row, line in enumerate(filter(bytes.strip, file)):
                 if row == 0:
                     columns = {name: isinstance(value, str) for name, value in json.loads(line).items()}
                     column = choose_text_column(str(path), columns, column)
                 if row in wanted:
-                    texts[row] = str(json.loads(line).get(column))
-        return [texts[row] for row in rows.tolist()]
-    except InputError:
-        raise
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise InputError(f"{path}: the texts cannot be read: {error}") from error
+                    # JSON can spell half a character, "\ud800", which cannot be printed.
+                    texts[row] = str(json.loads(line).get(column)).encode(errors="replace").decode()
+        missing = wanted - texts.keys()
+        if missing:
+            raise ValueError(f"there is no row {min(missing)}")
+    return [texts[row] for row in rows.tolist()]
