@@ -10,13 +10,13 @@ from pathlib import Path
 # Before torch is there: tests run side by side, and a thread for each of them is fastest.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import numpy as np
+import pytest
+from hypothesis import settings
 
-from dploss.config import TrainConfig  # noqa: E402
-from dploss.launch import new_experiment  # noqa: E402
-from dploss.vectors import open_vectors  # noqa: E402
+from dploss.config import TrainConfig
+from dploss.launch import new_experiment
+from dploss.vectors import open_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -58,7 +58,7 @@ def wait_for(folder: Path, pattern: str) -> Path:
 def test_killed_at_any_instant_every_file_is_whole_and_resuming_ends_as_if_undisturbed(tmp_path, request):
     kills = request.config.getoption("--kills")
     counts = disturbed(tmp_path, "kill", kills)
-    assert counts["exit -9"] > kills / 4 and counts["equal"] == kills
+    assert counts["exit -9"] >= kills and counts["equal"] == kills
 
 
 def test_dead_at_any_file_operation_every_file_is_whole_and_resuming_ends_as_if_undisturbed(tmp_path, request):
@@ -71,7 +71,7 @@ def test_dead_at_any_file_operation_every_file_is_whole_and_resuming_ends_as_if_
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(tmp_path, request):
     kills = request.config.getoption("--kills")
     counts = disturbed(tmp_path, "full", kills)
-    assert counts["exit 1"] > kills / 2 and counts["equal"] == kills
+    assert counts["exit 1"] >= kills and counts["equal"] == kills
 
 
 def test_a_file_that_may_not_grow_is_one_line_too(tmp_path):
