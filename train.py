@@ -10,6 +10,7 @@ Examples:
   train.py --images my_pictures/                    a convolutional autoencoder of images
   train.py --resume 3f2a                            go on with experiment 3f2a...
   train.py --resume 3f2a --epochs 200               ... for more epochs
+  torchrun --nproc-per-node 4 train.py --data big.npy    several processes, one for each GPU
 """
 
 import sys
@@ -52,9 +53,12 @@ def train(args: Namespace) -> int:
     config = TrainConfig(**environment_settings() | given) if reference is None else None
 
     # Imported here: --help and a wrong flag need not wait for torch.
+    from dploss.distributed import leave_team, team_size
     from dploss.launch import new_experiment, resumed_experiment
 
     if target is not None:
+        if team_size() > 1:
+            raise InputError("--target-recall trains in one process: start it without torchrun")
         return train_sizes(config, target)
     trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
     try:
@@ -66,6 +70,10 @@ def train(args: Namespace) -> int:
         # A full disk, say.
         folder = trainer.manager.folder
         return failed(f"{error}; what was saved before is whole, go on with: train.py --resume {folder}")
+    finally:
+        leave_team()
+    if not trainer.team.leads:
+        return INTERRUPTED if history.status == "interrupted" else 0
     if history.status == "interrupted":
         print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
         return INTERRUPTED

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from dploss.vectors.mapped import MappedRows
+
 _CHUNK = 8192
 _LONG = 4096
 
@@ -25,11 +27,11 @@ class PCA:
     scale: float
 
     @classmethod
-    def fit(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
+    def fit(cls, rows: np.ndarray | MappedRows, latent_dim: int) -> "PCA":
         """Find the components from the D x D covariance, read in chunks, or, for long rows, from the rows' products.
 
         Args:
-            rows: (N, D) float32, in memory or memory-mapped. Where D is above 4096, as for images, 4096 rows evenly
+            rows: (N, D) float32, in memory or on the disk. Where D is above 4096, as for images, 4096 rows evenly
                 spaced stand for more.
             latent_dim: how many components, 1..D. Beyond the rank of the rows they are directions at random.
         """
@@ -37,11 +39,11 @@ class PCA:
             chosen = np.linspace(0, len(rows) - 1, min(len(rows), _LONG)).astype(int)
             return cls._fit_long(rows[chosen], latent_dim)
         count, dim = rows.shape
-        chunks = [rows[start : start + _CHUNK] for start in range(0, count, _CHUNK)]
-        mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / count
+        starts = range(0, count, _CHUNK)
+        mean = sum(rows[start : start + _CHUNK].sum(axis=0, dtype=np.float64) for start in starts) / count
         covariance = np.zeros((dim, dim))
-        for chunk in chunks:
-            centred = (chunk - mean).astype(np.float32)
+        for start in starts:
+            centred = (rows[start : start + _CHUNK] - mean).astype(np.float32)
             covariance += centred.T @ centred
         covariance /= count
         _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[dim - latent_dim, dim - 1])

@@ -45,6 +45,26 @@ class EqualizedLinear(nn.Module):
         self.bias.zero_()
 
 
+class SharedDropout(nn.Dropout):
+    """Dropout of a batch that several processes share: each draws for all rows, and takes its own.
+
+    With the same random state everywhere, the rows lose the numbers that they would lose in one process.
+
+    Attributes:
+        rank: of this process.
+        size: how many there are, each with as many rows.
+    """
+
+    rank, size = 0, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, n) -> (b, n)."""
+        if self.size == 1 or not self.training:
+            return super().forward(x)
+        kept = super().forward(torch.ones(self.size * len(x), x.shape[1], dtype=x.dtype, device=x.device))
+        return x * kept[self.rank * len(x) : (self.rank + 1) * len(x)]
+
+
 class Encoder(nn.Module):
     """What every encoder has: the mean and the scale of its training rows, and a way to encode arrays.
 
@@ -199,5 +219,5 @@ def _lengthen(short: Tensor, long: Tensor, power: Tensor) -> Tensor:
 def _mlp(widths: list[int], dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [EqualizedLinear(before, after, _WEIGHT_SIZE), nn.GELU(), nn.Dropout(dropout)]
+        layers += [EqualizedLinear(before, after, _WEIGHT_SIZE), nn.GELU(), SharedDropout(dropout)]
     return nn.Sequential(*layers[:-2])

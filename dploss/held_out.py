@@ -6,20 +6,23 @@ import numpy as np
 
 from dploss.history import Recall
 from dploss.recall import RecallEvaluator
+from dploss.vectors import MappedRows
 
 
 class HeldOutRows:
     """Rows that are judged on, never trained on; a sample where they are many.
 
     Args:
-        rows: (N, D) float32, all rows, in memory or memory-mapped.
+        rows: (N, D) float32, all rows, in memory or on the disk.
         held_out: the numbers of those that are held out; may be none.
         k: neighbours of recall@k.
         dims: of a Matryoshka encoder, its sizes.
         seed: of the sample.
     """
 
-    def __init__(self, rows: np.ndarray, held_out: np.ndarray, k: int, dims: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, rows: np.ndarray | MappedRows, held_out: np.ndarray, k: int, dims: Sequence[int], seed: int
+    ) -> None:
         self.evaluator = RecallEvaluator(k, seed=seed)
         self.rows = rows
         self.numbers = held_out[self.evaluator.sample(len(held_out))]

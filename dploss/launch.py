@@ -6,6 +6,7 @@ from typing import Any
 
 from dploss.checkpoints import CheckpointManager
 from dploss.config import TrainConfig
+from dploss.distributed import leads
 from dploss.errors import InputError
 from dploss.experiment_rows import open_experiment_vectors, open_rows
 from dploss.experiments import find_experiment, open_experiment, refuse_links
@@ -23,7 +24,9 @@ def new_experiment(config: TrainConfig) -> Trainer:
         InputError: vectors or settings that cannot be used.
     """
     manager = CheckpointManager(config.checkpoints_dir)
-    trainer = Trainer(config, open_rows(config), manager, Progress(config.quiet), origin(manager.experiment_id))
+    trainer = Trainer(
+        config, open_rows(config), manager, Progress(config.quiet, not leads()), origin(manager.experiment_id)
+    )
     trainer.start()
     return trainer
 
@@ -44,7 +47,8 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
     folder = find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
     manager = CheckpointManager(folder.parent, folder.name)
     # Before anything is read: what another process writes meanwhile would be lost.
-    manager.lock()
+    if leads():
+        manager.lock()
     try:
         return _resumed(manager, reference, given)
     except BaseException:
@@ -75,7 +79,7 @@ def _resumed(manager: CheckpointManager, reference: str, given: dict[str, Any]) 
             flag = flag_name(setting.name)
             raise InputError(f"{flag} {new}: experiment {folder.name} has {old}; leave {flag} out to resume it")
     vectors = open_experiment_vectors(asked, stored)
-    trainer = Trainer(asked, vectors, manager, Progress(asked.quiet), stored)
+    trainer = Trainer(asked, vectors, manager, Progress(asked.quiet, not leads()), stored)
     checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST
     if checkpoint.exists():
         trainer.restore(checkpoint)

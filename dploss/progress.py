@@ -19,10 +19,12 @@ class Progress:
 
     Args:
         quiet: print only warnings.
+        silent: print nothing at all: another process speaks.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, silent: bool = False) -> None:
+        self.quiet = quiet or silent
+        self.silent = silent
 
     def say(self, text: str) -> None:
         """Print a line of news."""
@@ -31,7 +33,8 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print a warning, also when quiet."""
-        tqdm.write(f"warning: {text}", file=sys.stderr)
+        if not self.silent:
+            tqdm.write(f"warning: {text}", file=sys.stderr)
 
     def start(self, record: dict[str, Any], folder: Path, device: str, history: TrainHistory) -> None:
         """Print what is about to be trained: the experiment, its folder, data, loss and every setting."""

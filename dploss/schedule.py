@@ -1,23 +1,9 @@
-"""What happens when in a training: which rows make which batch, and how fast to learn; functions of seed and step."""
+"""How fast to learn, as a function of the step."""
 
 import math
 
-import numpy as np
-
 # Share of all steps over which the learning rate rises.
 WARMUP = 0.05
-
-
-def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Shuffle the training rows into batches, the same way for the same seed and epoch.
-
-    Returns:
-        (steps, batch_size) row numbers. The rows that fill no batch sit this epoch out: every batch has the same
-        size, on which the rank losses depend.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    steps = len(rows) // batch_size
-    return order[: steps * batch_size].reshape(steps, batch_size)
 
 
 def lr_factor(step: int, total_steps: int) -> float:

@@ -16,7 +16,7 @@ from dploss.history import Recall, TrainHistory
 from dploss.launch import new_experiment
 from dploss.limits import check_sizes
 from dploss.progress import Progress, versus_pca
-from dploss.vectors import split_rows
+from dploss.vectors import select, split_rows
 
 # Before anything is trained: the share of PCA's lost neighbours that an encoder wins back.
 _FIRST_SHARE = 0.25
@@ -122,7 +122,7 @@ class SizeSearch:
         self.input_dim = rows.shape[1]
         check_sizes(replace(config, latent_dim=1), self.input_dim, len(training), len(held_out), self.progress.warn)
         judged = HeldOutRows(rows, held_out, config.k, (), config.seed)
-        pca = PCA.fit(rows[training], self.input_dim)
+        pca = PCA.fit(select(rows, training), self.input_dim)
         self.pca_recall = cache(lambda size: judged.recall(lambda rows: pca.encode(rows)[:, :size]).value)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainHistory | None:

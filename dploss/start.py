@@ -6,12 +6,13 @@ from dploss.autoencoder import ConvAutoencoder
 from dploss.baselines import PCA
 from dploss.encoder import DPEncoder
 from dploss.recall import RecallEvaluator
+from dploss.vectors import MappedRows
 
 _LENGTH_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = 2000
 
 
-def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.ndarray, k: int) -> None:
+def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.ndarray | MappedRows, k: int) -> None:
     """Bring an encoder to its start.
 
     How far lengths are given back is chosen by recall on training rows: wholly for text embeddings, hardly at all

@@ -14,6 +14,7 @@ from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
+from dploss.distributed import join_team
 from dploss.errors import InputError, TrainingError
 from dploss.evaluation import Evaluation, choose_samples
 from dploss.held_out import HeldOutRows
@@ -21,14 +22,15 @@ from dploss.history import Recall, TrainHistory
 from dploss.images import Images
 from dploss.layout import HISTORY, LATEST
 from dploss.limits import check_sizes
+from dploss.loading import block_rows, epoch_batches, read_ahead
 from dploss.losses import LOSSES
 from dploss.matryoshka import MatryoshkaLoss
 from dploss.models import build_encoder
 from dploss.progress import Progress
-from dploss.schedule import epoch_batches, lr_factor
+from dploss.schedule import lr_factor
 from dploss.start import start
 from dploss.tensorboard_log import TensorBoardLog
-from dploss.vectors import Vectors, split_rows
+from dploss.vectors import Vectors, select, split_rows
 
 
 class Trainer:
@@ -63,11 +65,17 @@ class Trainer:
         self.manager = manager
         self.progress = progress
         self.device = pick_device(config.device)
+        self.team = join_team(self.device)
+        if config.images is not None and self.team.size > 1:
+            raise InputError("--images: an autoencoder of images is trained by one process, without torchrun")
 
         self.train_rows, self.held_out_rows = split_rows(len(vectors.rows), config.val_fraction, config.seed)
         check_sizes(config, vectors.rows.shape[1], len(self.train_rows), len(self.held_out_rows), progress.warn)
-        self.batch_size = min(config.batch_size, len(self.train_rows))
+        self.batch_size = min(config.batch_size, len(self.train_rows)) // self.team.size * self.team.size
+        if self.batch_size < 3:
+            raise InputError(f"--batch-size {config.batch_size}: too few for {self.team.size} processes")
         self.steps_per_epoch = len(self.train_rows) // self.batch_size
+        self.block = block_rows(*vectors.rows.shape)
 
         input_dim = vectors.rows.shape[1]
         self.record = {
@@ -88,6 +96,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
         # A lambda, for the scheduler's state keeps what hangs on any other callable.
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
+        self.shared_encoder = self.team.wrap(self.encoder)
         self.held_out = HeldOutRows(vectors.rows, self.held_out_rows, config.k, config.matryoshka_dims, config.seed)
         on_images = isinstance(vectors, Images)
         samples = choose_samples(vectors, self.held_out_rows, config.num_evaluation_samples) if on_images else None
@@ -100,7 +109,7 @@ class Trainer:
 
     def start(self) -> None:
         """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
-        rows = self.vectors.rows[self.train_rows]
+        rows = select(self.vectors.rows, self.train_rows)
         pca = PCA.fit(rows, self.config.latent_dim)
         start(self.encoder, pca, self.config.init, rows, self.config.k)
         if self.held_out:
@@ -150,6 +159,10 @@ class Trainer:
         Raises:
             TrainingError: the loss became NaN or infinite. The last checkpoints stay as they are.
         """
+        self.team.agree(self.encoder, self.device)
+        if not self.team.leads:
+            self._train(should_stop)
+            return self.history
         self.progress.start(self.record, self.manager.folder, str(self.device), self.history)
         with self.manager.locked():
             self.manager.create(self.record)
@@ -166,15 +179,18 @@ class Trainer:
         return self.history
 
     def _train(self, should_stop: Callable[[], bool]) -> None:
-        self.evaluation.begin(self.manager.folder, self.resumed_from)
+        if self.team.leads:
+            self.evaluation.begin(self.manager.folder, self.resumed_from)
         while self.epoch < self.config.epochs:
             if not self._train_epoch(should_stop):
                 self._check_weights()
                 self.history.status = "interrupted"
-                self.manager.save_latest(self.state())
+                if self.team.leads:
+                    self.manager.save_latest(self.state())
                 return
             self._end_epoch()
-        self.evaluation.end()
+        if self.team.leads:
+            self.evaluation.end()
         self.history.status = "completed"
 
     def _begin_epoch(self) -> None:
@@ -185,12 +201,12 @@ class Trainer:
     def _train_epoch(self, should_stop: Callable[[], bool]) -> bool:
         """Do the steps of the epoch that are not yet done; False if stopped before its end."""
         done = self.step - self.epoch * self.steps_per_epoch
-        batches = epoch_batches(self.train_rows, self.batch_size, self.config.seed, self.epoch)
+        batches = epoch_batches(self.train_rows, self.batch_size, self.config.seed, self.epoch, self.block)
         self.encoder.train()
         before = time.perf_counter() - self.epoch_seconds
         with self.progress.bar(self.epoch + 1, self.config.epochs, done, self.steps_per_epoch) as bar:
-            for rows in batches[done:]:
-                if should_stop():
+            for rows in read_ahead(self.vectors.rows, batches[done:], self.block):
+                if self.team.any(should_stop(), self.device):
                     return False
                 self.loss_sums += self.train_step(rows)
                 self.step += 1
@@ -200,8 +216,9 @@ class Trainer:
 
     def train_step(self, rows: np.ndarray) -> Tensor:
         """Train on one batch; its total, rank and pairdist, (3,), still on the device."""
-        x = torch.from_numpy(self.vectors.rows[rows]).to(self.device)
-        z = self.encoder(x)
+        x = torch.from_numpy(self.vectors.rows[self.team.share(rows)]).to(self.device)
+        z = self.team.gather(self.shared_encoder(x))
+        x = self.team.gather(x)
         # Of images the pair distance loss stands beside the reconstruction, in the same units. Of vectors, lengths are
         # near 1 as text embeddings' are: the weight of the pair distance loss means the same in any unit.
         unit = 1.0 if self.config.images is not None else self.encoder.scale * x.shape[1] ** 0.5
@@ -215,7 +232,8 @@ class Trainer:
             # Per image, summed over its pixels: in units of squared distances, as the pair distance loss is.
             total = total + self.config.lambda_recon * (self.encoder.decode(z) - x).square().sum(dim=-1).mean()
         self.optimizer.zero_grad()
-        total.backward()
+        # Each process goes back through its share of the batch, and the mean is taken over the processes.
+        (total * self.team.size).backward()
         self.optimizer.step()
         self.scheduler.step()
         return torch.stack((total, rank, pairdist)).detach()
@@ -228,6 +246,10 @@ class Trainer:
         self.history.add_epoch(*losses, lr, self.epoch_seconds)
         self.epoch += 1
         self._begin_epoch()
+        if self.team.leads:
+            self._save_epoch(losses, lr)
+
+    def _save_epoch(self, losses: list[float], lr: float) -> None:
         self.progress.epoch(self.history, self.config.epochs)
         self.log.epoch(losses, lr, self.step)
         last = self.epoch == self.config.epochs

@@ -15,7 +15,8 @@ class TrainingSettings:
     data: str = setting(
         "builtin",
         DATA,
-        "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards) or .jsonl; "
+        "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards), .jsonl, .hdf5, .safetensors, .fvecs, "
+        ".bvecs, .fbin, .f16bin, .u8bin or .i8bin; "
         "'builtin' is 10,000 WordNet entries, 768 numbers each",
         kind=str,
         on_resume=True,

@@ -20,6 +20,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import mutated
 from PIL import Image
+from safetensors.numpy import save_file
 
 from dploss.best_checkpoints import BestCheckpointTracker
 from dploss.config import TrainConfig
@@ -111,6 +113,27 @@ def npy_files(folder: Path) -> None:
 def npz_files(folder: Path) -> None:
     np.savez(folder / "stored.npz", ROWS)
     np.savez_compressed(folder / "deflated.npz", vectors=ROWS, ids=np.arange(12))
+
+
+def binary_files(folder: Path) -> None:
+    for name, dtype in {"fbin": "<f4", "f16bin": "<f2", "u8bin": "u1", "i8bin": "i1"}.items():
+        values = (10 * np.abs(ROWS)).astype(dtype).tobytes()
+        (folder / f"rows.{name}").write_bytes(np.array(ROWS.shape, "<u4").tobytes() + values)
+    for name, dtype in {"fvecs": "<f4", "bvecs": "u1"}.items():
+        values = [np.array([5], "<i4").tobytes() + row.tobytes() for row in (10 * np.abs(ROWS)).astype(dtype)]
+        (folder / f"rows.{name}").write_bytes(b"".join(values))
+
+
+def safetensors_files(folder: Path) -> None:
+    save_file({"rows": ROWS}, folder / "one.safetensors")
+    save_file({"emb": ROWS.astype(np.float16), "ids": np.arange(12)}, folder / "two.safetensors", {"made": "here"})
+
+
+def hdf5_files(folder: Path) -> None:
+    with h5py.File(folder / "plain.hdf5", "w") as file:
+        file["train"], file["test"] = ROWS, ROWS[:3]
+    with h5py.File(folder / "chunked.h5", "w") as file:
+        file.create_dataset("emb", data=ROWS, chunks=(5, 5), compression="gzip", shuffle=True)
 
 
 def parquet_files(folder: Path) -> None:
@@ -299,6 +322,9 @@ def read_metrics_captions(path: Path) -> None:
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "npy": (npy_files, read_vectors),
     "npz": (npz_files, read_vectors),
+    "binary": (binary_files, read_vectors),
+    "safetensors": (safetensors_files, read_vectors),
+    "hdf5": (hdf5_files, read_vectors),
     "parquet": (parquet_files, read_vectors),
     "shards": (parquet_files, read_shards),
     "parquet texts": (parquet_files, read_row_texts),

@@ -11,10 +11,11 @@ from dploss.config import TrainConfig
 from dploss.devices import pick_device
 from dploss.errors import InputError, TrainingError
 from dploss.launch import new_experiment, resumed_experiment
+from dploss.loading import epoch_batches
 from dploss.losses import LOSSES
 from dploss.models import load_encoder
 from dploss.recall import RecallEvaluator
-from dploss.schedule import epoch_batches, lr_factor
+from dploss.schedule import lr_factor
 from dploss.vectors import open_vectors, split_rows
 
 TIMES = ("epoch_times", "epoch_timestamps", "cumulative_time")

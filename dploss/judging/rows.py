@@ -10,7 +10,7 @@ from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiment_rows import open_experiment_rows, open_rows
 from dploss.recall import RecallEvaluator
-from dploss.vectors import Vectors, split_rows
+from dploss.vectors import MappedRows, Vectors, select, split_rows
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class JudgedRows:
     numbers: np.ndarray
     source: str
     held_out: bool
-    training: np.ndarray | None
+    training: np.ndarray | MappedRows | None
     missing: str
 
 
@@ -72,7 +72,7 @@ def other_rows(record: Mapping[str, Any], source: str, column: str | None, limit
         )
     try:
         own = open_experiment_rows(record)
-        training, missing = own.vectors.rows[own.training], ""
+        training, missing = select(own.vectors.rows, own.training), ""
     except InputError as error:
         training, missing = None, str(error)
     numbers = _sample(len(vectors.rows), most, config.seed)
@@ -86,7 +86,7 @@ def _split(config: TrainConfig, vectors: Vectors, most: int) -> JudgedRows:
             f"{config.images or config.data}: the training held out none of its rows; name other vectors with --data"
         )
     numbers = held_out[_sample(len(held_out), most, config.seed)]
-    return JudgedRows(vectors.rows[numbers], numbers, vectors.source, True, vectors.rows[training], "")
+    return JudgedRows(vectors.rows[numbers], numbers, vectors.source, True, select(vectors.rows, training), "")
 
 
 def _sample(rows: int, most: int, seed: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Any vector file -> float32 rows, checked once; the built-in vectors; the split; the texts beside them."""
 
+from dploss.vectors.mapped import MappedRows, select
 from dploss.vectors.opening import BUILTIN, Vectors, open_vectors
 from dploss.vectors.split import split_rows
 from dploss.vectors.texts import read_texts
 
-__all__ = ["BUILTIN", "Vectors", "open_vectors", "read_texts", "split_rows"]
+__all__ = ["BUILTIN", "MappedRows", "Vectors", "open_vectors", "read_texts", "select", "split_rows"]

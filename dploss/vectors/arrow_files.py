@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from dploss.errors import InputError
 from dploss.reading import check_claim, decoding, regular_file
 from dploss.vectors.columns import choose_column
+from dploss.vectors.mapped import MappedRows, new_matrix
 
 _BATCH_ROWS, _BATCH_BYTES = 8192, 2**26
 _BUFFER = 2**20
@@ -22,29 +23,37 @@ _JSON_BLOCK = 2**24
 _NOT_JSON = (ValueError, RecursionError)
 
 
-def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray:
+def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     """Read one column of parquet files, row group by row group, into one float32 matrix."""
     files = [(path, *_open_parquet(path)) for path in paths]
     for path, _, columns in files:
         column = choose_column(str(path), columns, column)
     total = min(sum(file.metadata.num_rows for _, file, _ in files), limit or 2**63)
-    rows = None
+    rows = memory = None
     filled = 0
     for path, file, _ in files:
-        start = filled
-        with decoding(path, "not a readable parquet file"):
-            for batch in _batches(path, file, column, total - filled):
-                block = _to_rows(str(path), batch.column(0)[: total - filled], filled - start, rows)
-                if not len(block):
-                    continue
-                if rows is None:
-                    rows = np.empty((total, block.shape[1]), np.float32)
-                with np.errstate(over="ignore"):
-                    rows[filled : filled + len(block)] = block
-                filled += len(block)
-                if filled == total:
-                    return rows
-    return np.empty((0, 0), np.float32) if rows is None else rows[:filled]
+        for block in _blocks(path, file, column, total - filled, rows):
+            if rows is None:
+                rows, memory = new_matrix((total, block.shape[1]))
+            with np.errstate(over="ignore"):
+                rows[filled : filled + len(block)] = block
+            filled += len(block)
+    if rows is None:
+        return np.empty((0, 0), np.float32)
+    return rows[:filled] if memory is None else MappedRows(rows[:filled], memory)
+
+
+def _blocks(path: Path, file: pq.ParquetFile, column: str, most: int, above: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The first `most` rows of a file, some at a time; each as long as those `above`."""
+    first = 0
+    with decoding(path, "not a readable parquet file"):
+        batches = _batches(path, file, column, most)
+        while first < most and (batch := next(batches, None)) is not None:
+            block = _to_rows(str(path), batch.column(0)[: most - first], first, above)
+            if len(block):
+                above = block
+                first += len(block)
+                yield block
 
 
 def _open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:

@@ -10,18 +10,24 @@ import numpy as np
 from dploss.errors import InputError
 from dploss.reading import check_claim, decoding
 from dploss.vectors.columns import choose_column
+from dploss.vectors.mapped import MappedRows, map_matrix
 
 _SUFFIX = ".npy"
 
 
-def read_npy(path: Path, column: str | None, limit: int | None) -> np.ndarray:
-    """Memory-map the matrix of a .npy file; it has no columns to choose from."""
+def read_npy(path: Path, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
+    """Map the matrix of a .npy file; it has no columns to choose from."""
     if column is not None:
         raise InputError(f"{path}: a .npy file has no columns; leave out --column")
     with decoding(path, "not a readable .npy file"):
         with open(path, "rb") as file:
-            _check(path, *_header(file), path.stat().st_size)
-        return np.atleast_1d(np.lib.format.open_memmap(path, mode="r"))[:limit]
+            shape, fortran, dtype = _header(file)
+            start = file.tell()
+        _check(path, shape, dtype, path.stat().st_size - start)
+        if len(shape) != 2 or not math.prod(shape):
+            return np.broadcast_to(np.zeros((), dtype), shape or (1,))
+        rows = map_matrix(path, dtype, shape, start, order="F" if fortran else "C")
+        return MappedRows(rows.stored[:limit], rows.memory)
 
 
 def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
@@ -37,20 +43,20 @@ def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
                     headers[member.filename.removesuffix(_SUFFIX)] = _header(file)
         key = next(iter(headers), None)
         if column is not None or len(headers) != 1:
-            key = choose_column(str(path), {key: len(shape) == 2 for key, (shape, _) in headers.items()}, column)
+            key = choose_column(str(path), {key: len(shape) == 2 for key, (shape, _, _) in headers.items()}, column)
         unpacked = archive.getinfo(key + _SUFFIX).file_size
         check_claim(path, unpacked)
-        _check(path, *headers[key], unpacked)
+        shape, _, dtype = headers[key]
+        _check(path, shape, dtype, unpacked)
         with archive.open(key + _SUFFIX) as file:
             return np.atleast_1d(np.lib.format.read_array(file, allow_pickle=False))[:limit]
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the array that starts here."""
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored by columns, and dtype of the array that starts here."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    return read(file)
 
 
 def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:

@@ -12,11 +12,24 @@ import numpy as np
 from dploss.errors import InputError
 from dploss.reading import regular_file
 from dploss.vectors.arrow_files import read_jsonl, read_parquet
+from dploss.vectors.binary_files import BINS, VECS, read_bin, read_safetensors, read_vecs
+from dploss.vectors.hdf5_files import read_hdf5
+from dploss.vectors.mapped import MappedRows, unit_rows
 from dploss.vectors.numpy_files import read_npy, read_npz
 
 BUILTIN = "builtin"
 _BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
-_READERS = {".npy": read_npy, ".npz": read_npz, ".jsonl": read_jsonl, ".ndjson": read_jsonl}
+_READERS = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".safetensors": read_safetensors,
+    ".hdf5": read_hdf5,
+    ".h5": read_hdf5,
+    **dict.fromkeys(VECS, read_vecs),
+    **dict.fromkeys(BINS, read_bin),
+}
 _CHUNK_VALUES = 2**22
 # Squared distances of larger numbers leave float32.
 _LARGEST = 1e15
@@ -27,13 +40,13 @@ class Vectors:
     """Rows of equal length, finite, at least three.
 
     Attributes:
-        rows: (N, D) float32; memory-mapped, read-only, where the file allows it.
+        rows: (N, D) float32, in memory; or on the disk, where the format allows it or they are large (MappedRows).
         source: absolute path (or glob) they came from, or "builtin".
         fingerprint: "sha256:..." of the rows' shape and float32 values, before any normalisation: the same for
             the same rows in whatever format.
     """
 
-    rows: np.ndarray
+    rows: np.ndarray | MappedRows
     source: str
     fingerprint: str
 
@@ -47,10 +60,10 @@ def open_vectors(
     """Read vectors as float32 rows and check them.
 
     Args:
-        source: "builtin"; a .npy, .npz, .parquet or .jsonl file; a folder or a glob of .parquet shards, read in
-            the order of their names.
-        column: the column (npz: array) of the vectors; by default embedding, embeddings, emb, vector, vectors or
-            embedding_json (JSON text), else the only column of lists.
+        source: "builtin"; a .npy, .npz, .parquet, .jsonl, .safetensors, .hdf5, .fvecs, .bvecs, .fbin, .f16bin,
+            .u8bin or .i8bin file; a folder or a glob of .parquet shards, read in the order of their names.
+        column: the column (npz, hdf5, safetensors: array) of the vectors; by default embedding, embeddings, emb,
+            vector, vectors or embedding_json (JSON text), else the only column of lists.
         limit: only the first so many rows.
         metric: "euclidean", or "cosine", which brings every row to length 1.
 
@@ -59,24 +72,26 @@ def open_vectors(
             finite, all zeros under cosine, or fewer than 3. The message names the file and the row, counted from 0.
     """
     name = str(source)
-    raw = _read(name, column, limit)
-    if raw.ndim != 2 or not raw.shape[1]:
-        if not len(raw):
+    rows = _read(name, column, limit)
+    if rows.ndim != 2 or not rows.shape[1]:
+        if not len(np.atleast_1d(rows)):
             raise InputError(f"{name}: there are no rows in it")
-        raise InputError(f"{name}: it holds an array of shape {raw.shape}, not a matrix (rows, dimensions)")
-    if raw.dtype.kind not in "fiu":
-        raise InputError(f"{name}: it holds {raw.dtype} values, not numbers")
-    if len(raw) < 3:
-        raise InputError(f"{name}: it has {len(raw)} rows, training needs at least 3")
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(raw, np.float32) if raw.dtype != np.float32 or not raw.flags.c_contiguous else raw
-    fingerprint = fingerprint_of(name, rows)
+        raise InputError(f"{name}: it holds an array of shape {rows.shape}, not a matrix (rows, dimensions)")
+    stored = rows.stored if isinstance(rows, MappedRows) else rows
+    if stored.dtype.kind not in "fiu":
+        raise InputError(f"{name}: it holds {stored.dtype} values, not numbers")
+    if len(rows) < 3:
+        raise InputError(f"{name}: it has {len(rows)} rows, training needs at least 3")
+    if stored is rows:
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows, np.float32)
+    fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
     if metric == "cosine":
-        rows = _normalised(name, rows)
+        rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
     return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
 
 
-def _read(name: str, column: str | None, limit: int | None) -> np.ndarray:
+def _read(name: str, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     shards = parquet_files(name)
     if shards:
         return read_parquet(shards, column, limit)
@@ -113,18 +128,23 @@ def parquet_files(name: str) -> list[Path]:
     return [path] if regular_file(path).suffix.lower() == ".parquet" else []
 
 
-def _chunks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _chunks(rows: np.ndarray | MappedRows) -> Iterator[tuple[int, np.ndarray]]:
     """The first row number and the rows of one chunk after another."""
     step = max(1, _CHUNK_VALUES // rows.shape[1])
     for start in range(0, len(rows), step):
         yield start, rows[start : start + step]
 
 
-def fingerprint_of(name: str, rows: np.ndarray) -> str:
+def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True) -> str:
     """The "sha256:..." of rows (N, D) float32, checked on the way.
 
+    Args:
+        name: where they came from, for messages.
+        rows: all of them.
+        zeros: whether a row may be all zeros.
+
     Raises:
-        InputError: a value that is not finite, or too large for distances.
+        InputError: a value that is not finite, or too large for distances, or a row of zeros.
     """
     digest = hashlib.sha256(f"float32 {rows.shape}".encode())
     for start, chunk in _chunks(rows):
@@ -136,17 +156,16 @@ def fingerprint_of(name: str, rows: np.ndarray) -> str:
             raise InputError(
                 f"{name}: row {start + row}, number {column} is {value} as float32; every value must {trouble}"
             )
+        if not zeros and not chunk.any(axis=1).all():
+            row = start + np.flatnonzero(~chunk.any(axis=1))[0]
+            raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
         digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
 
 
-def _normalised(name: str, rows: np.ndarray) -> np.ndarray:
+def _as_units(rows: np.ndarray) -> np.ndarray:
     """A copy whose rows have length 1."""
     unit = np.empty(rows.shape, np.float32)
     for start, chunk in _chunks(rows):
-        lengths = np.linalg.norm(chunk.astype(np.float64), axis=1, keepdims=True)
-        if not lengths.all():
-            row = start + np.flatnonzero(lengths[:, 0] == 0)[0]
-            raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
-        unit[start : start + len(chunk)] = chunk / lengths
+        unit[start : start + len(chunk)] = unit_rows(chunk)
     return unit

@@ -1,0 +1,148 @@
+"""Matrices that stay on the disk: mapped into memory, read where they are asked for."""
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# A matrix that takes more than this share of the machine's memory is decoded into a file.
+_SHARE_OF_MEMORY = 0.25
+
+
+class MappedRows:
+    """A matrix on the disk, used like an (N, D) float32 array.
+
+    `rows[slice]` and `rows[numbers]` are new float32 arrays of these rows; everything else stays on the disk.
+
+    Args:
+        stored: (N, D) view of the mapped file, numbers of any kind.
+        memory: the mapping that it is a view of.
+        unit: whether rows are brought to length 1.
+        numbers: (n,) sorted, the rows that count; all if None.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(
+        self, stored: np.ndarray, memory: mmap.mmap, unit: bool = False, numbers: np.ndarray | None = None
+    ) -> None:
+        self.stored = stored
+        self.memory = memory
+        self.unit = unit
+        self.numbers = numbers
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return len(self.stored if self.numbers is None else self.numbers), self.stored.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            rows = np.array(self.stored[index if self.numbers is None else self.numbers[index]], np.float32, order="C")
+        return unit_rows(rows) if self.unit else rows
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or np.float32, copy=False)
+
+    def as_units(self) -> "MappedRows":
+        """The same rows, each brought to length 1."""
+        return MappedRows(self.stored, self.memory, True, self.numbers)
+
+    def select(self, numbers: np.ndarray) -> "MappedRows":
+        """Only the rows of these numbers, still on the disk."""
+        return MappedRows(
+            self.stored, self.memory, self.unit, numbers if self.numbers is None else self.numbers[numbers]
+        )
+
+    def prefetch(self, numbers: np.ndarray) -> None:
+        """Ask the system to read rows in the order of the disk, before they are wanted in another order.
+
+        Args:
+            numbers: (n,) row numbers, in any order.
+        """
+        if hasattr(mmap, "MADV_WILLNEED"):
+            for start, length in self.pages(numbers):
+                self.memory.madvise(mmap.MADV_WILLNEED, start, length)
+
+    def pages(self, numbers: np.ndarray) -> list[tuple[int, int]]:
+        """The parts of the file, (start, bytes), that rows lie in: whole pages, neighbours in one part, in order.
+
+        Args:
+            numbers: (n,) row numbers, in any order.
+        """
+        numbers = np.sort(numbers if self.numbers is None else self.numbers[numbers])
+        origin = self.stored.ctypes.data - np.frombuffer(self.memory, np.uint8).ctypes.data
+        stride = self.stored.strides[0]
+        starts = (origin + numbers * stride) // mmap.PAGESIZE * mmap.PAGESIZE
+        ends = np.minimum(origin + (numbers + 1) * stride, len(self.memory))
+        apart = np.flatnonzero(starts[1:] > ends[:-1])
+        firsts, lasts = starts[[0, *(apart + 1)]], ends[[*apart, -1]]
+        return [(int(first), int(last - first)) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def select(rows: np.ndarray | MappedRows, numbers: np.ndarray) -> np.ndarray | MappedRows:
+    """The rows of some numbers: in memory a copy, on the disk a view."""
+    return rows.select(numbers) if isinstance(rows, MappedRows) else rows[numbers]
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """(N, D) float32 rows, each divided by its length; a row of zeros becomes NaN."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (rows / lengths).astype(np.float32)
+
+
+def map_matrix(
+    path: Path, dtype: Any, shape: tuple[int, int], offset: int, row_bytes: int | None = None, order: str = "C"
+) -> MappedRows:
+    """Map a matrix that lies in a file.
+
+    Args:
+        path: the file, which must be long enough for it.
+        dtype: of its numbers.
+        shape: (N, D).
+        offset: of the first number, in bytes.
+        row_bytes: from one row to the next; without gaps if None.
+        order: "C", a row after the other, or "F", a column after the other.
+    """
+    with open(path, "rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    strides = None if row_bytes is None else (row_bytes, np.dtype(dtype).itemsize)
+    return MappedRows(np.ndarray(shape, dtype, memory, offset, strides, order), memory)
+
+
+def new_matrix(shape: tuple[int, int]) -> tuple[np.ndarray, mmap.mmap | None]:
+    """Room for a float32 matrix that is to be decoded: in memory, or, where it is large, in a file without a name.
+
+    Returns:
+        The matrix (N, D), and the mapping that it is in, if it is in a file. The file is in the folder of temporary
+        files (TMPDIR), and gone when nothing refers to it any more.
+
+    Raises:
+        OSError: no room on the disk.
+    """
+    size = 4 * shape[0] * shape[1]
+    if size <= _SHARE_OF_MEMORY * _memory():
+        return np.empty(shape, np.float32), None
+    with tempfile.TemporaryFile(prefix="dploss-") as file:
+        # Writing to a mapping that finds no room would end the process.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        memory = mmap.mmap(file.fileno(), size)
+    return np.ndarray(shape, np.float32, memory), memory
+
+
+def _memory() -> int:
+    """Bytes of memory that the machine has."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 2**34
