@@ -8,6 +8,7 @@ Examples:
   test.py --experiment_id 3f2a                     experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
   test.py --data other.parquet                     on other vectors of the same length
+  test.py --encoded short.npy                      what encode.py wrote, beside the encoder itself
   test.py --neighbours 5                           nearest texts before and after
   test.py --plot                                   originals and latents side by side (t-SNE)
   test.py --json > report.json
@@ -19,10 +20,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli import Parser, add_experiment_flags, named_or_newest, run
+from dploss.cli import Parser, add_experiment_flags, checkpoint_of, run
 from dploss.errors import InputError
 from dploss.files import json_text
-from dploss.layout import BEST, LATEST
 from dploss.training_settings import DEVICES
 
 
@@ -32,6 +32,9 @@ def parser() -> Parser:
     flags = Parser(prog="test.py", description=about, epilog="Examples" + examples)
     add_experiment_flags(flags)
     flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument(
+        "--encoded", metavar="FILE", help="judge this output of encode.py, too; its encoder and vectors are the default"
+    )
     data = flags.add_argument_group("data")
     data.add_argument("--data", metavar="VECTORS", help="other vectors (default: the experiment's held-out rows)")
     data.add_argument("--column", help="with --data: the column that holds the vectors")
@@ -59,11 +62,14 @@ def test(args: Namespace) -> int:
     problem = contradiction(args)
     if problem:
         raise InputError(problem)
-    path = Path(args.checkpoint) if args.checkpoint else best_checkpoint(args)
+    if args.encoded:
+        name_origins(args)
+    path = checkpoint_of(args)
 
     # Imported late: --help and a wrong flag need not wait for torch.
     from dploss.checkpoints import load_checkpoint
     from dploss.devices import pick_device
+    from dploss.encoding import read_codes
     from dploss.judging import examine, neighbour_lines, other_rows, own_rows
     from dploss.models import encoder_of
     from dploss.plots import picture_path, save, show
@@ -82,9 +88,13 @@ def test(args: Namespace) -> int:
     ks = sorted({k for k in args.k if k < len(judged.vectors)})
     if not ks or (args.neighbours or 0) >= len(judged.vectors):
         raise InputError(f"{judged.source}: {len(judged.vectors)} rows to judge on are too few for so many neighbours")
+    codes = {}
+    if args.encoded:
+        stored, about = read_codes(Path(args.encoded), judged.numbers)
+        codes[f"{Path(args.encoded).name} ({about['dtype']})"] = stored
     texts = read_texts(judged.source, judged.numbers, args.text_column) if args.neighbours else []
 
-    report, latents = examine(checkpoint, path, encoder, judged, ks)
+    report, latents = examine(checkpoint, path, encoder, judged, ks, codes)
     print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
     if args.neighbours:
         width = shutil.get_terminal_size((120, 24)).columns
@@ -98,10 +108,23 @@ def test(args: Namespace) -> int:
     return 0
 
 
+def name_origins(args: Namespace) -> None:
+    """Take the checkpoint and the vectors that codes were made from, where no others are named.
+
+    Raises:
+        InputError: what encode.py writes beside its output is not there.
+    """
+    from dploss.encoding.codes import read_origins
+
+    checkpoint, data, column = read_origins(Path(args.encoded))
+    if not args.checkpoint and not args.experiment_id:
+        args.checkpoint = checkpoint
+    if not args.data:
+        args.data, args.column = data, args.column or column
+
+
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together, or are out of range."""
-    if args.checkpoint and args.experiment_id:
-        return "--checkpoint and --experiment_id both name an encoder: give one"
     if args.data is None and (args.column or args.limit):
         return f"{'--column' if args.column else '--limit'} needs --data"
     if args.text_column and not args.neighbours:
@@ -117,15 +140,6 @@ def contradiction(args: Namespace) -> str | None:
         if value is not None and value < least:
             return f"{flag} must be at least {least}, got {value}"
     return None
-
-
-def best_checkpoint(args: Namespace) -> Path:
-    """The named or the newest experiment's best checkpoint, or its latest."""
-    folder = named_or_newest(args).folder
-    for name in (BEST, LATEST):
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f"{folder}: neither {BEST} nor {LATEST} in it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

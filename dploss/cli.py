@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError, one_line
 from dploss.experiments import Experiment, finished_experiment, finished_experiments
+from dploss.layout import BEST, LATEST
 from dploss.settings import flag_name
 
 INTERRUPTED = 130
@@ -87,6 +89,23 @@ def named_or_newest(args: argparse.Namespace) -> Experiment:
     (experiment, *_), skipped = finished_experiments(args.checkpoints_dir)
     report_skipped(skipped)
     return experiment
+
+
+def checkpoint_of(args: argparse.Namespace) -> Path:
+    """The checkpoint that --checkpoint names, or the best, else the latest, of the experiment that is meant.
+
+    Raises:
+        InputError: there is none, or both were given.
+    """
+    if args.checkpoint and args.experiment_id:
+        raise InputError("--checkpoint and --experiment_id both name an encoder: give one")
+    if args.checkpoint:
+        return Path(args.checkpoint)
+    folder = named_or_newest(args).folder
+    for name in (BEST, LATEST):
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: neither {BEST} nor {LATEST} in it")
 
 
 def report_skipped(lines: Sequence[str]) -> None:

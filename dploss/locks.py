@@ -24,11 +24,28 @@ def lock_experiment(folder: Path) -> FileLock:
         InputError: another process trains it.
         OSError: the folder is not writable.
     """
-    lock = FileLock(folder / _LOCK)
+    return _locked(folder / _LOCK, f"{folder}: another process is training this experiment; stop it, or let it finish")
+
+
+def lock_output(path: Path) -> FileLock:
+    """Become the only process that writes a file, until the lock's `release` is called or the process ends.
+
+    Args:
+        path: of the file; its folder exists.
+
+    Raises:
+        InputError: another process writes it.
+        OSError: the folder is not writable.
+    """
+    return _locked(path.with_name(f".{path.name}{_LOCK}"), f"{path}: another process is writing this file")
+
+
+def _locked(path: Path, busy: str) -> FileLock:
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=_SECONDS)
     except Timeout as error:
-        raise InputError(f"{folder}: another process is training this experiment; stop it, or let it finish") from error
+        raise InputError(busy) from error
     return lock
 
 

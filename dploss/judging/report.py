@@ -151,7 +151,12 @@ class Report:
 
 
 def examine(
-    checkpoint: Mapping[str, Any], path: Path, encoder: DPEncoder, judged: JudgedRows, ks: Sequence[int]
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    encoder: DPEncoder,
+    judged: JudgedRows,
+    ks: Sequence[int],
+    codes: Mapping[str, np.ndarray],
 ) -> tuple[Report, np.ndarray]:
     """Judge an encoder, and PCA, truncation and random projection at the same size.
 
@@ -161,13 +166,14 @@ def examine(
         encoder: made from it, on the device to use.
         judged: the rows; PCA is fitted on their training rows.
         ks: neighbours to look for.
+        codes: by name, other short forms (n, d) of the judged rows.
 
     Returns:
         The report, and the encoder's latents of the judged rows.
     """
     rows, size = judged.vectors, encoder.latent_dim
     record = {**checkpoint["config"], "input_dim": encoder.input_dim, "latent_dim": size}
-    latents = {"encoder": encoder.encode(rows)}
+    latents = {"encoder": encoder.encode(rows), **codes}
     left_out = {}
     dims = record.get("matryoshka_dims") or ()
     cuts = {dim: {"encoder": judge(rows, encoder.encode(rows, dim=dim), ks)} for dim in dims}

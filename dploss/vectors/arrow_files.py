@@ -25,7 +25,7 @@ _NOT_JSON = (ValueError, RecursionError)
 
 def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     """Read one column of parquet files, row group by row group, into one float32 matrix."""
-    files = [(path, *_open_parquet(path)) for path in paths]
+    files = [(path, *open_parquet(path)) for path in paths]
     for path, _, columns in files:
         column = choose_column(str(path), columns, column)
     total = min(sum(file.metadata.num_rows for _, file, _ in files), limit or 2**63)
@@ -49,14 +49,14 @@ def _blocks(path: Path, file: pq.ParquetFile, column: str, most: int, above: np.
     with decoding(path, "not a readable parquet file"):
         batches = _batches(path, file, column, most)
         while first < most and (batch := next(batches, None)) is not None:
-            block = _to_rows(str(path), batch.column(0)[: most - first], first, above)
+            block = to_rows(str(path), batch.column(0)[: most - first], first, above)
             if len(block):
                 above = block
                 first += len(block)
                 yield block
 
 
-def _open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
+def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
     """The file, and of every column whether it holds lists."""
     with decoding(path, "not a readable parquet file"):
         if regular_file(path).stat().st_size == 0:
@@ -67,11 +67,42 @@ def _open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
 
 def _batches(path: Path, file: pq.ParquetFile, column: str, most: int) -> Iterator[pa.RecordBatch]:
     """One column, so many rows at a time as its first row lets expect to be of moderate size; `most` are wanted."""
+    return file.iter_batches(_batch_size(path, file, column, most), columns=[column])
+
+
+def _batch_size(path: Path, file: pq.ParquetFile, column: str, most: int) -> int:
     groups = [0] if file.num_row_groups else []
     first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
     size = max(1, first.nbytes) if first else 1
     check_claim(path, size * min(file.metadata.num_rows, most))
-    return file.iter_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES // size)), columns=[column])
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
+
+
+def parquet_batches(
+    path: Path, file: pq.ParquetFile, column: str, columns: list[str] | None, skip: int, size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """A file's rows from row `skip` on; whole row groups before it are not read.
+
+    Args:
+        path: of the file.
+        file: opened.
+        column: of the vectors.
+        columns: to be read; all if None.
+        skip: rows to leave out.
+        size: at most so many rows at a time.
+
+    Yields:
+        The row number of a batch's first row, and the batch.
+    """
+    row, groups = 0, list(range(file.num_row_groups))
+    while groups and row + file.metadata.row_group(groups[0]).num_rows <= skip:
+        row += file.metadata.row_group(groups.pop(0)).num_rows
+    most = min(size, _batch_size(path, file, column, file.metadata.num_rows))
+    for batch in file.iter_batches(most, columns=columns, row_groups=groups):
+        kept = batch.slice(max(0, skip - row))
+        if len(kept):
+            yield row + len(batch) - len(kept), kept
+        row += len(batch)
 
 
 def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
@@ -96,7 +127,7 @@ def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
         except pa.ArrowInvalid as error:
             bad = _first_bad_line(text, column, kind)
             raise InputError(f"{path}: row {bad[0]} (line {bad[1]}) {bad[2]}" if bad else f"{path}: {error}") from error
-        return _to_rows(str(path), values, 0, None)
+        return to_rows(str(path), values, 0, None)
 
 
 def _parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Array:
@@ -133,7 +164,7 @@ def _first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, i
     return None
 
 
-def _to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | None) -> np.ndarray:
+def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | None) -> np.ndarray:
     """Lists of numbers, or JSON text of such lists, as a matrix in their own dtype.
 
     Args:

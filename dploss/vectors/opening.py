@@ -72,6 +72,21 @@ def open_vectors(
             finite, all zeros under cosine, or fewer than 3. The message names the file and the row, counted from 0.
     """
     name = str(source)
+    rows = read_matrix(name, column, limit)
+    if len(rows) < 3:
+        raise InputError(f"{name}: it has {len(rows)} rows, training needs at least 3")
+    fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
+    if metric == "cosine":
+        rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
+    return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
+
+
+def read_matrix(name: str, column: str | None = None, limit: int | None = None) -> np.ndarray | MappedRows:
+    """The rows of a source as `open_vectors` takes it, (N, D) float32; their values are not looked at.
+
+    Raises:
+        InputError: nothing that can be read, or no matrix of numbers.
+    """
     rows = _read(name, column, limit)
     if rows.ndim != 2 or not rows.shape[1]:
         if not len(np.atleast_1d(rows)):
@@ -80,15 +95,10 @@ def open_vectors(
     stored = rows.stored if isinstance(rows, MappedRows) else rows
     if stored.dtype.kind not in "fiu":
         raise InputError(f"{name}: it holds {stored.dtype} values, not numbers")
-    if len(rows) < 3:
-        raise InputError(f"{name}: it has {len(rows)} rows, training needs at least 3")
-    if stored is rows:
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(rows, np.float32)
-    fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
-    if metric == "cosine":
-        rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
-    return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
+    if stored is not rows:
+        return rows
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, np.float32)
 
 
 def _read(name: str, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
@@ -148,19 +158,34 @@ def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True)
     """
     digest = hashlib.sha256(f"float32 {rows.shape}".encode())
     for start, chunk in _chunks(rows):
-        usable = np.abs(chunk) <= _LARGEST
-        if not usable.all():
-            row, column = np.argwhere(~usable)[0]
-            value = chunk[row, column]
-            trouble = f"be at most {_LARGEST:g}: divide all rows by a number" if np.isfinite(value) else "be finite"
-            raise InputError(
-                f"{name}: row {start + row}, number {column} is {value} as float32; every value must {trouble}"
-            )
+        check_values(name, start, chunk)
         if not zeros and not chunk.any(axis=1).all():
             row = start + np.flatnonzero(~chunk.any(axis=1))[0]
             raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
         digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def check_values(name: str, first_row: int, rows: np.ndarray) -> None:
+    """Refuse values of float32 rows (N, D) that are not finite, or too large for distances.
+
+    Args:
+        name: where they came from, for messages.
+        first_row: the row number of the first.
+        rows: to be checked.
+
+    Raises:
+        InputError: there is such a value; the message names its row.
+    """
+    usable = np.abs(rows) <= _LARGEST
+    if usable.all():
+        return
+    row, column = np.argwhere(~usable)[0]
+    value = rows[row, column]
+    trouble = f"be at most {_LARGEST:g}: divide all rows by a number" if np.isfinite(value) else "be finite"
+    raise InputError(
+        f"{name}: row {first_row + row}, number {column} is {value} as float32; every value must {trouble}"
+    )
 
 
 def _as_units(rows: np.ndarray) -> np.ndarray:

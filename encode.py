@@ -1,0 +1,102 @@
+"""Shorten the vectors of a file with a trained encoder.
+
+Reads whatever train.py reads, a piece at a time, and writes .npy, .parquet (with the input's other columns), .fvecs or
+.fbin. What tells of the codes, the scales of int8 among it, is written beside, in OUTPUT.json. Stopped or killed, the
+same command goes on where it was.
+
+Examples:
+  encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
+  encode.py vectors.npy short.fbin --experiment_id 3f2a
+  encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
+  encode.py vectors.npy bits.npy --dtype binary         a bit for each number, as FAISS's binary indexes have them
+  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 numbers
+  test.py --encoded short.npy                           what the file keeps of the neighbours
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from dploss.cli import (
+    INTERRUPTED,
+    Parser,
+    add_experiment_flags,
+    checkpoint_of,
+    interrupt_flag,
+    run,
+)
+from dploss.errors import InputError
+from dploss.training_settings import DEVICES
+
+_DTYPES = ("float32", "float16", "int8", "binary")
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    about, examples = __doc__.split("\n\nExamples", 1)
+    flags = Parser(prog="encode.py", description=about, epilog="Examples" + examples)
+    flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
+    flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
+    add_experiment_flags(flags)
+    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument("--column", help="the column that holds the vectors")
+    flags.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the codes (default: %(default)s)")
+    flags.add_argument("--dim", type=int, help="only the first DIM numbers of each latent")
+    flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
+    flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
+    flags.add_argument("--quiet", action="store_true", help="print only warnings, errors and the result")
+    return flags
+
+
+def encode(args: Namespace) -> int:
+    """Encode, and print where the codes are."""
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
+    path = checkpoint_of(args)
+
+    # Imported late: --help and a wrong flag need not wait for torch.
+    from tqdm import tqdm
+
+    from dploss.checkpoints import load_checkpoint
+    from dploss.devices import pick_device
+    from dploss.encoding import EncodeJob
+    from dploss.models import encoder_of
+
+    device = pick_device(args.device)
+    checkpoint = load_checkpoint(path)
+    if checkpoint["config"].get("images"):
+        raise InputError(f"{path}: it is an encoder of images; encode.py takes vectors")
+    encoder = encoder_of(checkpoint, path).to(device)
+    job = EncodeJob(
+        encoder,
+        path,
+        checkpoint["config"],
+        args.input,
+        Path(args.output),
+        args.dtype,
+        args.column,
+        args.dim,
+        args.batch_size,
+    )
+    if not args.quiet:
+        print(f"encoding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
+        if job.done:
+            print(f"{job.done:,} rows were done already", file=sys.stderr)
+    hidden = args.quiet or not sys.stderr.isatty()
+    with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
+        whole = job.run(bar.update, stop)
+    if not whole:
+        print(f"interrupted after {job.done:,} rows; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    print(args.output)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(encode, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
