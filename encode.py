@@ -10,6 +10,7 @@ Examples:
   encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
   encode.py vectors.npy bits.npy --dtype binary         a bit for each number, as FAISS's binary indexes have them
   encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 numbers
+  encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
   test.py --encoded short.npy                           what the file keeps of the neighbours
 """
 
@@ -45,6 +46,12 @@ def parser() -> Parser:
     flags.add_argument("--dim", type=int, help="only the first DIM numbers of each latent")
     flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
     flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
+    flags.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: parquet to a folder of parquet, on all cores or on a cluster (default: %(default)s)",
+    )
     flags.add_argument("--quiet", action="store_true", help="print only warnings, errors and the result")
     return flags
 
@@ -78,11 +85,18 @@ def encode(args: Namespace) -> int:
         args.column,
         args.dim,
         args.batch_size,
+        args.engine == "ray",
     )
     if not args.quiet:
         print(f"encoding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
         if job.done:
             print(f"{job.done:,} rows were done already", file=sys.stderr)
+    if args.engine == "ray":
+        from dploss.encoding.ray_engine import encode_with_ray
+
+        encode_with_ray(job, device.type)
+        print(args.output)
+        return 0
     hidden = args.quiet or not sys.stderr.isatty()
     with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
         whole = job.run(bar.update, stop)

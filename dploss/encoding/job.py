@@ -36,6 +36,7 @@ class EncodeJob:
         column: of the vectors.
         dim: of a Matryoshka encoder, the first so many numbers; all if None.
         batch_size: rows at a time.
+        folder: whether the output is a new folder of parquet, made of parquet, which `encode_with_ray` writes.
 
     Attributes:
         rows: how many there are.
@@ -56,12 +57,18 @@ class EncodeJob:
         column: str | None = None,
         dim: int | None = None,
         batch_size: int = 8192,
+        folder: bool = False,
     ) -> None:
         self.encoder, self.output = encoder, output
         self.dim = encoder.latent_dim if dim is None else dim
         self.batch_size = batch_size
         suffix = output.suffix.lower()
-        if suffix not in SUFFIXES:
+        if folder and (output.exists() or suffix):
+            raise InputError(
+                f"{output}: --engine ray writes a new folder; this "
+                + ("is there" if output.exists() else "names a file")
+            )
+        if not folder and suffix not in SUFFIXES:
             raise InputError(f"{output}: the output must be one of {', '.join(SUFFIXES)}")
         if suffix in (".fvecs", ".fbin") and dtype != "float32":
             raise InputError(f"{output}: {suffix} holds float32 alone; .npy and .parquet hold {', '.join(DTYPES)}")
@@ -70,6 +77,8 @@ class EncodeJob:
         if not 1 <= self.dim <= encoder.latent_dim:
             raise InputError(f"--dim must be within 1 and {encoder.latent_dim}, got {dim}")
         self.stream = VectorStream(source, column)
+        if folder and self.stream.column is None:
+            raise InputError(f"{source}: --engine ray reads parquet alone")
         if any(output.absolute() == Path(path).absolute() for path in self.stream.files):
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:
@@ -131,13 +140,12 @@ class EncodeJob:
     def _run(self, advance: Callable[[int], None], stop: Callable[[], bool]) -> bool:
         if self.codes is None:
             remove(self.partial)
-            sample = self._latents(self.stream.sample(_SAMPLE)) if self.task["dtype"] == "int8" else None
-            self.codes = Codes.fitted(self.task["dtype"], np.empty((0, self.dim)) if sample is None else sample)
+            self.codes = self.fitted_codes()
         suffix = self.output.suffix.lower()
         beside = suffix == ".parquet"
         if beside:
             column = self.stream.column or _COLUMN
-            sink = ParquetSink(self.partial, column, self.codes, self.flushes)
+            sink = ParquetSink(self.partial, column, self.flushes)
         else:
             sink = MatrixSink(self.partial, self.codes, self.rows, suffix, self.done)
         try:
@@ -156,12 +164,22 @@ class EncodeJob:
             # The codes cannot be read without it, and it not without them: the old pair is never mixed with the new.
             remove(sidecar(self.output))
             sink.finish(self.output)
-            about = {name: value for name, value in self.task.items() if name != "source"}
-            write_json(sidecar(self.output), {**about, **self.codes.as_dict()})
+            write_json(sidecar(self.output), self.about(self.codes))
             remove(self.state)
             return True
         finally:
             sink.close()
+
+    def fitted_codes(self) -> Codes:
+        """How the latents will be stored; for int8, after a look at rows from all over the source."""
+        whole = self.task["dtype"] != "int8"
+        return Codes.fitted(
+            self.task["dtype"], np.empty((0, self.dim)) if whole else self._latents(self.stream.sample(_SAMPLE))
+        )
+
+    def about(self, codes: Codes) -> dict[str, Any]:
+        """What is written beside the output."""
+        return {**{name: value for name, value in self.task.items() if name != "source"}, **codes.as_dict()}
 
     def _save(self, sink: MatrixSink | ParquetSink) -> None:
         sink.flush()

@@ -74,29 +74,31 @@ class MatrixSink:
         self.file.close()
 
 
+def as_column(codes: np.ndarray) -> pa.FixedSizeListArray:
+    """(n, width) codes as a column of lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(codes).reshape(-1)), codes.shape[1])
+
+
 class ParquetSink:
     """Parquet parts in a folder, one for every flush, joined in the end.
 
     Args:
         partial: the folder where they gather.
         column: the name of the codes.
-        codes: how latents are stored.
         done: parts that are there already and whole.
     """
 
-    def __init__(self, partial: Path, column: str, codes: Codes, done: int) -> None:
+    def __init__(self, partial: Path, column: str, done: int) -> None:
         self.partial, self.column, self.parts = partial, column, done
-        dtype, width = codes.stored
-        self.kind = pa.list_(pa.from_numpy_dtype(dtype), width)
         self.tables: list[pa.Table] = []
         partial.mkdir(exist_ok=True)
 
     def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
         """Keep rows, with their other columns, for the next part."""
-        flat = pa.array(np.ascontiguousarray(codes).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, type=self.kind)
-        table = pa.table({}) if others is None else others
-        self.tables.append(table.append_column(self.column, column))
+        column = as_column(codes)
+        self.tables.append(
+            pa.table({self.column: column}) if others is None else others.append_column(self.column, column)
+        )
 
     def flush(self) -> None:
         """Write the rows since the last time as one part."""

@@ -11,11 +11,12 @@ import numpy as np
 
 from dploss.errors import InputError
 from dploss.reading import regular_file
-from dploss.vectors.arrow_files import read_jsonl, read_parquet
 from dploss.vectors.binary_files import BINS, VECS, read_bin, read_safetensors, read_vecs
 from dploss.vectors.hdf5_files import read_hdf5
+from dploss.vectors.jsonl import read_jsonl
 from dploss.vectors.mapped import MappedRows, unit_rows
 from dploss.vectors.numpy_files import read_npy, read_npz
+from dploss.vectors.parquet import read_parquet
 
 BUILTIN = "builtin"
 _BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from dploss.errors import InputError
 from dploss.reading import decoding
-from dploss.vectors.arrow_files import open_parquet, parquet_batches, to_rows
+from dploss.vectors.arrow_columns import to_rows
 from dploss.vectors.columns import choose_column
 from dploss.vectors.opening import check_values, parquet_files, read_matrix
+from dploss.vectors.parquet import open_parquet, parquet_batches
 
 _SAMPLED_GROUPS = 16
 
