@@ -64,5 +64,7 @@ def read_ahead(rows: np.ndarray | MappedRows, batches: np.ndarray, block: int) -
     for step, batch in enumerate(batches):
         if on_disk and step % ahead == 0:
             # The next window is read while this one is trained on.
-            rows.prefetch(batches[step + (ahead if step else 0) : step + 2 * ahead].ravel())
+            coming = batches[step + (ahead if step else 0) : step + 2 * ahead]
+            if len(coming):
+                rows.prefetch(coming.ravel())
         yield batch

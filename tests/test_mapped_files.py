@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from dploss import loading
 from dploss.baselines import PCA
 from dploss.errors import InputError
-from dploss.loading import LARGE, WINDOW_BLOCKS, block_rows, epoch_batches
+from dploss.loading import LARGE, WINDOW_BLOCKS, block_rows, epoch_batches, read_ahead
 from dploss.vectors import MappedRows, open_vectors, select
 from dploss.vectors import mapped as mapped_module
 
@@ -152,6 +153,19 @@ def test_blocks_keep_reads_together_and_mix_far_rows():
     # A batch has rows of blocks from all over the file.
     assert len(np.unique(batches[0] // block)) > 150
     assert batches[0].max() - batches[0].min() > 250_000
+
+
+def test_reading_ahead_asks_for_every_row_before_it_is_needed(tmp_path, monkeypatch):
+    rows = open_vectors(write(tmp_path / "rows.fbin", np.zeros((9000, 4)))).rows
+    asked = []
+    monkeypatch.setattr(MappedRows, "prefetch", lambda self, numbers: asked.extend(numbers))
+    monkeypatch.setattr(loading, "WINDOW_BLOCKS", 8)
+    batches = epoch_batches(np.arange(9000), 100, 0, 0, 50)
+    for step, batch in enumerate(read_ahead(rows, batches, 50)):
+        np.testing.assert_array_equal(batch, batches[step])
+        assert np.isin(batch, asked).all()
+        assert len(asked) <= 100 * (step + 9)
+    assert len(asked) == len(set(asked)) == 9000
 
 
 def test_only_large_data_are_read_in_blocks():
