@@ -196,3 +196,18 @@ def test_a_stream_gives_every_row_from_anywhere_on(builtin, tmp_path):
         sample = stream.sample(32)
         assert 16 <= len(sample) <= 48
         assert {row.tobytes() for row in sample} <= {row.tobytes() for row in builtin}
+
+
+def test_ray_gives_what_the_local_engine_gives_row_by_row(run, checkpoints, builtin, tmp_path):
+    pytest.importorskip("ray")
+    shards(tmp_path / "shards", builtin)
+    for output, *flags in (("short.parquet",), ("short", "--engine", "ray")):
+        done = run("encode.py", "shards", output, *flags, "--dtype", "int8")
+        assert done.returncode == 0, done.stderr
+    local = pq.read_table(tmp_path / "short.parquet")
+    parts = [pq.read_table(path) for path in sorted((tmp_path / "short").glob("*.parquet"))]
+    assert pa.concat_tables(parts).equals(local)
+    rows, _ = read_codes(tmp_path / "short", np.array([0, 599]))
+    np.testing.assert_array_equal(rows, read_codes(tmp_path / "short.parquet", np.array([0, 599]))[0])
+    again = run("encode.py", "shards", "short", "--engine", "ray")
+    assert again.returncode == 2 and "--engine ray writes a new folder; this is there" in again.stderr

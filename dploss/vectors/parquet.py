@@ -17,7 +17,7 @@ from dploss.vectors.arrow_columns import is_list, to_rows
 from dploss.vectors.columns import choose_column
 from dploss.vectors.mapped import MappedRows, new_matrix
 
-_BATCH_ROWS, _BATCH_BYTES = 8192, 2**26
+_BATCH_ROWS, _BATCH_BYTES = 8192, 2**19
 _BUFFER = 2**20
 _THREADS = 8
 _TROUBLE = "not a readable parquet file"
