@@ -79,27 +79,27 @@ class Team:
 
 
 def team_size() -> int:
-    """How many processes torchrun started; 1 where it did not."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    """How many processes torchrun started; 1 where it did not, though a cluster may set WORLD_SIZE for others."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def leads() -> bool:
     """Whether this process is the first of those that torchrun started, or alone."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return team_size() == 1 or int(os.environ["RANK"]) == 0
 
 
 def join_team(device: torch.device) -> Team:
     """Join the processes that torchrun started; alone if it did not.
 
     Raises:
-        InputError: started by torchrun, but not reached by it, or on a device that processes cannot share.
+        InputError: a device that processes cannot share.
     """
     if team_size() == 1:
         return Team()
     if device.type == "mps":
         raise InputError("--device mps: several processes train on cpu or cuda")
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Team(dist.get_rank(), dist.get_world_size())
