@@ -59,7 +59,7 @@ def encode_with_ray(job: EncodeJob, device: str) -> None:
     remove(job.partial)
     gpus = 1 if device == "cuda" else 0
     try:
-        encoded = ray.data.read_parquet([str(path) for path in job.stream.files]).map_batches(
+        encoded = ray.data.read_parquet([str(path.absolute()) for path in job.stream.files]).map_batches(
             _Encode,
             fn_constructor_args=(job.task["checkpoint"], device, job.stream.column, codes.as_dict()),
             batch_format="pyarrow",
@@ -67,7 +67,7 @@ def encode_with_ray(job: EncodeJob, device: str) -> None:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None),
             num_gpus=gpus,
         )
-        encoded.write_parquet(str(job.partial))
+        encoded.write_parquet(str(job.partial.absolute()))
     except ray.exceptions.RayError as error:
         raise InputError(
             f"{job.stream.name}: Ray could not encode it: {str(error).strip().splitlines()[-1]}"
