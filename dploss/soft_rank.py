@@ -35,8 +35,6 @@ def hard_rank(d: Tensor) -> Tensor:
     return torch.empty_like(ranks).scatter_(-1, order, ranks)
 
 
-# The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this as it is.
-@torch.compiler.disable
 def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     """Rank every entry among its row, differentiably.
 
@@ -57,6 +55,14 @@ def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     Raises:
         ValueError: d is not a floating-point tensor with at least one axis, or tau is not a finite number above 0.
     """
+    # The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this as it is. Said
+    # here, for `disable` as a decorator would load the compiler whenever this module is, which takes a second or more.
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(_soft_rank)(d, tau)
+    return _soft_rank(d, tau)
+
+
+def _soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     if d.ndim == 0 or not d.is_floating_point():
         raise ValueError(f"d must be a floating-point tensor (..., n), got {d.dtype} of shape {tuple(d.shape)}")
     if d.numel() == 0:
