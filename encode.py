@@ -91,15 +91,14 @@ def encode(args: Namespace) -> int:
         print(f"encoding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
         if job.done:
             print(f"{job.done:,} rows were done already", file=sys.stderr)
-    if args.engine == "ray":
-        from dploss.encoding.ray_engine import encode_with_ray
-
-        encode_with_ray(job, device.type)
-        print(args.output)
-        return 0
     hidden = args.quiet or not sys.stderr.isatty()
     with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
-        whole = job.run(bar.update, stop)
+        if args.engine == "ray":
+            from dploss.encoding.ray_engine import encode_with_ray
+
+            whole = encode_with_ray(job, device.type, bar.update, stop)
+        else:
+            whole = job.run(bar.update, stop)
     if not whole:
         print(f"interrupted after {job.done:,} rows; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED

@@ -34,13 +34,18 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        move(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    sync_folder(path.parent)
+
+
+def move(old: Path, new: Path) -> None:
+    """Rename durably, over a file that is there."""
+    os.replace(old, new)
+    sync_folder(new.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 # Before torch is there: tests run side by side, and a thread for each of them is fastest.
@@ -67,6 +68,23 @@ def run(tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     return run_script
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+    """`run` without the seconds that a process takes to start: main() of a script, in this one."""
+
+    def call_script(script: str, *flags: object) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(tmp_path)
+        argv = [str(flag) for flag in flags]
+        try:
+            code = import_module(script.removesuffix(".py")).main(argv)
+        except SystemExit as leaving:
+            code = leaving.code
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess([script, *argv], code, printed.out, printed.err)
+
+    return call_script
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dploss.checkpoints import load_checkpoint
-from dploss.encoding import DTYPES, Codes, EncodeJob, read_codes
+from dploss.encoding import DTYPES, Codes, EncodeJob, ray_engine, read_codes
 from dploss.encoding import job as job_module
 from dploss.errors import InputError
 from dploss.models import load_encoder
@@ -45,11 +46,12 @@ def job(experiment, source, output, dtype="float32", batch_size=64):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_of_each_format_holds_the_latents(suffix, run, checkpoints, experiment, encoder, builtin, tmp_path):
+def test_a_file_of_each_format_holds_the_latents(suffix, request, checkpoints, experiment, encoder, builtin, tmp_path):
     shards(tmp_path / "shards", builtin)
     output = tmp_path / f"short{suffix}"
     reference = f"--experiment_id={experiment.name}"
-    done = run("encode.py", tmp_path / "shards", output, reference, "--batch-size", 128)
+    start = request.getfixturevalue("run" if suffix == ".npy" else "call")
+    done = start("encode.py", tmp_path / "shards", output, reference, "--batch-size", 128)
     assert done.returncode == 0 and done.stdout.strip() == str(output)
     rows = open_vectors(output).rows[:]
     np.testing.assert_allclose(rows, encoder.encode(builtin), rtol=1e-4, atol=1e-5)
@@ -127,11 +129,11 @@ def test_a_fault_leaves_the_old_file_and_what_was_done(experiment, builtin, tmp_
     assert job(experiment, tmp_path / "rows.npy", output).done == 384
 
 
-def test_test_py_judges_the_codes_with_and_without_reranking(run, checkpoints, experiment, tmp_path):
+def test_test_py_judges_the_codes_with_and_without_reranking(call, checkpoints, experiment, tmp_path):
     for dtype in ("int8", "binary"):
-        encoded = run("encode.py", "builtin", f"{dtype}.parquet", "--dtype", dtype, "--quiet")
+        encoded = call("encode.py", "builtin", f"{dtype}.parquet", "--dtype", dtype, "--quiet")
         assert encoded.returncode == 0, encoded.stderr
-        report = run("test.py", "--encoded", f"{dtype}.parquet", "--rows", 500, "--json")
+        report = call("test.py", "--encoded", f"{dtype}.parquet", "--rows", 500, "--json")
         assert report.returncode == 0, report.stderr
         methods = json.loads(report.stdout)["methods"]
         codes, exact = methods[f"{dtype}.parquet ({dtype})"], methods["encoder"]
@@ -162,12 +164,15 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
         (("builtin", "short.npy", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("builtin", "short.npy", "--checkpoint", "a", "--experiment_id", "b"), "give one"),
         (("builtin", "short.npy", "--checkpoint", "other.npy"), "other.npy"),
+        (("builtin", "checkpoints", "--engine", "ray"), "checkpoints: --engine ray writes a new folder; this is there"),
+        (("builtin", "short.npy", "--engine", "ray"), "short.npy: --engine ray writes a new folder; this names a file"),
+        (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet alone"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(flags, message, run, checkpoints, tmp_path):
+def test_what_cannot_be_done_is_one_line(flags, message, call, checkpoints, tmp_path):
     np.save(tmp_path / "other.npy", np.ones((10, 5)))
     before = {path.name for path in tmp_path.iterdir()}
-    done = run("encode.py", *flags)
+    done = call("encode.py", *flags)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -175,12 +180,12 @@ def test_what_cannot_be_done_is_one_line(flags, message, run, checkpoints, tmp_p
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b'{"dtype": "int8", "dim": 16, "scales": null}', b'{"dtype": "bits", "dim": 1}']
 )
-def test_a_strange_file_beside_is_one_line(content, run, checkpoints, tmp_path):
+def test_a_strange_file_beside_is_one_line(content, call, checkpoints, tmp_path):
     np.save(tmp_path / "short.npy", np.ones((10, 16), np.float32))
     (tmp_path / "short.npy.json").write_bytes(content)
     with pytest.raises(InputError, match=r"short.npy.json: not what encode.py writes"):
         read_codes(tmp_path / "short.npy", np.array([0]))
-    done = run("test.py", "--encoded", "short.npy")
+    done = call("test.py", "--encoded", "short.npy")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
@@ -198,16 +203,59 @@ def test_a_stream_gives_every_row_from_anywhere_on(builtin, tmp_path):
         assert {row.tobytes() for row in sample} <= {row.tobytes() for row in builtin}
 
 
-def test_ray_gives_what_the_local_engine_gives_row_by_row(run, checkpoints, builtin, tmp_path):
+def test_parts_of_parquet_are_cut_between_row_groups(builtin, tmp_path):
+    stream = VectorStream(str(shards(tmp_path / "shards", builtin)))
+    assert stream.parts(120) == [(0, 150), (150, 300), (300, 450), (450, 600)]
+    assert stream.parts(1000) == [(0, 600)]
+    for start, stop in stream.parts(1):
+        assert stop - start == 50
+        rows = np.concatenate([rows for rows, _ in stream.batches(start, 70, stop=stop)])
+        np.testing.assert_array_equal(rows, builtin[start:stop])
+
+
+def test_ray_gives_what_the_local_engine_gives_row_by_row(run, call, checkpoints, experiment, builtin, tmp_path):
     pytest.importorskip("ray")
     shards(tmp_path / "shards", builtin)
-    for output, *flags in (("short.parquet",), ("short", "--engine", "ray")):
-        done = run("encode.py", "shards", output, *flags, "--dtype", "int8")
-        assert done.returncode == 0, done.stderr
+    flags = ("--dtype", "int8", "--batch-size", 120)
+    assert call("encode.py", "shards", "short.parquet", *flags).returncode == 0
+    # Stopped after its second part.
+    path = experiment / "best.pt"
+    stopped = EncodeJob(
+        load_encoder(path),
+        path,
+        load_checkpoint(path)["config"],
+        "shards",
+        tmp_path / "short",
+        "int8",
+        batch_size=120,
+        folder=True,
+    )
+    with stopped.locked():
+        stopped.partial.mkdir()
+        stopped.save()
+        part = {"path": str(stopped.partial / "000001.parquet"), "start": 150, "stop": 300}
+        done = ray_engine._encode_part(stopped.task, "cpu", 120, stopped.codes.as_dict(), part)
+        assert done == {"rows": 150, "error": ""}
+        inode = Path(part["path"]).stat().st_ino
+
+    done = run("encode.py", "shards", "short", "--engine", "ray", *flags)
+    assert (done.returncode, done.stdout) == (0, "short\n"), done.stderr
+    assert done.stderr.splitlines()[0].startswith("encoding 600 rows") and "Traceback" not in done.stderr
+    files = sorted((tmp_path / "short").glob("*"))
+    assert [path.name for path in files] == [f"{number:06d}.parquet" for number in range(4)]
+    assert files[1].stat().st_ino == inode
     local = pq.read_table(tmp_path / "short.parquet")
-    parts = [pq.read_table(path) for path in sorted((tmp_path / "short").glob("*.parquet"))]
-    assert pa.concat_tables(parts).equals(local)
+    assert pa.concat_tables(map(pq.read_table, files)).equals(local)
     rows, _ = read_codes(tmp_path / "short", np.array([0, 599]))
     np.testing.assert_array_equal(rows, read_codes(tmp_path / "short.parquet", np.array([0, 599]))[0])
-    again = run("encode.py", "shards", "short", "--engine", "ray")
-    assert again.returncode == 2 and "--engine ray writes a new folder; this is there" in again.stderr
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_with_a_bad_row_names_it(experiment, builtin, tmp_path):
+    rows = builtin.copy()
+    rows[400, 3] = np.nan
+    task = {"checkpoint": str(experiment / "best.pt"), "data": str(shards(tmp_path / "s", rows)), "column": None}
+    part = {"path": str(tmp_path / "000000.parquet"), "start": 300, "stop": 600}
+    done = ray_engine._encode_part(task, "cpu", 120, Codes("float32", 16).as_dict(), part)
+    assert done["rows"] == 0 and "row 400, number 3 is nan" in done["error"]
+    assert not Path(part["path"]).exists()

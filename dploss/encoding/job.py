@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class EncodeJob:
         """Go on from what a run of this very task has left."""
         try:
             state = read_json(self.state, "not readable")
-            if state["task"] == self.task and 0 < state["done"] <= self.rows and self.partial.exists():
+            if state["task"] == self.task and 0 <= state["done"] <= self.rows and self.partial.exists():
                 codes = Codes.from_dict(state["codes"])
                 self.done, self.flushes, self.codes = state["done"], state["flushes"], codes
         except (InputError, AttributeError, KeyError, TypeError, ValueError):
@@ -127,20 +128,29 @@ class EncodeJob:
             InputError: rows that cannot be encoded, or another run that writes the same output.
             OSError: the disk is full, say; what is done stays.
         """
+        with self.locked():
+            return self._run(advance, stop)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one that writes the output; the lock's file goes when the output is whole.
+
+        Raises:
+            InputError: another run writes it.
+        """
         lock = lock_output(self.output)
         try:
             self._find_earlier()
-            whole = self._run(advance, stop)
-            if whole:
+            if self.codes is None:
+                remove(self.partial)
+                self.codes = self._fitted_codes()
+            yield
+            if not self.partial.exists():
                 remove(Path(lock.lock_file))
-            return whole
         finally:
             lock.release()
 
     def _run(self, advance: Callable[[int], None], stop: Callable[[], bool]) -> bool:
-        if self.codes is None:
-            remove(self.partial)
-            self.codes = self.fitted_codes()
         suffix = self.output.suffix.lower()
         beside = suffix == ".parquet"
         if beside:
@@ -157,33 +167,34 @@ class EncodeJob:
                 advance(len(rows))
                 stopped = stop()
                 if stopped or size > _FLUSH_BYTES or time.monotonic() - saved > _FLUSH_SECONDS:
-                    self._save(sink)
+                    sink.flush()
+                    self.flushes += 1
+                    self.save()
                     saved, size = time.monotonic(), 0
                 if stopped and self.done < self.rows:
                     return False
-            # The codes cannot be read without it, and it not without them: the old pair is never mixed with the new.
-            remove(sidecar(self.output))
-            sink.finish(self.output)
-            write_json(sidecar(self.output), self.about(self.codes))
-            remove(self.state)
+            self.finish(sink.finish)
             return True
         finally:
             sink.close()
 
-    def fitted_codes(self) -> Codes:
+    def finish(self, become: Callable[[Path], object]) -> None:
+        """Give the output its name by `become`, and write beside it what it is."""
+        # The codes cannot be read without it, and it not without them: the old pair is never mixed with the new.
+        remove(sidecar(self.output))
+        become(self.output)
+        about = {name: value for name, value in self.task.items() if name != "source"}
+        write_json(sidecar(self.output), about | self.codes.as_dict())
+        remove(self.state)
+
+    def _fitted_codes(self) -> Codes:
         """How the latents will be stored; for int8, after a look at rows from all over the source."""
-        whole = self.task["dtype"] != "int8"
-        return Codes.fitted(
-            self.task["dtype"], np.empty((0, self.dim)) if whole else self._latents(self.stream.sample(_SAMPLE))
-        )
+        sampled = self.task["dtype"] == "int8"
+        sample = self._latents(self.stream.sample(_SAMPLE)) if sampled else np.empty((0, self.dim))
+        return Codes.fitted(self.task["dtype"], sample)
 
-    def about(self, codes: Codes) -> dict[str, Any]:
-        """What is written beside the output."""
-        return {**{name: value for name, value in self.task.items() if name != "source"}, **codes.as_dict()}
-
-    def _save(self, sink: MatrixSink | ParquetSink) -> None:
-        sink.flush()
-        self.flushes += 1
+    def save(self) -> None:
+        """Write down what is done, for a run that goes on."""
         write_json(
             self.state,
             {"task": self.task, "done": self.done, "flushes": self.flushes, "codes": self.codes.as_dict()},

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dploss.encoding.codes import Codes
-from dploss.files import atomic_write, sync_folder
+from dploss.files import atomic_write, move
 
 SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
 
@@ -66,8 +66,7 @@ class MatrixSink:
         """Become the file of that name."""
         self.flush()
         self.file.close()
-        os.replace(self.partial, path)
-        sync_folder(path.parent)
+        move(self.partial, path)
 
     def close(self) -> None:
         """Let go of the file."""

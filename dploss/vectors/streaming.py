@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +62,30 @@ class VectorStream:
         """What tells whether the source is still the same: each file's path, size and time of change."""
         return [[os.path.abspath(path), (about := path.stat()).st_size, about.st_mtime_ns] for path in self.files]
 
-    def batches(self, start: int, size: int, beside: bool = False) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        """From row `start` to the end, at most about `size` rows at a time, checked.
+    def parts(self, least: int) -> list[tuple[int, int]]:
+        """The rows of parquet cut between row groups: the first row of each part, and the one after its last.
+
+        Args:
+            least: rows that a part has at least, but for the last.
+        """
+        cuts = [0]
+        for (_, file, _), first in zip(self._shards, self._starts, strict=False):
+            for group in range(file.num_row_groups):
+                if first - cuts[-1] >= least:
+                    cuts.append(first)
+                first += file.metadata.row_group(group).num_rows
+        return list(pairwise([*cuts, self.rows]))
+
+    def batches(
+        self, start: int, size: int, beside: bool = False, stop: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
+        """From row `start` to row `stop`, at most about `size` rows at a time, checked.
 
         Args:
             start: the first row, 0..N.
             size: rows at a time.
             beside: whether to give the other columns as well; only parquet has any.
+            stop: the row after the last; N if None.
 
         Yields:
             (n, D) float32 rows, and the other columns of these rows.
@@ -80,9 +97,14 @@ class VectorStream:
             pieces = ((self._matrix[first : first + size], None) for first in range(start, self.rows, size))
         else:
             pieces = self._parquet(start, None if beside else [self.column], size)
+        left = (self.rows if stop is None else stop) - start
         for rows, others in pieces:
+            if left <= 0:
+                return
+            rows, others = rows[:left], None if others is None else others[:left]
             check_values(self.name, start, rows)
             start += len(rows)
+            left -= len(rows)
             yield rows, others
 
     def sample(self, most: int) -> np.ndarray:
