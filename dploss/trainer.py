@@ -14,7 +14,7 @@ from dploss.baselines import PCA
 from dploss.checkpoints import CheckpointManager, load_checkpoint
 from dploss.config import TrainConfig
 from dploss.devices import pick_device, rng_state, set_rng_state
-from dploss.distributed import join_team
+from dploss.distributed import join_team, team_size
 from dploss.errors import InputError, TrainingError
 from dploss.evaluation import Evaluation, choose_samples
 from dploss.held_out import HeldOutRows
@@ -65,9 +65,9 @@ class Trainer:
         self.manager = manager
         self.progress = progress
         self.device = pick_device(config.device)
-        self.team = join_team(self.device)
-        if config.images is not None and self.team.size > 1:
+        if config.images is not None and team_size() > 1:
             raise InputError("--images: an autoencoder of images is trained by one process, without torchrun")
+        self.team = join_team(self.device)
 
         self.train_rows, self.held_out_rows = split_rows(len(vectors.rows), config.val_fraction, config.seed)
         check_sizes(config, vectors.rows.shape[1], len(self.train_rows), len(self.held_out_rows), progress.warn)

@@ -13,10 +13,9 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = ("--limit", "600", "--batch-size", "540", "--latent-dim", "32", "--no-tensorboard", "--quiet")
 
 
-def start(processes: int, *args: str) -> subprocess.Popen:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+def start(*args: str) -> subprocess.Popen:
     # Nothing but the loopback is needed, and torchrun chooses a free port.
-    launcher += ["--standalone"] if launcher else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
         [sys.executable, *launcher, str(ROOT / "train.py"), *args],
         stdout=subprocess.PIPE,
@@ -26,8 +25,9 @@ def start(processes: int, *args: str) -> subprocess.Popen:
     )
 
 
-def train(processes: int, *args: str) -> None:
-    process = start(processes, *args)
+def train(*args: str) -> None:
+    """With two processes."""
+    process = start(*args)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
@@ -37,10 +37,11 @@ def only_history(folder: Path) -> dict:
     return json.loads((experiment / "train_history.json").read_text())
 
 
-def test_two_processes_train_as_one_does_and_resume(tmp_path):
-    for processes in (1, 2):
-        train(processes, *SETTINGS, "--epochs", "20", "--checkpoints-dir", str(tmp_path / str(processes)))
-    one, two = (only_history(tmp_path / str(processes)) for processes in (1, 2))
+def test_two_processes_train_as_one_does_and_resume(call, tmp_path):
+    settings = [*SETTINGS, "--epochs", "20", "--checkpoints-dir"]
+    train(*settings, str(tmp_path / "2"))
+    assert call("train.py", *settings, tmp_path / "1").returncode == 0
+    one, two = (only_history(tmp_path / processes) for processes in "12")
     assert len(one["total_loss"]) == 20
     for name in ("total_loss", "rank_loss", "pairdist_loss"):
         # Dropout too is that of one process: without that the losses differ by percents.
@@ -48,16 +49,16 @@ def test_two_processes_train_as_one_does_and_resume(tmp_path):
     assert two["recall_history"] == pytest.approx(one["recall_history"], abs=0.02)
 
     (experiment,) = (tmp_path / "2").iterdir()
-    train(2, "--resume", str(experiment), "--epochs", "24", "--quiet")
+    train("--resume", str(experiment), "--epochs", "24", "--quiet")
     (other,) = (tmp_path / "1").iterdir()
-    train(1, "--resume", str(other), "--epochs", "24", "--quiet")
-    one, two = (only_history(tmp_path / str(processes)) for processes in (1, 2))
+    assert call("train.py", "--resume", other, "--epochs", "24", "--quiet").returncode == 0
+    one, two = (only_history(tmp_path / processes) for processes in "12")
     assert len(one["total_loss"]) == 24
     assert two["total_loss"] == pytest.approx(one["total_loss"], rel=1e-4)
 
 
-def test_a_stop_reaches_all_processes_and_loses_nothing(tmp_path):
-    process = start(2, *SETTINGS, "--epochs", "100000", "--save-interval", "100000", "--checkpoints-dir", str(tmp_path))
+def test_a_stop_reaches_all_processes_and_loses_nothing(call, tmp_path):
+    process = start(*SETTINGS, "--epochs", "100000", "--save-interval", "100000", "--checkpoints-dir", str(tmp_path))
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*/latest_model.pth")):
         assert process.poll() is None and time.monotonic() < deadline
@@ -68,14 +69,20 @@ def test_a_stop_reaches_all_processes_and_loses_nothing(tmp_path):
     assert history["status"] == "interrupted"
     (experiment,) = tmp_path.iterdir()
     done = len(history["epochs"])
-    train(2, "--resume", str(experiment), "--epochs", str(done + 2), "--quiet")
+    # By another number of processes than before.
+    assert call("train.py", "--resume", experiment, "--epochs", done + 2, "--quiet").returncode == 0
     assert len(only_history(tmp_path)["epochs"]) == done + 2
 
 
-def test_what_several_processes_cannot_do_is_refused_in_a_line(tmp_path):
-    for flags in (["--images", "builtin"], ["--target-recall", "0.9"], ["--batch-size", "3", "--limit", "600"]):
-        process = start(2, *flags, "--checkpoints-dir", str(tmp_path))
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode
-        assert f"train.py: {flags[0]}" in errors
-        assert not list(tmp_path.iterdir())
+def test_what_several_processes_cannot_do_is_refused_in_a_line(call, tmp_path, monkeypatch):
+    process = start("--batch-size", "3", "--limit", "600", "--checkpoints-dir", str(tmp_path))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode and "train.py: --batch-size 3: too few for 2 processes" in errors
+    # What torchrun tells the first of two.
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for flags in (["--images", "builtin"], ["--target-recall", "0.9"]):
+        done = call("train.py", *flags)
+        assert done.returncode == 2 and done.stderr.startswith(f"train.py: {flags[0]}"), done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
