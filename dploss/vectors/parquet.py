@@ -1,5 +1,6 @@
 """Rows of .parquet files, a file or shards: row groups side by side, or one batch after the other."""
 
+import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from dploss.vectors.arrow_columns import is_list, to_rows
 from dploss.vectors.columns import choose_column
 from dploss.vectors.mapped import MappedRows, new_matrix
 
-_BATCH_ROWS, _BATCH_BYTES = 8192, 2**19
+_BATCH_ROWS, _BATCH_BYTES = 8192, 2**20
 _BUFFER = 2**20
 _THREADS = 8
 _TROUBLE = "not a readable parquet file"
@@ -35,17 +36,18 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
         if place < total and file.metadata.num_rows:
             with decoding(path, _TROUBLE):
                 size = _batch_size(path, file, column, total - place)
-            parts += _parts(path, file, column, size, place, total)
+                memory = _mapped(path)
+            parts += _parts(path, memory, file, column, size, place, total)
         place += file.metadata.num_rows
     if not parts:
         return np.empty((0, 0), np.float32)
     width = next(parts[0].blocks(None)).shape[1]
-    rows, memory = new_matrix((total, width))
+    rows, backing = new_matrix((total, width))
     # Arrow decodes a column of lists with one thread, and lets the others run meanwhile.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         for _ in pool.map(lambda part: part.read_into(rows), parts):
             pass
-    return rows if memory is None else MappedRows(rows, memory)
+    return rows if backing is None else MappedRows(rows, backing)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _RowGroup:
 
     Attributes:
         path: of its file.
+        memory: that file, mapped: Arrow decodes from it without a copy.
         metadata: the file's.
         group: its number.
         column: of the vectors.
@@ -64,6 +67,7 @@ class _RowGroup:
     """
 
     path: Path
+    memory: mmap.mmap
     metadata: pq.FileMetaData
     group: int
     column: str
@@ -75,7 +79,7 @@ class _RowGroup:
     def blocks(self, above: np.ndarray | None) -> Iterator[np.ndarray]:
         """Its rows, some at a time; each as long as those above."""
         with decoding(self.path, _TROUBLE):
-            file = pq.ParquetFile(self.path, metadata=self.metadata, buffer_size=_BUFFER)
+            file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self.memory)), metadata=self.metadata)
             done = 0
             for batch in file.iter_batches(self.batch_size, row_groups=[self.group], columns=[self.column]):
                 values = batch.column(0)[: self.count - done]
@@ -93,16 +97,26 @@ class _RowGroup:
                 with np.errstate(over="ignore"):
                     rows[place : place + len(block)] = block
                 place += len(block)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            # The file's pages are the system's again, so that they do not add up to the matrix.
+            self.memory.madvise(mmap.MADV_DONTNEED)
 
 
-def _parts(path: Path, file: pq.ParquetFile, column: str, size: int, place: int, total: int) -> list[_RowGroup]:
+def _mapped(path: Path) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _parts(
+    path: Path, memory: mmap.mmap, file: pq.ParquetFile, column: str, size: int, place: int, total: int
+) -> list[_RowGroup]:
     """The row groups of a file that reach into the first `total` rows, when its own first row is number `place`."""
     parts, row = [], 0
     for group in range(file.num_row_groups):
         claimed = file.metadata.row_group(group).num_rows
         count = min(claimed, total - place - row)
         if count > 0:
-            parts.append(_RowGroup(path, file.metadata, group, column, size, row, place + row, count))
+            parts.append(_RowGroup(path, memory, file.metadata, group, column, size, row, place + row, count))
         row += claimed
     return parts
 
