@@ -18,6 +18,7 @@ _HOMES = {
     "DPLossV2": "losses",
     "DPLossV2Norm": "losses",
     "DPLossV3": "losses",
+    "DPReducer": "reducer",
     "RecallEvaluator": "recall",
     "TrainConfig": "config",
     "TrainHistory": "history",

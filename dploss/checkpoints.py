@@ -117,6 +117,25 @@ class CheckpointManager:
         return path
 
 
+class NoCheckpoints(CheckpointManager):
+    """In the place of a CheckpointManager where only the trained encoder is wanted: nothing is written."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def lock(self) -> None:
+        """There is nothing to keep others out of."""
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make no folder."""
+
+    def save_history(self, history: TrainHistory) -> None:
+        """The trainer has it."""
+
+    def _save(self, name: str, state: dict[str, Any]) -> Path:
+        return self.folder / name
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a `.pth` of ours onto the CPU; nothing in it is executed.
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from dploss.errors import InputError
-from dploss.settings import flag_name, problem, setting
+from dploss.settings import check, flag_name, setting
 from dploss.training_settings import TrainingSettings
 
 # What decided the result of a training from the first version on.
@@ -108,14 +108,8 @@ class TrainConfig(TrainingSettings):
                 object.__setattr__(self, item.name, value)
                 if value is None:
                     continue
-            several = item.metadata["kind"] is tuple
-            if several and not isinstance(value, list | tuple):
-                raise InputError(f"{flag_name(item.name)} must be a list of whole numbers, got {value!r}")
-            for part in value if several else [value]:
-                wrong = problem(part, item.metadata)
-                if wrong:
-                    raise InputError(f"{flag_name(item.name)} must be {wrong}, got {part!r}")
-            if several:
+            check(flag_name(item.name), value, item.metadata)
+            if item.metadata["kind"] is tuple:
                 object.__setattr__(self, item.name, tuple(value))
         if self.images is not None and self.metric != "euclidean":
             raise InputError("--metric must be euclidean with --images: pixels keep their lengths")

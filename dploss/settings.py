@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from dploss.errors import InputError
+
 
 def setting(
     default: Any,
@@ -53,7 +55,27 @@ _LARGEST = 2**32
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def problem(value: Any, limits: Mapping[str, Any]) -> str | None:
+def check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    """Refuse a value that a setting cannot have.
+
+    Args:
+        name: of the setting, as whoever gave the value knows it.
+        value: of the setting.
+        limits: the metadata of its field.
+
+    Raises:
+        InputError: a value of the wrong type or outside its range; the message names it.
+    """
+    several = limits["kind"] is tuple
+    if several and not isinstance(value, list | tuple):
+        raise InputError(f"{name} must be a list of whole numbers, got {value!r}")
+    for part in value if several else [value]:
+        wrong = _problem(part, limits)
+        if wrong:
+            raise InputError(f"{name} must be {wrong}, got {part!r}")
+
+
+def _problem(value: Any, limits: Mapping[str, Any]) -> str | None:
     """What `value` must be and is not, or None."""
     kind = int if limits["kind"] is tuple else limits["kind"]
     if type(value) is not kind and not (kind is float and type(value) is int):

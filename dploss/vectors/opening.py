@@ -4,7 +4,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +73,27 @@ def open_vectors(
             finite, all zeros under cosine, or fewer than 3. The message names the file and the row, counted from 0.
     """
     name = str(source)
-    rows = read_matrix(name, column, limit)
+    vectors = as_vectors(read_matrix(name, column, limit), name, metric)
+    return vectors if name == BUILTIN else replace(vectors, source=str(Path(name).absolute()))
+
+
+def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:
+    """Check rows that are there, wherever they came from.
+
+    Args:
+        rows: (N, D) float32; not changed, and not copied but under cosine.
+        name: where they came from, for messages, and as their source.
+        metric: "euclidean", or "cosine", which brings every row to length 1.
+
+    Raises:
+        InputError: see `open_vectors`.
+    """
     if len(rows) < 3:
         raise InputError(f"{name}: it has {len(rows)} rows, training needs at least 3")
     fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
     if metric == "cosine":
         rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
-    return Vectors(rows, name if name == BUILTIN else str(Path(name).absolute()), fingerprint)
+    return Vectors(rows, name, fingerprint)
 
 
 def read_matrix(name: str, column: str | None = None, limit: int | None = None) -> np.ndarray | MappedRows:
