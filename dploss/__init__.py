@@ -23,6 +23,7 @@ _HOMES = {
     "TrainConfig": "config",
     "TrainHistory": "history",
     "RerankingIndex": "faiss_index",
+    "ShortEmbedding": "short_embedding",
     "export_onnx": "exports",
     "linear_map": "exports",
     "linear_transform": "faiss_index",

@@ -172,7 +172,9 @@ class DPEncoder(Encoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(input_dim, latent_dim)
+        self.hidden_dims = tuple(hidden_dims)
         self.metric = metric
+        self.dropout = dropout
         self.linear = EqualizedLinear(input_dim, latent_dim, _WEIGHT_SIZE)
         self.branch = _mlp([input_dim, *hidden_dims, latent_dim], dropout) if hidden_dims else None
         self.register_buffer("length_power", torch.zeros(()))
