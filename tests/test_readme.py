@@ -1,8 +1,10 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from test_short_embedding import TEXTS, tiny_model
 
 READMES = ("README.md", "README.ko.md")
 
@@ -42,6 +44,36 @@ def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
     scores = [one["metrics"]["psnr"] for one in results["checkpoints"]]
     assert len(scores) == 3 and results["best"]["metrics"]["psnr"] == max(scores)
     assert (tmp_path / "results/run1/best.pt").resolve().name == results["best"]["path"]
+
+
+def run_block(word, experiment="", **names):
+    """Run the one block of Python that has a word in it, with what it takes from its surroundings; all its names."""
+    (code,) = [block for block in blocks("README.md", "python") if word in block]
+    exec(compile(code.replace("<uuid>", experiment), "README.md", "exec"), names)
+    return names
+
+
+def test_the_reducer_fits_as_it_is_written(builtin):
+    vectors = builtin[:30, :70]
+    labels = (vectors[:, 0] > np.median(vectors[:, 0])).astype(int)
+    names = run_block("DPReducer(", vectors=vectors, labels=labels)
+    assert names["short"].shape == (30, 64)
+    assert names["classifier"].predict(vectors).shape == (30,)
+
+
+def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, monkeypatch):
+    library = pytest.importorskip("sentence_transformers")
+    real, tiny = library.SentenceTransformer, tiny_model(tmp_path / "tiny", 768)
+
+    def within_reach(name, **options):
+        return real(modules=list(tiny), **options) if name == "all-mpnet-base-v2" else real(name, **options)
+
+    monkeypatch.setattr(library, "SentenceTransformer", within_reach)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(trained)
+    names = run_block("ShortEmbedding(", next(trained.iterdir()).name, texts=TEXTS[:20])
+    assert names["short"].shape == (20, 16)
+    np.testing.assert_allclose(names["model"].encode(TEXTS[:20]), names["short"], atol=1e-5)
 
 
 @pytest.mark.parametrize("readme", READMES)
