@@ -6,6 +6,8 @@ import pytest
 from conftest import ROOT
 from test_short_embedding import TEXTS, tiny_model
 
+from dploss import DPEncoder
+
 READMES = ("README.md", "README.ko.md")
 
 
@@ -59,6 +61,19 @@ def test_the_reducer_fits_as_it_is_written(builtin):
     names = run_block("DPReducer(", vectors=vectors, labels=labels)
     assert names["short"].shape == (30, 64)
     assert names["classifier"].predict(vectors).shape == (30,)
+
+
+def test_the_exports_and_the_indexes_work_as_they_are_written(trained, builtin, tmp_path, monkeypatch):
+    for package in ("faiss", "onnx", "onnxscript"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(trained)
+    linear = DPEncoder(768, (), 16)
+    run_block("export_onnx(", next(trained.iterdir()).name, encoder=linear, vectors=builtin)
+    assert (tmp_path / "encoder.onnx").stat().st_size > 1000
+    names = run_block("RerankingIndex(", encoder=linear, vectors=builtin, queries=builtin[:20])
+    assert names["numbers"].shape == (20, 10) and (names["numbers"][:, 0] == range(20)).all()
+    assert names["linear"].ntotal == 600
 
 
 def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, monkeypatch):
