@@ -19,53 +19,16 @@ import torch
 from timing import machine
 from torch import Tensor, nn
 from torch.nn import functional as F
+from trial_losses import LambdaRank, Laplace, Memory, Nearest, PerRow, Reverse, Student
 
 from dploss.baselines import PCA
 from dploss.cli import Parser, run
 from dploss.config import TrainConfig
 from dploss.launch import new_experiment
-from dploss.losses import LOSSES, DPLoss, DPLossV3
+from dploss.losses import LOSSES, DPLoss
 from dploss.recall import RecallEvaluator
 from dploss.tables import text_table
 from dploss.trainer import Trainer
-
-
-class Laplace(DPLossV3):
-    """Probabilities that fall with the distance instead of its square."""
-
-    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's."""
-        in_x, in_z = (F.log_softmax(-d / tau, dim=-1) for d in (d_x, d_z))
-        return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
-
-
-class Student(DPLossV3):
-    """Heavy-tailed probabilities in z, as of t-SNE."""
-
-    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's."""
-        unit = 2 * d_x.mean() * tau
-        in_x, in_z = F.log_softmax(-d_x.square() / unit, dim=-1), F.log_softmax(-(d_z.square() / unit).log1p(), dim=-1)
-        return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
-
-
-class Nearest(DPLossV3):
-    """Every one of the 10 nearest alike, no other."""
-
-    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """Cross-entropy with the 10 nearest in x."""
-        near = d_x.topk(10, largest=False).indices
-        return -F.log_softmax(-d_z.square() / (2 * d_x.mean() * tau), dim=-1).gather(-1, near).mean()
-
-
-class Reverse(DPLossV3):
-    """The divergence of x from z."""
-
-    def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's, the other way round."""
-        unit = 2 * d_x.mean() * tau
-        in_x, in_z = (F.log_softmax(-d.square() / unit, dim=-1) for d in (d_x, d_z))
-        return F.kl_div(in_x, in_z, log_target=True, reduction="batchmean")
 
 
 class GatedLinear(nn.Module):
@@ -185,6 +148,9 @@ TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
     "Student kernel in z": ({}, with_loss(Student)),
     "10 nearest alike": ({}, with_loss(Nearest)),
     "reverse divergence": ({}, with_loss(Reverse)),
+    "a temperature for each row": ({}, with_loss(PerRow)),
+    "LambdaRank's weights": ({}, with_loss(LambdaRank)),
+    "a memory of 4 batches": ({}, with_loss(Memory)),
     **{f"tau {tau:g}": ({"tau": tau}, None) for tau in (0.3, 0.5, 2.0)},
     **{f"pair distances x {weight:g}": ({"lambda_pairdist": weight}, None) for weight in (0.0, 3.0)},
     **{f"dropout {share:g}": ({"dropout": share}, None) for share in (0.0, 0.5)},

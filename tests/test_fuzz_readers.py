@@ -33,6 +33,7 @@ from safetensors.numpy import save_file
 
 from dploss.best_checkpoints import BestCheckpointTracker
 from dploss.config import TrainConfig
+from dploss.encoding.codes import read_codes, read_origins
 from dploss.errors import InputError
 from dploss.experiments import open_experiment
 from dploss.history import TrainHistory
@@ -42,6 +43,7 @@ from dploss.measured_recall import measured_recall, recorded_recall
 from dploss.models import load_encoder
 from dploss.summaries import compare, listing, summary
 from dploss.vectors import open_vectors, read_texts
+from dploss.vectors.streaming import VectorStream
 from metrics.errors import InputError as MetricsInputError
 from metrics.folders import ImageFolder, read_captions
 from metrics.images import to_image
@@ -100,6 +102,14 @@ STATE = {
     "owns_link": True,
     "checkpoints": [{**one, "score": 0.5} for one in JUDGED[:0:-1]],
     "others": [{**JUDGED[0], "score": 0.5}],
+}
+SIDECAR = {
+    "experiment_id": CONFIG["experiment_id"],
+    "checkpoint": "checkpoints/00000000/best.pt",
+    "data": "rows.npy",
+    "column": None,
+    "rows": 12,
+    **{"dtype": "int8", "dim": 5, "scales": [0.5, 0.25, 1.0, 2.0, 0.125]},
 }
 CAPTIONS = 'image_path,text_en\n0.png,"a picture, grey"\n1.png,another\n2.png,a third\n'
 
@@ -230,6 +240,13 @@ def read_shards(path: Path) -> None:
         assert np.isfinite(open_vectors(source, limit=30).rows).all()
 
 
+def read_stream(path: Path) -> None:
+    """As encode.py does."""
+    stream = VectorStream(str(path))
+    parts = [part for start, stop in stream.parts(5) for part, _ in stream.batches(start, 5, True, stop)]
+    assert np.isfinite(np.concatenate(parts)).all() and sum(map(len, parts)) == stream.rows
+
+
 def read_row_texts(path: Path) -> None:
     assert all(isinstance(text, str) for text in read_texts(str(path), np.arange(12)))
 
@@ -297,6 +314,14 @@ def read_recall(path: Path) -> None:
     compare([experiment], [recalls])
 
 
+def read_sidecar(path: Path) -> None:
+    path.rename(path.with_name("short.npy.json"))
+    np.save(path.with_name("short.npy"), (10 * ROWS).astype(np.int8))
+    rows, _ = read_codes(path.with_name("short.npy"), np.arange(12))
+    assert rows.shape == (12, 5)
+    assert read_origins(path.with_name("short.npy"))[0]
+
+
 def read_tracker(path: Path) -> None:
     path.rename(path.with_name("best_checkpoints.json"))
     for one in JUDGED:
@@ -327,6 +352,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "hdf5": (hdf5_files, read_vectors),
     "parquet": (parquet_files, read_vectors),
     "shards": (parquet_files, read_shards),
+    "stream": (parquet_files, read_stream),
     "parquet texts": (parquet_files, read_row_texts),
     "jsonl": (jsonl_files, read_vectors),
     "jsonl texts": (jsonl_files, read_row_texts),
@@ -336,6 +362,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "history": (json_files("history", HISTORY), read_history),
     "config": (json_files("config", CONFIG), read_config),
     "recall": (json_files("recall", RECALL), read_recall),
+    "sidecar": (json_files("sidecar", SIDECAR), read_sidecar),
     "tracker": (json_files("state", STATE), read_tracker),
     "checkpoint": (checkpoint_files, read_checkpoint),
     "metrics images": (image_files, read_metrics_image),
