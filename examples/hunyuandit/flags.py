@@ -1,0 +1,138 @@
+"""The flags of train_hunyuandit.py."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the flags)\n")
+
+
+def parser(description: str) -> Parser:
+    """The script's flags.
+
+    Args:
+        description: the script's: a line of what it does, a blank line, examples.
+    """
+    about, examples = description.split("\n\n", 1)
+    shape = argparse.RawDescriptionHelpFormatter
+    flags = Parser("train_hunyuandit.py", description=about, epilog=examples, formatter_class=shape, allow_abbrev=False)
+
+    model = flags.add_argument_group("model and data")
+    source = model.add_mutually_exclusive_group(required=True)
+    source.add_argument("--pretrained", metavar="PATH_OR_REPO", help="HunyuanDiT in diffusers' layout")
+    source.add_argument("--tiny", action="store_true", help="small configurations with random weights instead")
+    model.add_argument(
+        "--data", required=True, help="captions.csv (image_path,text_en), or a folder of images with .txt captions"
+    )
+    model.add_argument("--image-size", type=_size, help="pixels along a side (default: 1024, with --tiny 64)")
+
+    training = flags.add_argument_group("training")
+    training.add_argument("--max-steps", type=_at_least(1), default=10_000, help=_default("optimizer steps"))
+    training.add_argument("--batch-size", type=_at_least(1), default=1, help=_default("images a process holds at once"))
+    training.add_argument(
+        "--gradient-accumulation", type=_at_least(1), default=1, help=_default("batches of a step, in each process")
+    )
+    training.add_argument("--lr", type=_above_0, default=1e-4, help=_default("learning rate of AdamW"))
+    training.add_argument(
+        "--caption-dropout", type=_share, default=0.1, help=_default("share of captions left empty, for guidance")
+    )
+    training.add_argument(
+        "--ema-decay", type=_share, default=0.9999, help=_default("of the averaged weights; 0 keeps none")
+    )
+    training.add_argument(
+        "--mixed-precision",
+        choices=("auto", "no", "fp16", "bf16"),
+        default="auto",
+        help=_default("auto: what accelerate's configuration says, else bf16 or fp16 on a GPU"),
+    )
+    training.add_argument("--num-workers", type=_at_least(0), default=0, help=_default("processes that read images"))
+    training.add_argument("--seed", type=_at_least(0), default=0, help=_default("of all that is drawn"))
+
+    saving = flags.add_argument_group("checkpoints")
+    saving.add_argument("--output-dir", type=Path, required=True, help="where they go, with all that is said of them")
+    saving.add_argument("--ckpt-every", type=_at_least(1), default=1000, help=_default("steps between checkpoints"))
+    saving.add_argument("--checkpoint-dirs", action="store_true", help="directories, not files; always with DeepSpeed")
+    saving.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        metavar="CHECKPOINT",
+        help="go on as if it had never stopped: from the newest checkpoint in --output-dir, or from this one",
+    )
+    saving.add_argument("--save-top-k", type=_at_least(1), default=3, help=_default("best checkpoints to keep"))
+    saving.add_argument(
+        "--keep-every-n-steps",
+        type=_at_least(0),
+        default=10_000,
+        help=_default("never delete checkpoints of steps that are its multiples; 0 spares none"),
+    )
+    saving.add_argument("--no-prune", action="store_true", help="delete no checkpoint")
+
+    judging = flags.add_argument_group("evaluation")
+    judging.add_argument("--no-evaluation", action="store_true", help="judge no checkpoint, and delete none")
+    judging.add_argument(
+        "--eval-every", type=_at_least(1), default=2, help=_default("judge every so-many-th checkpoint")
+    )
+    judging.add_argument("--metric-name", default="composite_score", help=_default("what decides which is best"))
+    judging.add_argument("--num-evaluation-samples", type=_at_least(1), default=20, help=_default("images to sample"))
+    judging.add_argument(
+        "--evaluation-data", metavar="DATA", help="prompts and photographs to judge by (default: --data)"
+    )
+    judging.add_argument(
+        "--sampling-steps", type=_at_least(1), default=50, help=_default("denoising steps of a sample")
+    )
+    judging.add_argument("--clip-model", default="ViT-B-32", help=_default("CLIP score: model of open_clip"))
+    judging.add_argument(
+        "--clip-pretrained", default="laion2b_s34b_b79k", help=_default("its weights: a tag or a file")
+    )
+    judging.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help=_default("LPIPS"))
+    judging.add_argument("--lpips-weights", help="LPIPS: a file with the backbone's weights")
+    judging.add_argument("--inception-weights", help="Inception Score and FID: a file with the weights")
+    return flags
+
+
+def _default(text: str) -> str:
+    return f"{text} (default: %(default)s)"
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return whole_number
+
+
+def _size(text: str) -> int:
+    size = _at_least(16)(text)
+    if size % 16:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 16, got {text}")
+    return size
+
+
+def _share(text: str) -> float:
+    if not 0 <= _number(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text}")
+    return float(text)
+
+
+def _above_0(text: str) -> float:
+    if not 0 < _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return float(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
