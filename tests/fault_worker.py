@@ -29,6 +29,9 @@ import numpy as np  # noqa: E402
 import tensorboard.summary.writer.record_writer  # noqa: E402, F401
 import torch  # noqa: E402
 
+# The first optimizer loads it, seconds: once here, not in every fork.
+import torch._dynamo  # noqa: E402
+
 import dploss.files  # noqa: E402
 import dploss.launch  # noqa: E402
 import train  # noqa: E402

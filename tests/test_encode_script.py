@@ -11,6 +11,7 @@ from dploss.checkpoints import load_checkpoint
 from dploss.encoding import DTYPES, Codes, EncodeJob, ray_engine, read_codes
 from dploss.encoding import job as job_module
 from dploss.errors import InputError
+from dploss.experiments import list_experiments
 from dploss.models import load_encoder
 from dploss.vectors import open_vectors
 from dploss.vectors.streaming import VectorStream
@@ -20,7 +21,8 @@ SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
 
 @pytest.fixture
 def experiment(checkpoints):
-    return max(checkpoints.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    """The newest."""
+    return list_experiments(checkpoints)[0][0].folder
 
 
 @pytest.fixture

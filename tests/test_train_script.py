@@ -23,21 +23,17 @@ SMALL = ("--latent-dim", 16, "--hidden-dims", 24, "--limit", 300, "--batch-size"
 
 
 @pytest.fixture
-def main(tmp_path, monkeypatch, capsys):
+def main(tmp_path, monkeypatch, call):
     """train.main in an empty folder: main("--epochs", 1) -> exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     for variable in ("SAVE_INTERVAL", "DEVICE"):
         monkeypatch.delenv(variable, raising=False)
 
-    def call(*flags: object) -> tuple[int, str, str]:
-        try:
-            code = train.main([str(flag) for flag in flags])
-        except SystemExit as leaving:
-            code = leaving.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+    def train_py(*flags: object) -> tuple[int, str, str]:
+        done = call("train.py", *flags)
+        return done.returncode, done.stdout, done.stderr
 
-    return call
+    return train_py
 
 
 def experiments(folder: Path) -> list[Path]:
@@ -116,9 +112,7 @@ LONG = ("--latent-dim", 16, "--hidden-dims", 24, "--limit", 2000, "--batch-size"
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> list[list[float]]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *map(str, LONG)], cwd=folder, check=True, capture_output=True
-    )
+    assert train.main([*map(str, LONG), "--checkpoints-dir", str(folder / "checkpoints")]) == 0
     return losses(*experiments(folder))
 
 
@@ -137,7 +131,7 @@ def test_killed_in_an_epoch_it_resumes_to_the_last_bit(run, tmp_path, uninterrup
     assert not list(experiment.glob(".*.tmp"))
 
 
-def test_ctrl_c_saves_says_how_to_resume_and_loses_no_step(run, tmp_path, uninterrupted):
+def test_ctrl_c_saves_says_how_to_resume_and_loses_no_step(call, tmp_path, uninterrupted):
     process = start(tmp_path, *LONG)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
@@ -147,7 +141,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_no_step(run, tmp_path, uninte
     assert resume == f"--resume checkpoints/{experiment.name}"
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "interrupted"
     assert "Traceback" not in printed
-    assert run("train.py", *resume.split()).returncode == 0
+    assert call("train.py", *resume.split()).returncode == 0
     assert losses(experiment) == uninterrupted
 
 

@@ -106,8 +106,8 @@ def test_quick_plot_imports_no_torch(experiments):
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
 
 
-def test_compare_takes_all_when_piped(run, experiments):
-    done = run("visualize_training.py", "--compare", "--recall-history")
+def test_compare_takes_all_when_piped(call, experiments):
+    done = call("visualize_training.py", "--compare", "--recall-history")
     assert (done.returncode, done.stderr) == (0, "")
     header, *rows = done.stdout.splitlines()
     assert header.split()[:2] == ["experiment", "loss_function"] and rows.pop() == "checkpoints/compare.png"
