@@ -58,10 +58,9 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
 
 def _is_complete(trainer: Trainer) -> bool:
     """Whether nothing is left to train, or to write: a training can be killed between its last step and its history."""
-    steps = trainer.config.epochs * trainer.steps_per_epoch
     try:
-        return trainer.step > steps or (
-            trainer.step == steps and open_experiment(trainer.manager.folder).history.status == "completed"
+        return trainer.step > trainer.steps or (
+            trainer.step == trainer.steps and open_experiment(trainer.manager.folder).history.status == "completed"
         )
     except InputError:
         return False

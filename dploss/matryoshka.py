@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from dploss.losses import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): so all sizes lose about as much against encoders of their own.
-_BALANCE, _SHORTEST, _LONGEST = 0.75, 8.0, 3.5
+_FIRST_BALANCE, _LAST_BALANCE = 0.5, 1.0
+_SHORTEST, _LONGEST = 12.5, 3.7
 
 
 class MatryoshkaLoss(nn.Module):
@@ -16,19 +17,24 @@ class MatryoshkaLoss(nn.Module):
 
     The terms are means over the sizes. Short codes lose much more than long ones, and their gradients would drown the
     rest, so each size's gradient is divided by a power of its own loss, and those of the shortest and the longest
-    weigh more, which have a neighbour to help them on one side only.
+    weigh more, which have a neighbour to help them on one side only. The power grows as the training goes on: the
+    short codes, which all sizes begin with, are settled first, and the longer ones around them.
 
     Source: Kusupati et al., arXiv:2205.13147, with distances in place of labels.
 
     Args:
         loss: the member of the family.
         dims: the sizes, each at most the latents' own.
+
+    Attributes:
+        progress: the share of the training that is done, 0 to 1; whoever trains keeps it up to date.
     """
 
     def __init__(self, loss: DPLoss, dims: Sequence[int]) -> None:
         super().__init__()
         self.loss = loss
         self.dims = tuple(dims)
+        self.progress = 0.0
 
     def forward(self, x: Tensor, z: Tensor) -> LossTerms:
         """Compare a batch of vectors with the first numbers of its latents.
@@ -48,7 +54,8 @@ class MatryoshkaLoss(nn.Module):
         terms = [self.loss.compare(d_x, tau, z[:, :dim]) for dim in self.dims]
         total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
         totals = torch.stack([one.total for one in terms])
-        shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
+        balance = _FIRST_BALANCE + self.progress * (_LAST_BALANCE - _FIRST_BALANCE)
+        shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -balance
         shares[0] *= _SHORTEST
         shares[-1] *= _LONGEST
         pull = (shares * totals).sum()

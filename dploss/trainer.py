@@ -75,6 +75,7 @@ class Trainer:
         if self.batch_size < 3:
             raise InputError(f"--batch-size {config.batch_size}: too few for {self.team.size} processes")
         self.steps_per_epoch = len(self.train_rows) // self.batch_size
+        self.steps = config.epochs * self.steps_per_epoch
         self.block = block_rows(*vectors.rows.shape)
 
         input_dim = vectors.rows.shape[1]
@@ -222,6 +223,8 @@ class Trainer:
         # Of images the pair distance loss stands beside the reconstruction, in the same units. Of vectors, lengths are
         # near 1 as text embeddings' are: the weight of the pair distance loss means the same in any unit.
         unit = 1.0 if self.config.images is not None else self.encoder.scale * x.shape[1] ** 0.5
+        if self.config.matryoshka:
+            self.loss.progress = self.step / self.steps
         try:
             total, rank, pairdist = self.loss(x / unit, z / unit)
         except ValueError as error:
@@ -279,7 +282,7 @@ class Trainer:
         return recall
 
     def _lr_factor(self, step: int) -> float:
-        return lr_factor(step, self.config.epochs * self.steps_per_epoch)
+        return lr_factor(step, self.steps)
 
     def _check_weights(self) -> None:
         """A loss can be finite and its gradient not: such weights must not replace good ones on the disk."""

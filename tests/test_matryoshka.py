@@ -20,12 +20,14 @@ def test_terms_are_means_over_the_sizes(name, batch):
     torch.testing.assert_close(torch.stack(MatryoshkaLoss(loss, (2, 4, 6))(x, z)), expected)
 
 
-def test_sizes_pull_by_a_power_of_their_losses_and_the_ends_more(batch):
+@pytest.mark.parametrize(("progress", "power"), [(0, 0.5), (0.5, 0.75), (0.99, 0.995)])
+def test_sizes_pull_by_a_growing_power_of_their_losses_and_the_ends_more(batch, progress, power):
     x, z = batch
-    loss = DPLossV3()
-    (pull,) = torch.autograd.grad(MatryoshkaLoss(loss, (2, 4, 6))(x, z).total, z)
-    powers = [loss(x, z[:, :dim]).total ** 0.25 / 0.25 for dim in (2, 4, 6)]
-    torch.testing.assert_close(pull, torch.autograd.grad(8 * powers[0] + powers[1] + 3.5 * powers[2], z)[0])
+    loss, several = DPLossV3(), MatryoshkaLoss(DPLossV3(), (2, 4, 6))
+    several.progress = progress
+    (pull,) = torch.autograd.grad(several(x, z).total, z)
+    powers = [loss(x, z[:, :dim]).total ** (1 - power) / (1 - power) for dim in (2, 4, 6)]
+    torch.testing.assert_close(pull, torch.autograd.grad(12.5 * powers[0] + powers[1] + 3.7 * powers[2], z)[0])
 
 
 def test_a_size_that_loses_nothing_pulls_at_nothing(batch):

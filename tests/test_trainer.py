@@ -149,8 +149,9 @@ def test_a_matryoshka_encoder_is_measured_at_each_size(config):
         assert recalls[-1] == RecallEvaluator(config.k).evaluate(held_out, short).value
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4, 7, 16, 23])
-def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(config, steps):
+@pytest.mark.parametrize(("steps", "dims"), [(0, ()), (1, ()), (4, ()), (7, ()), (16, ()), (23, ()), (7, (4, 8))])
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(config, steps, dims):
+    config = replace(config, matryoshka_dims=dims)
     whole = new_experiment(config)
     expected = whole.run()
 
