@@ -1,0 +1,108 @@
+"""One Matryoshka encoder against encoders of each of its sizes alone: held-out recall@10, and what each size loses.
+
+The encoders of one size are DPLossV3's of quality.json, which quality.py measures, on the same splits.
+
+Examples:
+  matryoshka.py                                 the built-in vectors, seeds 0 1 2: some minutes
+  matryoshka.py --data my.parquet --seeds 0
+"""
+
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from quality_results import read
+from timing import report
+
+from dploss.cli import Parser, run
+from dploss.config import TrainConfig
+from dploss.errors import InputError
+from dploss.launch import new_experiment
+from dploss.recall import RecallEvaluator
+
+_ALONE = Path(__file__).resolve().parents[1] / "docs" / "quality.json"
+_K = 10
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    summary, examples = __doc__.split("\n\nExamples:\n")
+    flags = Parser(prog="matryoshka.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
+    flags.add_argument("--limit", type=int, default=10_000, help="rows of it (default: %(default)s)")
+    flags.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128, 256], help="(default: 32 64 128 256)")
+    flags.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    flags.add_argument("--alone", type=Path, default=_ALONE, help="quality.py's results (default: docs/quality.json)")
+    flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
+    flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    return flags
+
+
+def recalls_alone(path: Path, name: str, sizes: Sequence[int], seed: int) -> list[float]:
+    """Recall of the encoders of one size.
+
+    Raises:
+        InputError: one has not been measured.
+    """
+    wanted = {(name, size, seed, "DPLossV3"): size for size in sizes}
+    found = {
+        wanted[key]: entry[f"recall@{_K}"]
+        for entry in read(path)["entries"]
+        if (key := (entry["data"], entry["size"], entry["seed"], entry["method"])) in wanted
+    }
+    missing = [str(size) for size in sizes if size not in found]
+    if missing:
+        raise InputError(f"{path}: it lacks DPLossV3 of {name} at {', '.join(missing)}, seed {seed}: run quality.py")
+    return [found[size] for size in sizes]
+
+
+def recalls_together(args: Namespace, seed: int) -> list[float]:
+    """Train one encoder for all sizes, and judge each on the held-out rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            data=args.data,
+            limit=args.limit,
+            matryoshka_dims=tuple(args.sizes),
+            seed=seed,
+            checkpoints_dir=folder,
+            eval_every=0,
+            no_tensorboard=True,
+            quiet=True,
+        )
+        trainer = new_experiment(config)
+        trainer.run()
+    held_out = trainer.vectors.rows[trainer.held_out_rows]
+    evaluator = RecallEvaluator(_K)
+    return [evaluator.evaluate(held_out, trainer.encoder.encode(held_out, dim=size)).value for size in args.sizes]
+
+
+def compare(args: Namespace) -> int:
+    """Print the table: a line for each seed, and the mean of what is lost."""
+    torch.set_num_threads(args.threads)
+    name = Path(args.data).stem
+    rows, lost = [], []
+    for seed in args.seeds:
+        alone = recalls_alone(args.alone, name, args.sizes, seed)
+        together = recalls_together(args, seed)
+        lost.append(np.subtract(alone, together))
+        for what, values in (("alone", alone), ("Matryoshka", together), ("lost", lost[-1])):
+            rows.append(
+                {"data": name, "seed": str(seed), "": what} | dict(zip(map(str, args.sizes), values, strict=True))
+            )
+    mean = np.mean(lost, axis=0)
+    rows.append({"data": name, "seed": "mean", "": "lost"} | dict(zip(map(str, args.sizes), mean, strict=True)))
+    report([{key: one if isinstance(one, str) else float(one) for key, one in row.items()} for row in rows], args.json)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(compare, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
