@@ -31,10 +31,15 @@ from dploss.vectors.parquet import read_parquet
 
 
 class PeakMemory:
-    """The most memory of this process while the block runs, in bytes, above what it had before.
+    """The most memory of this process while the block runs, in bytes, and what it had before.
 
-    Pages of mapped files (RssFile) are the system's cache, which it takes back when it needs them: not counted.
+    Args:
+        mapped: whether to count pages of mapped files, too. They are the system's cache, which it takes back when it
+            needs them.
     """
+
+    def __init__(self, mapped: bool = False) -> None:
+        self.kinds = ("RssAnon", "RssShmem", *(["RssFile"] if mapped else []))
 
     def __enter__(self) -> "PeakMemory":
         self.before = self.peak = self._now()
@@ -52,10 +57,9 @@ class PeakMemory:
         self._thread.join()
         self.peak = max(self.peak, self._now())
 
-    @staticmethod
-    def _now() -> int:
+    def _now(self) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(self.kinds))
 
 
 def seconds(action: object, repeat: int) -> float:
@@ -88,7 +92,7 @@ def read(folder: Path) -> list[dict]:
         action()
     for name, action in both.items():
         took = seconds(action, 5)
-        with PeakMemory() as memory:
+        with PeakMemory(mapped=True) as memory:
             action()
         table_rows.append({"": name, "seconds": took, "memory / array": (memory.peak - memory.before) / size})
     for row in table_rows:
@@ -118,7 +122,6 @@ def train(folder: Path) -> list[dict]:
         data=str(path), latent_dim=128, epochs=1, checkpoints_dir=str(folder / "checkpoints"), no_tensorboard=True
     )
     start = time.perf_counter()
-    whole = PeakMemory._now()
     with PeakMemory() as memory:
         history = new_experiment(config).run()
     return [
@@ -127,7 +130,7 @@ def train(folder: Path) -> list[dict]:
             "dim": 768,
             "array, GB": path.stat().st_size / 1e9,
             "memory, GB": memory.peak / 1e9,
-            "before, GB": whole / 1e9,
+            "before, GB": memory.before / 1e9,
             "seconds": time.perf_counter() - start,
             "of the epoch": history.epoch_times[0],
             "recall": history.recall_history[-1],
