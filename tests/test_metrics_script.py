@@ -30,12 +30,11 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_json_of_two_folders(folders):
-    command = [sys.executable, "-m", "metrics", "generated", "--references", "references", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, "--metrics", "psnr", "ssim"], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0 and done.stderr == ""
-    report = json.loads(done.stdout)
+def test_json_of_two_folders(folders, capsys):
+    assert main(["generated", "--references", "references", "--json", "--metrics", "psnr", "ssim"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    report = json.loads(out)
     assert report["num_images"] == 3 and 5 < report["psnr"] < 12 and -1 <= report["ssim"] <= 1
 
 

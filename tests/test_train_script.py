@@ -116,7 +116,7 @@ def uninterrupted(tmp_path_factory) -> list[list[float]]:
     return losses(*experiments(folder))
 
 
-def test_killed_in_an_epoch_it_resumes_to_the_last_bit(run, tmp_path, uninterrupted):
+def test_killed_in_an_epoch_it_resumes_to_the_last_bit(call, tmp_path, uninterrupted):
     process = start(tmp_path, *LONG)
     time.sleep(0.1)
     process.kill()
@@ -124,7 +124,7 @@ def test_killed_in_an_epoch_it_resumes_to_the_last_bit(run, tmp_path, uninterrup
     (experiment,) = experiments(tmp_path)
     finished = torch.load(experiment / "latest_model.pth", weights_only=True)["epoch"]
     assert finished < 6
-    done = run("train.py", "--resume", experiment.name[:8])
+    done = call("train.py", "--resume", experiment.name[:8])
     assert done.returncode == 0, done.stderr
     assert f"after epoch {finished}" in done.stderr
     assert losses(experiment) == uninterrupted
