@@ -21,7 +21,6 @@ from dploss.vectors import open_vectors, split_rows
 @pytest.fixture
 def experiments(checkpoints, monkeypatch):
     monkeypatch.chdir(checkpoints.parent)
-    monkeypatch.setattr("dploss.judging.measures._TIMED_SECONDS", 0.01)
     return list_experiments("checkpoints")[0]
 
 
