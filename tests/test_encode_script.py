@@ -180,7 +180,15 @@ def test_what_cannot_be_done_is_one_line(flags, message, call, checkpoints, tmp_
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b'{"dtype": "int8", "dim": 16, "scales": null}', b'{"dtype": "bits", "dim": 1}']
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"dtype": "int8", "dim": 16, "scales": null}',
+        b'{"dtype": "int8", "dim": 1, "scales": [1' + 400 * b"0" + b"]}",
+        b'{"dtype": "bits", "dim": 1}',
+    ],
 )
 def test_a_strange_file_beside_is_one_line(content, call, checkpoints, tmp_path):
     np.save(tmp_path / "short.npy", np.ones((10, 16), np.float32))

@@ -87,7 +87,11 @@ class Codes:
         if dtype not in DTYPES or type(dim) is not int or dim < 1 or (dtype == "int8") != (scales is not None):
             raise ValueError(f"dtype is {dtype!r}, dim {dim!r}")
         if scales is not None:
-            scales = np.asarray(scales, np.float32)
+            try:
+                scales = np.asarray(scales, np.float32)
+            except OverflowError as error:
+                # JSON's whole numbers have no end.
+                raise ValueError(f"scales: {error}") from error
             if scales.shape != (dim,) or not np.isfinite(scales).all():
                 raise ValueError(f"scales are not {dim} numbers")
         return cls(dtype, dim, scales)
