@@ -134,8 +134,8 @@ class Encoder(nn.Module):
             return latents.to(array)
         return latents.numpy(force=True).astype(array.dtype)
 
-    def cut(self, latents: Tensor, dim: int) -> Tensor:
-        """(..., d) latents -> their first `dim` numbers."""
+    def cut(self, latents: Tensor, dim: int, length_share: float = 1.0) -> Tensor:
+        """(..., d) latents -> their first `dim` numbers; an encoder that gives lengths back uses the share."""
         return latents[..., :dim]
 
     def _to_input(self, rows: np.ndarray | Tensor) -> Tensor:
@@ -196,19 +196,20 @@ class DPEncoder(Encoder):
             return y * self.scale
         return _lengthen(y + self.branch(u), u, self.length_power) * self.scale
 
-    def cut(self, latents: Tensor, dim: int) -> Tensor:
+    def cut(self, latents: Tensor, dim: int, length_share: float = 1.0) -> Tensor:
         """Shorten latents to their first numbers, and give each its length back as far as the encoder does.
 
-        With a length_power of 1 that is latents[:, :dim] * |latents| / |latents[:, :dim]|.
+        With a length_power of 1 that is latents[:, :dim] * (|latents| / |latents[:, :dim]|)^length_share.
 
         Args:
             latents: (..., d).
             dim: 1..d.
+            length_share: of the encoder's length_power, 0 to 1; in training less is given back than in use.
 
         Returns:
             (..., dim).
         """
-        return _lengthen(latents[..., :dim], latents, self.length_power)
+        return _lengthen(latents[..., :dim], latents, self.length_power * length_share)
 
 
 def _lengthen(short: Tensor, long: Tensor, power: Tensor) -> Tensor:

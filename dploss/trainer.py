@@ -93,7 +93,7 @@ class Trainer:
             k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
         )
         if config.matryoshka:
-            self.loss = MatryoshkaLoss(self.loss, config.matryoshka_dims)
+            self.loss = MatryoshkaLoss(self.loss, config.matryoshka_dims, self.encoder.cut)
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.lr, fused=True)
         # A lambda, for the scheduler's state keeps what hangs on any other callable.
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
@@ -223,8 +223,6 @@ class Trainer:
         # Of images the pair distance loss stands beside the reconstruction, in the same units. Of vectors, lengths are
         # near 1 as text embeddings' are: the weight of the pair distance loss means the same in any unit.
         unit = 1.0 if self.config.images is not None else self.encoder.scale * x.shape[1] ** 0.5
-        if self.config.matryoshka:
-            self.loss.progress = self.step / self.steps
         try:
             total, rank, pairdist = self.loss(x / unit, z / unit)
         except ValueError as error:

@@ -64,6 +64,8 @@ def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
         encoder.length_power.fill_(power)
     np.testing.assert_allclose(long.encode(builtin, dim=8), short.encode(builtin), atol=1e-5)
     np.testing.assert_array_equal(long.encode(builtin, dim=24), long.encode(builtin))
+    none, half, whole = (long.cut(torch.from_numpy(long.encode(builtin)), 8, share) for share in (0, 0.5, 1))
+    torch.testing.assert_close(half.square(), none * whole)
     with pytest.raises(ValueError, match="dim must be within 1 and 24, got 25"):
         long.encode(builtin, dim=25)
 
