@@ -1,5 +1,7 @@
 """Where a training starts: at PCA, or at random, with as much of the vectors' lengths as keeps most neighbours."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dploss.autoencoder import ConvAutoencoder
@@ -12,7 +14,14 @@ _LENGTH_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = 2000
 
 
-def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.ndarray | MappedRows, k: int) -> None:
+def start(
+    encoder: DPEncoder | ConvAutoencoder,
+    pca: PCA,
+    init: str,
+    rows: np.ndarray | MappedRows,
+    k: int,
+    dims: Sequence[int] = (),
+) -> None:
     """Bring an encoder to its start.
 
     How far lengths are given back is chosen by recall on training rows: wholly for text embeddings, hardly at all
@@ -24,6 +33,7 @@ def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.nd
         init: "pca" or "random".
         rows: (N, D) float32, the training rows; 2,000 of them, evenly spaced, stand for more.
         k: neighbours to keep.
+        dims: of a Matryoshka encoder, its sizes, which are all heard.
     """
     if init == "pca":
         encoder.start_at(pca)
@@ -37,6 +47,7 @@ def start(encoder: DPEncoder | ConvAutoencoder, pca: PCA, init: str, rows: np.nd
 
     def kept(power: float) -> float:
         encoder.length_power.fill_(power)
-        return evaluator.evaluate(sample, encoder.encode(sample)).value
+        codes = (encoder.encode(sample, dim=dim) for dim in dims or (encoder.latent_dim,))
+        return sum(evaluator.evaluate(sample, code).value for code in codes)
 
     encoder.length_power.fill_(max(_LENGTH_POWERS, key=kept))

@@ -112,7 +112,7 @@ class Trainer:
         """Fit PCA on the training rows: the encoder's start, and the recall to beat."""
         rows = select(self.vectors.rows, self.train_rows)
         pca = PCA.fit(rows, self.config.latent_dim)
-        start(self.encoder, pca, self.config.init, rows, self.config.k)
+        start(self.encoder, pca, self.config.init, rows, self.config.k, self.config.matryoshka_dims)
         if self.held_out:
             recall = self.held_out.recall(pca.encode)
             self.history.recall_k, self.history.recall_rows = recall.k, recall.rows

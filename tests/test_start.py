@@ -7,9 +7,15 @@ from dploss.recall import RecallEvaluator
 from dploss.start import start
 
 
-def started(rows: np.ndarray, latent_dim: int, hidden_dims: tuple[int, ...] = (8,), init: str = "pca") -> DPEncoder:
+def started(
+    rows: np.ndarray,
+    latent_dim: int,
+    hidden_dims: tuple[int, ...] = (8,),
+    init: str = "pca",
+    dims: tuple[int, ...] = (),
+) -> DPEncoder:
     encoder = DPEncoder(rows.shape[1], hidden_dims, latent_dim)
-    start(encoder, PCA.fit(rows, latent_dim), init, rows, k=5)
+    start(encoder, PCA.fit(rows, latent_dim), init, rows, k=5, dims=dims)
     return encoder
 
 
@@ -27,6 +33,12 @@ def test_lengths_are_left_where_they_keep_none():
     spread = np.arange(1, 129) ** -0.75
     rows = (np.random.default_rng(0).normal(size=(1000, 128)) * spread).astype(np.float32)
     assert started(rows, 16).length_power < 1
+
+
+def test_short_codes_of_a_matryoshka_encoder_get_lengths_where_its_longest_loses_none(builtin):
+    rows = builtin[:, :64]
+    assert started(rows, 64).length_power == 0
+    assert started(rows, 64, dims=(8, 64)).length_power > 0
 
 
 def test_a_linear_encoder_stays_linear(builtin):
