@@ -29,7 +29,7 @@ def check_sizes(config: TrainConfig, dim: int, train: int, held_out: int, warn: 
             f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, "
             "or 0 to hold out none"
         )
-    if config.latent_dim == dim:
+    if min(config.matryoshka_dims, default=config.latent_dim) == dim:
         warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
     if not config.val_fraction:
         warn("no rows are held out, so recall is not measured")

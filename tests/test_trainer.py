@@ -263,6 +263,11 @@ def test_settings_that_can_still_work_are_warned_about(config, changes, warning,
     assert f"warning: {warning}" in capsys.readouterr().err
 
 
+def test_a_matryoshka_encoder_as_long_as_the_vectors_still_shortens(config, capsys):
+    new_experiment(replace(config, matryoshka_dims=(8, 768), latent_dim=768, epochs=1))
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_batches_are_a_shuffle_that_can_be_made_again():
     rows = np.arange(100, 131)
     batches = epoch_batches(rows, 10, seed=1, epoch=2)
