@@ -104,6 +104,20 @@ def forget_lengths(trainer: Trainer) -> None:
     trainer.encoder.length_power.zero_()
 
 
+def shorter_in_training(share: float) -> Callable[[Trainer], None]:
+    """Give so much of the length back while training, and all of it in use."""
+
+    def change(trainer: Trainer) -> None:
+        whole = trainer.encoder.length_power.item()
+
+        def choose(encoder: nn.Module, _: Any) -> None:
+            encoder.length_power.fill_(share * whole if encoder.training else whole)
+
+        trainer.encoder.register_forward_pre_hook(choose)
+
+    return change
+
+
 def with_activation(activation: nn.Module) -> Callable[[Trainer], None]:
     """Another function between the branch's layers."""
 
@@ -140,6 +154,7 @@ Change = Callable[[Trainer], None] | None
 TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
     "as train.py does": ({}, None),
     "no length given back": ({}, forget_lengths),
+    **{f"{share:g} of it, in training": ({}, shorter_in_training(share)) for share in (0.5, 0.75)},
     "linear encoder": ({"hidden_dims": ()}, None),
     "linear path left at PCA": ({}, freeze_linear),
     "random start": ({"init": "random"}, None),
