@@ -9,15 +9,15 @@ from dploss.losses import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): so all sizes lose about as much against encoders of their own.
 _LENGTH_SHARE = 0.5
-_SHORTEST = 5.0
+_BALANCE, _SHORTEST = 0.75, 2.5
 
 
 class MatryoshkaLoss(nn.Module):
     """A loss of the family on the first numbers of the latents, for several sizes at once.
 
     The terms are means over the sizes. Short codes lose much more than long ones, and their gradients would drown the
-    rest, so each size's gradient is divided by its loss: that of the mean of the losses' logarithms. The shortest code
-    weighs more, which has no other inside it that helps.
+    rest, so each size's gradient is divided by a power of its loss. The shortest code weighs more, which has no other
+    inside it that helps.
 
     A code is cut from the latents with half of its length given back (in the logarithm). Where none is, its numbers
     grow until they keep the distances alone, and leave the longer codes no room. Where all is, as when it is used,
@@ -55,7 +55,7 @@ class MatryoshkaLoss(nn.Module):
         terms = [self.loss.compare(d_x, tau, self.cut(z, dim, _LENGTH_SHARE)) for dim in self.dims]
         total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
         totals = torch.stack([one.total for one in terms])
-        shares = 1 / totals.detach().clamp_min(torch.finfo(totals.dtype).eps)
+        shares = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
         shares[0] *= _SHORTEST
         pull = (shares * totals).mean()
         # The value is the mean's, the gradient the balanced one's.
