@@ -3,19 +3,20 @@
 The encoders of one size are DPLossV3's of quality.json, which quality.py measures, on the same splits.
 
 Examples:
-  matryoshka.py                                 the built-in vectors, seeds 0 1 2: some minutes
+  matryoshka.py                                 the built-in vectors, seeds 0 1 2: ten minutes
   matryoshka.py --data my.parquet --seeds 0
 """
 
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from quality_results import read
+from quality_results import described, read
 from timing import report
 
 from dploss.cli import Parser, run
@@ -34,7 +35,13 @@ def parser() -> Parser:
     flags = Parser(prog="matryoshka.py", description=summary, epilog=f"Examples:\n{examples}")
     flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
     flags.add_argument("--limit", type=int, default=10_000, help="rows of it (default: %(default)s)")
-    flags.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128, 256], help="(default: 32 64 128 256)")
+    flags.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[32, 64, 128, 256, 512],
+        help="of them those below a vector's (default: 32 64 128 256 512)",
+    )
     flags.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     flags.add_argument("--alone", type=Path, default=_ALONE, help="quality.py's results (default: docs/quality.json)")
     flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
@@ -42,16 +49,19 @@ def parser() -> Parser:
     return flags
 
 
-def recalls_alone(path: Path, name: str, sizes: Sequence[int], seed: int) -> list[float]:
+def recalls_alone(path: Path, data: Mapping[str, Any], sizes: Sequence[int], seed: int) -> list[float]:
     """Recall of the encoders of one size.
 
     Raises:
-        InputError: one has not been measured.
+        InputError: one has not been measured, or on other rows.
     """
+    name, results = data["name"], read(path)
+    if data not in results["data"]:
+        raise InputError(f"{path}: it has no results of these {data['rows']} rows of {name}: run quality.py")
     wanted = {(name, size, seed, "DPLossV3"): size for size in sizes}
     found = {
         wanted[key]: entry[f"recall@{_K}"]
-        for entry in read(path)["entries"]
+        for entry in results["entries"]
         if (key := (entry["data"], entry["size"], entry["seed"], entry["method"])) in wanted
     }
     missing = [str(size) for size in sizes if size not in found]
@@ -60,13 +70,13 @@ def recalls_alone(path: Path, name: str, sizes: Sequence[int], seed: int) -> lis
     return [found[size] for size in sizes]
 
 
-def recalls_together(args: Namespace, seed: int) -> list[float]:
+def recalls_together(args: Namespace, sizes: Sequence[int], seed: int) -> list[float]:
     """Train one encoder for all sizes, and judge each on the held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=args.data,
             limit=args.limit,
-            matryoshka_dims=tuple(args.sizes),
+            matryoshka_dims=tuple(sizes),
             seed=seed,
             checkpoints_dir=folder,
             eval_every=0,
@@ -77,24 +87,27 @@ def recalls_together(args: Namespace, seed: int) -> list[float]:
         trainer.run()
     held_out = trainer.vectors.rows[trainer.held_out_rows]
     evaluator = RecallEvaluator(_K)
-    return [evaluator.evaluate(held_out, trainer.encoder.encode(held_out, dim=size)).value for size in args.sizes]
+    return [evaluator.evaluate(held_out, trainer.encoder.encode(held_out, dim=size)).value for size in sizes]
 
 
 def compare(args: Namespace) -> int:
     """Print the table: a line for each seed, and the mean of what is lost."""
     torch.set_num_threads(args.threads)
     name = Path(args.data).stem
+    data = described(name, args.data, args.limit)
+    sizes = [size for size in args.sizes if size < data["dim"]]
+    if not sizes:
+        raise InputError(f"--sizes: none is below the {data['dim']} numbers of a vector")
     rows, lost = [], []
     for seed in args.seeds:
-        alone = recalls_alone(args.alone, name, args.sizes, seed)
-        together = recalls_together(args, seed)
+        alone = recalls_alone(args.alone, data, sizes, seed)
+        together = recalls_together(args, sizes, seed)
         lost.append(np.subtract(alone, together))
+        print(f"{name}, seed {seed}: lost {lost[-1].round(4)}", file=sys.stderr)
         for what, values in (("alone", alone), ("Matryoshka", together), ("lost", lost[-1])):
-            rows.append(
-                {"data": name, "seed": str(seed), "": what} | dict(zip(map(str, args.sizes), values, strict=True))
-            )
+            rows.append({"data": name, "seed": str(seed), "": what} | dict(zip(map(str, sizes), values, strict=True)))
     mean = np.mean(lost, axis=0)
-    rows.append({"data": name, "seed": "mean", "": "lost"} | dict(zip(map(str, args.sizes), mean, strict=True)))
+    rows.append({"data": name, "seed": "mean", "": "lost"} | dict(zip(map(str, sizes), mean, strict=True)))
     report([{key: one if isinstance(one, str) else float(one) for key, one in row.items()} for row in rows], args.json)
     return 0
 

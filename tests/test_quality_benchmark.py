@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -8,10 +9,13 @@ import references
 import torch
 from conftest import ROOT
 
+from dploss.config import TrainConfig
 from dploss.vectors import split_rows
 
 sys.path.append(str(ROOT / "benchmarks"))
-quality, methods, report = map(import_module, ("quality", "quality_methods", "quality_report"))
+quality, methods, report, quality_results, matryoshka = map(
+    import_module, ("quality", "quality_methods", "quality_report", "quality_results", "matryoshka")
+)
 
 # UMAP compiles for half a minute: it is tried where it is installed, but not in every test.
 QUICK_METHODS = [name for name in methods.METHODS if name not in methods.PACKAGES]
@@ -227,3 +231,25 @@ def test_a_wrong_flag_is_one_line(flags, capsys):
     with pytest.raises(SystemExit) as left:
         quality.main(flags)
     assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_matryoshka_encoder_is_compared_with_encoders_of_the_same_rows(rows, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(matryoshka, "TrainConfig", partial(TrainConfig, epochs=2))
+    source, alone, figures = (tmp_path / name for name in ("builtin.npy", "alone.json", "figures.json"))
+    entries = [
+        {"data": "builtin", "size": size, "seed": 0, "method": "DPLossV3", "recall@10": recall}
+        for size, recall in ((4, 0.5), (8, 0.8))
+    ]
+    data = quality_results.described("builtin", str(source), 10_000)
+    alone.write_text(json.dumps({"data": [data], "entries": entries}), encoding="utf-8")
+    flags = [*map(str, ("--data", source, "--alone", alone, "--seeds", 0, "--threads", 1, "--json", figures))]
+    assert matryoshka.main([*flags, "--sizes", "4", "8", "12"]) == 0
+    *lines, mean = json.loads(figures.read_text(encoding="utf-8"))["rows"]
+    for size, recall in (("4", 0.5), ("8", 0.8)):
+        of_its_own, together, lost = (line[size] for line in lines)
+        assert of_its_own == recall and 0 < together < 1 and lost == mean[size] == pytest.approx(recall - together)
+    capsys.readouterr()
+    assert matryoshka.main([*flags, "--sizes", "4", "--limit", "1050"]) == 2
+    assert "no results of these 1050 rows of builtin" in capsys.readouterr().err
+    assert matryoshka.main([*flags, "--sizes", "12"]) == 2
+    assert "none is below the 12 numbers" in capsys.readouterr().err
