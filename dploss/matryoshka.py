@@ -19,7 +19,7 @@ class MatryoshkaLoss(nn.Module):
     rest, so each size's gradient is divided by a power of its loss. The shortest code weighs more, which has no other
     inside it that helps.
 
-    A code is cut from the latents with half of its length given back (in the logarithm). Where none is, its numbers
+    A code is cut from the latents with half of its length given back (a power of one half). Where none is, its numbers
     grow until they keep the distances alone, and leave the longer codes no room. Where all is, as when it is used,
     nothing says how long it should be beside the numbers that follow.
 
