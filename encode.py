@@ -19,7 +19,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli import (
+from dploss.cli.flags import (
     INTERRUPTED,
     Parser,
     add_experiment_flags,
@@ -65,10 +65,10 @@ def encode(args: Namespace) -> int:
     # Imported late: --help and a wrong flag need not wait for torch.
     from tqdm import tqdm
 
-    from dploss.checkpoints import load_checkpoint
-    from dploss.devices import pick_device
-    from dploss.encoding import EncodeJob
-    from dploss.models import encoder_of
+    from dploss.encoding.job import EncodeJob
+    from dploss.experiments.checkpoints import load_checkpoint
+    from dploss.models.build import encoder_of
+    from dploss.models.device import pick_device
 
     device = pick_device(args.device)
     checkpoint = load_checkpoint(path)

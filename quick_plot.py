@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli import Parser, add_experiment_flags, named_or_newest, run
+from dploss.cli.flags import Parser, add_experiment_flags, named_or_newest, run
 
 
 def parser() -> Parser:
@@ -29,7 +29,7 @@ def plot(args: Namespace) -> int:
     experiment = named_or_newest(args)
 
     # Imported here: --help and a wrong flag need not wait for matplotlib.
-    from dploss.measured_recall import recorded_recall
+    from dploss.evaluation.recall_history import recorded_recall
     from dploss.plots import picture_path, quick_figure, save, show
 
     path = picture_path(args.save or experiment.folder / "quick_plot.png")

@@ -20,9 +20,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli import Parser, add_experiment_flags, checkpoint_of, run
+from dploss.cli.flags import Parser, add_experiment_flags, checkpoint_of, run
 from dploss.errors import InputError
-from dploss.files import json_text
+from dploss.files.atomic import json_text
 from dploss.training_settings import DEVICES
 
 
@@ -67,14 +67,16 @@ def test(args: Namespace) -> int:
     path = checkpoint_of(args)
 
     # Imported late: --help and a wrong flag need not wait for torch.
-    from dploss.checkpoints import load_checkpoint
-    from dploss.devices import pick_device
-    from dploss.encoding import read_codes
-    from dploss.judging import examine, neighbour_lines, other_rows, own_rows
-    from dploss.models import encoder_of
+    from dploss.codes.quantization import read_codes
+    from dploss.data import read_texts
+    from dploss.evaluation.eval_rows import other_rows, own_rows
+    from dploss.evaluation.neighbour_texts import neighbour_lines
+    from dploss.evaluation.report import examine
+    from dploss.experiments.checkpoints import load_checkpoint
+    from dploss.models.build import encoder_of
+    from dploss.models.device import pick_device
     from dploss.plots import picture_path, save, show
     from dploss.plots.spaces import spaces_figure
-    from dploss.vectors import read_texts
 
     picture = None if args.plot is None else picture_path(args.plot or path.parent / "spaces.png")
     device = pick_device(args.device)
@@ -114,7 +116,7 @@ def name_origins(args: Namespace) -> None:
     Raises:
         InputError: what encode.py writes beside its output is not there.
     """
-    from dploss.encoding.codes import read_origins
+    from dploss.codes.quantization import read_origins
 
     checkpoint, data, column = read_origins(Path(args.encoded))
     if not args.checkpoint and not args.experiment_id:

@@ -17,10 +17,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
+from dploss.cli.flags import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
 from dploss.config import TrainConfig
 from dploss.errors import InputError, TrainingError
-from dploss.progress import summary
+from dploss.training.progress import summary
 
 
 def parser() -> Parser:
@@ -53,8 +53,8 @@ def train(args: Namespace) -> int:
     config = TrainConfig(**environment_settings() | given) if reference is None else None
 
     # Imported here: --help and a wrong flag need not wait for torch.
-    from dploss.distributed import leave_team, team_size
-    from dploss.launch import new_experiment, resumed_experiment
+    from dploss.training.distributed import leave_team, team_size
+    from dploss.training.launch import new_experiment, resumed_experiment
 
     if target is not None:
         if team_size() > 1:
@@ -83,7 +83,7 @@ def train(args: Namespace) -> int:
 
 def train_sizes(config: TrainConfig, target: float) -> int:
     """Train sizes until the smallest that reaches the target is found, and print what each gave."""
-    from dploss.size_search import SizeSearch
+    from dploss.training.size_search import SizeSearch
 
     search = SizeSearch(config, target)
     try:

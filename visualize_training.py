@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from dploss.choosing import ask
-from dploss.cli import Parser, add_experiment_flags, report_skipped, run
+from dploss.cli.flags import Parser, add_experiment_flags, report_skipped, run
+from dploss.cli.prompt import ask
 from dploss.errors import InputError
-from dploss.experiments import (
+from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_latest
+from dploss.experiments.catalog import (
     Experiment,
     find_experiment,
     finished_experiment,
@@ -30,10 +31,9 @@ from dploss.experiments import (
     list_experiments,
     no_experiment,
 )
-from dploss.files import json_text
-from dploss.measured_recall import MeasuredRecall, measured_recall, recorded_recall, with_latest
-from dploss.summaries import compare, listing, summary
-from dploss.tables import text_table
+from dploss.experiments.summary import compare, listing, summary
+from dploss.files.atomic import json_text
+from dploss.text import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 import torch
 from timing import report
 
-from dploss import loading
 from dploss.config import TrainConfig
-from dploss.encoding import EncodeJob
-from dploss.launch import new_experiment
-from dploss.models import load_encoder
-from dploss.vectors import open_vectors
-from dploss.vectors.parquet import read_parquet
+from dploss.data import batches as loading
+from dploss.data import open_vectors
+from dploss.data.formats.parquet import read_parquet
+from dploss.encoding.job import EncodeJob
+from dploss.models.build import load_encoder
+from dploss.training.launch import new_experiment
 
 
 class PeakMemory:

@@ -19,11 +19,11 @@ import torch
 from quality_results import described, read
 from timing import report
 
-from dploss.cli import Parser, run
+from dploss.cli.flags import Parser, run
 from dploss.config import TrainConfig
 from dploss.errors import InputError
-from dploss.launch import new_experiment
-from dploss.recall import RecallEvaluator
+from dploss.evaluation.recall import RecallEvaluator
+from dploss.training.launch import new_experiment
 
 _ALONE = Path(__file__).resolve().parents[1] / "docs" / "quality.json"
 _K = 10

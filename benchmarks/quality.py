@@ -34,12 +34,12 @@ from quality_report import MEASURES, measure, picture, tables
 from quality_results import described, opened, our_settings, read, version_of, versions
 from timing import machine
 
-from dploss.cli import INTERRUPTED, Parser, run
+from dploss.cli.flags import INTERRUPTED, Parser, run
 from dploss.config import TrainConfig
+from dploss.data import BUILTIN, open_vectors, split_rows
 from dploss.errors import InputError
-from dploss.files import write_json
+from dploss.files.atomic import write_json
 from dploss.plots.style import picture_path, save
-from dploss.vectors import BUILTIN, open_vectors, split_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = {

@@ -5,10 +5,10 @@ import tempfile
 import numpy as np
 from quality_peers import Case, Encode, Fit, autoencoder, matryoshka_adaptor, of_length, torchdr_sne, umap
 
-from dploss.baselines import PCA, RandomProjection, Truncation
 from dploss.config import TrainConfig
-from dploss.launch import new_experiment
-from dploss.losses import LOSSES
+from dploss.losses.distance_preserving import LOSSES
+from dploss.models.pca import PCA, RandomProjection, Truncation
+from dploss.training.launch import new_experiment
 
 
 def truncation(rows: np.ndarray, case: Case) -> Encode:

@@ -14,8 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dploss.baselines import PCA
-from dploss.vectors import split_rows
+from dploss.data import split_rows
+from dploss.models.pca import PCA
 
 HIDDEN, PATIENCE = 768, 10
 # What serves TorchDR best here: so many rows, brought to this root mean square length.

@@ -16,9 +16,9 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from quality_methods import METHODS, OURS, TRAINED, UNTRAINED
 from torch import Tensor
 
+from dploss.evaluation.recall import RecallEvaluator
 from dploss.plots.style import COLOURS, line_style, new_figure
-from dploss.recall import RecallEvaluator
-from dploss.tables import MISSING, number
+from dploss.text import MISSING, number
 
 KS = (1, 10, 100)
 DEPTH = 10

@@ -12,11 +12,11 @@ from quality_methods import OURS, PACKAGES
 from quality_report import KS
 
 from dploss.config import TrainConfig
+from dploss.data import open_vectors, split_rows
 from dploss.errors import InputError
-from dploss.files import write_json
-from dploss.provenance import git_commit
+from dploss.experiments.provenance import git_commit
+from dploss.files.atomic import write_json
 from dploss.training_settings import DATA, ENCODER, LOSS, TRAINING
-from dploss.vectors import open_vectors, split_rows
 
 # Settings of ours that each case has its own of, or that change no result.
 _VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device"}

@@ -11,7 +11,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from timing import builtin_rows, milliseconds, parser, report
 
-from dploss.recall import RecallEvaluator
+from dploss.evaluation.recall import RecallEvaluator
 
 K = 10
 

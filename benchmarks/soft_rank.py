@@ -14,8 +14,8 @@ import torch
 from timing import builtin_rows, milliseconds, parser, report
 from torch import Tensor
 
-from dploss.losses import pairwise_distances, without_diagonal
-from dploss.soft_rank import soft_rank
+from dploss.losses.distance_preserving import pairwise_distances, without_diagonal
+from dploss.losses.soft_rank import soft_rank
 
 # The largest batch whose rows the direct form does all, and the sigmoids it does beyond.
 WHOLE, SOME = 512, 2**25

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dploss.vectors import open_vectors
+from dploss.data import open_vectors
 
 
 def parser(description: str) -> argparse.ArgumentParser:

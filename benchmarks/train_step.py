@@ -8,8 +8,8 @@ import torch
 from timing import milliseconds, parser, report
 
 from dploss.config import TrainConfig
-from dploss.launch import new_experiment
-from dploss.losses import LOSSES
+from dploss.losses.distance_preserving import LOSSES
+from dploss.training.launch import new_experiment
 
 
 def products(

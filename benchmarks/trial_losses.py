@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dploss.losses import DPLossV3, LossTerms, check_batch
+from dploss.losses.distance_preserving import DPLossV3, LossTerms, check_batch
 
 
 class Laplace(DPLossV3):

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from trial_losses import LambdaRank, Laplace, Memory, Nearest, PerRow, Reverse, Student
 
-from dploss.baselines import PCA
-from dploss.cli import Parser, run
+from dploss.cli.flags import Parser, run
 from dploss.config import TrainConfig
-from dploss.launch import new_experiment
-from dploss.losses import LOSSES, DPLoss
-from dploss.recall import RecallEvaluator
-from dploss.tables import text_table
-from dploss.trainer import Trainer
+from dploss.evaluation.recall import RecallEvaluator
+from dploss.losses.distance_preserving import LOSSES, DPLoss
+from dploss.models.pca import PCA
+from dploss.text import text_table
+from dploss.training.launch import new_experiment
+from dploss.training.trainer import Trainer
 
 
 class GatedLinear(nn.Module):

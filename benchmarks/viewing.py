@@ -14,9 +14,9 @@ import numpy as np
 from timing import parser, report
 
 from dploss.config import TrainConfig
-from dploss.files import write_json
-from dploss.history import TrainHistory
-from dploss.layout import CONFIG, HISTORY
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.layout import CONFIG, HISTORY
+from dploss.files.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("visualize_training.py --list", "quick_plot.py", "visualize_training.py --compare --no-recall")

@@ -9,34 +9,34 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BestCheckpointTracker": "best_checkpoints",
-    "CheckpointManager": "checkpoints",
-    "ConvAutoencoder": "autoencoder",
-    "DPEncoder": "encoder",
-    "DPLossV1": "losses",
-    "DPLossV1Norm": "losses",
-    "DPLossV2": "losses",
-    "DPLossV2Norm": "losses",
-    "DPLossV3": "losses",
-    "DPReducer": "reducer",
-    "RecallEvaluator": "recall",
+    "BestCheckpointTracker": "tracking.tracker",
+    "CheckpointManager": "experiments.checkpoints",
+    "ConvAutoencoder": "models.autoencoder",
+    "DPEncoder": "models.encoder",
+    "DPLossV1": "losses.distance_preserving",
+    "DPLossV1Norm": "losses.distance_preserving",
+    "DPLossV2": "losses.distance_preserving",
+    "DPLossV2Norm": "losses.distance_preserving",
+    "DPLossV3": "losses.distance_preserving",
+    "DPReducer": "integrations.sklearn_reducer",
+    "RecallEvaluator": "evaluation.recall",
     "TrainConfig": "config",
-    "TrainHistory": "history",
-    "RerankingIndex": "faiss_index",
-    "ShortEmbedding": "short_embedding",
-    "export_onnx": "exports",
-    "linear_map": "exports",
-    "linear_transform": "faiss_index",
-    "load_encoder": "models",
-    "open_images": "images",
-    "open_vectors": "vectors",
+    "TrainHistory": "experiments.history",
+    "RerankingIndex": "integrations.faiss_index",
+    "ShortEmbedding": "integrations.sentence_transformer",
+    "export_onnx": "integrations.onnx_export",
+    "linear_map": "integrations.onnx_export",
+    "linear_transform": "integrations.faiss_index",
+    "load_encoder": "models.build",
+    "open_images": "data.images",
+    "open_vectors": "data",
 }
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name == "soft_rank":
-        return import_module("dploss.soft_rank")
+        return import_module("dploss.losses.soft_rank")
     if name not in _HOMES:
         raise AttributeError(f"module 'dploss' has no attribute {name!r}")
     value = getattr(import_module(f"dploss.{_HOMES[name]}"), name)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from dploss.config_field import check, flag_name, setting
 from dploss.errors import InputError
-from dploss.settings import check, flag_name, setting
 from dploss.training_settings import TrainingSettings
 
 # What decided the result of a training from the first version on.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dploss.settings import setting
+from dploss.config_field import setting
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 
 from dploss.config import TrainConfig
-from dploss.launch import new_experiment
-from dploss.vectors import open_vectors
+from dploss.data import open_vectors
+from dploss.training.launch import new_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def no_second_for_the_speed() -> Iterator[None]:
     """test.py encodes for a second to say how fast that is; here a moment will do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dploss.judging.measures._TIMED_SECONDS", 0.01)
+        patch.setattr("dploss.evaluation.scores._TIMED_SECONDS", 0.01)
         yield
 
 

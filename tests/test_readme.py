@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_short_embedding import TEXTS, tiny_model
+from small_models import TEXTS, tiny_model
 
 from dploss import DPEncoder
 
@@ -99,6 +99,6 @@ def test_every_script_that_is_named_is_there(readme):
 
 def test_every_promise_names_tests_that_there_are():
     promised = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")))
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(promised) > 20
     assert not [name for name in promised if f"\ndef {name}(" not in tests]

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dploss.tables import aligned, duration, elided, metric_title, metrics_text, number, shown, text_table
+from dploss.text import aligned, duration, elided, metric_title, metrics_text, number, shown, text_table
 
 
 def test_columns_are_as_wide_as_their_widest_cell():

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from dploss.encoder import Encoder
-from dploss.encoding.codes import DTYPES, Codes, sidecar
-from dploss.encoding.sinks import SUFFIXES, MatrixSink, ParquetSink
+from dploss.codes.quantization import DTYPES, Codes, sidecar
+from dploss.data.stream import VectorStream
+from dploss.encoding.writers import SUFFIXES, MatrixSink, ParquetSink
 from dploss.errors import InputError
-from dploss.files import remove, write_json
-from dploss.locks import lock_output
-from dploss.reading import read_json
-from dploss.vectors.streaming import VectorStream
+from dploss.files.atomic import remove, write_json
+from dploss.files.locks import lock_output
+from dploss.files.untrusted import read_json
+from dploss.models.encoder import Encoder
 
 # Work that a power cut may cost.
 _FLUSH_SECONDS, _FLUSH_BYTES = 10.0, 2**27

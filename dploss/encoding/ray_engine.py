@@ -10,13 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dploss.encoder import Encoder
-from dploss.encoding.codes import Codes
+from dploss.codes.quantization import Codes
+from dploss.data.stream import VectorStream
 from dploss.encoding.job import EncodeJob
-from dploss.encoding.sinks import ParquetSink
+from dploss.encoding.writers import ParquetSink
 from dploss.errors import InputError
-from dploss.files import move, remove_stale_temporaries
-from dploss.vectors.streaming import VectorStream
+from dploss.files.atomic import move, remove_stale_temporaries
+from dploss.models.encoder import Encoder
 
 # Bytes of vectors that a worker encodes before it writes their codes.
 _FLUSH_BYTES = 2**27
@@ -119,7 +119,7 @@ def _write_part(task: Mapping[str, Any], device: str, batch_size: int, codes: Co
 @cache
 def _encoder(checkpoint: str, device: str) -> Encoder:
     """Loaded once in a worker, which does many parts."""
-    from dploss.models import load_encoder
+    from dploss.models.build import load_encoder
 
     return load_encoder(checkpoint).to(device)
 

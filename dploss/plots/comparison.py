@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dploss.experiments import Experiment, short_ids
-from dploss.measured_recall import MeasuredRecall
+from dploss.experiments.catalog import Experiment, short_ids
+from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.summary import Comparison, recall_name
 from dploss.plots.curves import TITLES, epoch_axis, note
 from dploss.plots.style import bar_style, line_style, log_scale, new_figure
-from dploss.summaries import Comparison, recall_name
-from dploss.tables import elided, text_table
+from dploss.text import elided, text_table
 
 # Inches.
 _PANEL, _ROW, _BAR, _SWATCH = 3.9, 0.19, 0.24, 0.55

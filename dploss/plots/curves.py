@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from dploss.experiments import Experiment
-from dploss.measured_recall import MeasuredRecall
+from dploss.experiments.catalog import Experiment
+from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.summary import best_epoch, evaluated, recall_name
 from dploss.plots.style import COLOURS, log_scale
-from dploss.summaries import best_epoch, evaluated, recall_name
-from dploss.tables import metric_title
+from dploss.text import metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dploss.experiments import Experiment
-from dploss.measured_recall import MeasuredRecall
+from dploss.experiments.catalog import Experiment
+from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.summary import data_name, epochs_done, evaluated, summary
 from dploss.plots.curves import TITLES, evaluation_panel, loss_panel, recall_panel, sizes_panel, text_panel
 from dploss.plots.style import new_figure
-from dploss.summaries import data_name, epochs_done, evaluated, summary
-from dploss.tables import elided, shown
+from dploss.text import elided, shown
 
 _METRICS_IN_A_ROW = 4
 

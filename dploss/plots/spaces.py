@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 
-from dploss.baselines import PCA
+from dploss.models.pca import PCA
 from dploss.plots.style import COLOURS, new_figure
 
 METHODS = ("tsne", "pca")

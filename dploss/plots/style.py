@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dploss.errors import InputError
-from dploss.files import atomic_write
+from dploss.files.atomic import atomic_write
 
 FORMATS = ("png", "pdf", "svg")
 DPI = 150

@@ -1,8 +1,14 @@
-"""Any vector file -> float32 rows, checked once; the built-in vectors; the split; the texts beside them."""
+"""The name of dploss.data before 0.2, kept for one release."""
 
-from dploss.vectors.mapped import MappedRows, select
-from dploss.vectors.opening import BUILTIN, Vectors, as_vectors, open_vectors
-from dploss.vectors.split import split_rows
-from dploss.vectors.texts import read_texts
+from dploss.data import (
+    BUILTIN,
+    MappedRows,
+    Vectors,
+    as_vectors,
+    open_vectors,
+    read_texts,
+    select,
+    split_rows,
+)
 
 __all__ = ["BUILTIN", "MappedRows", "Vectors", "as_vectors", "open_vectors", "read_texts", "select", "split_rows"]

@@ -1,0 +1,1 @@
+"""Codes: latents -> the bytes that are stored, and back."""

@@ -1,0 +1,166 @@
+"""Rows of .parquet files, a file or shards: row groups side by side, or one batch after the other."""
+
+import mmap
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dploss.data.formats.arrow import is_list, to_rows
+from dploss.data.formats.columns import choose_column
+from dploss.data.memmap import MappedRows, new_matrix
+from dploss.errors import InputError
+from dploss.files.untrusted import check_claim, decoding, regular_file
+
+_BATCH_ROWS, _BATCH_BYTES = 8192, 2**20
+_BUFFER = 2**20
+_THREADS = 8
+_TROUBLE = "not a readable parquet file"
+
+
+def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray | MappedRows:
+    """Read one column of parquet files into one float32 matrix, several row groups at a time."""
+    files = [(path, *open_parquet(path)) for path in paths]
+    for path, _, columns in files:
+        column = choose_column(str(path), columns, column)
+    total = min(sum(file.metadata.num_rows for _, file, _ in files), limit or 2**63)
+    parts = []
+    place = 0
+    for path, file, _ in files:
+        if place < total and file.metadata.num_rows:
+            with decoding(path, _TROUBLE):
+                size = _batch_size(path, file, column, total - place)
+                memory = _mapped(path)
+            parts += _parts(path, memory, file, column, size, place, total)
+        place += file.metadata.num_rows
+    if not parts:
+        return np.empty((0, 0), np.float32)
+    width = next(parts[0].blocks(None)).shape[1]
+    rows, backing = new_matrix((total, width))
+    # Arrow decodes a column of lists with one thread, and lets the others run meanwhile.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(lambda part: part.read_into(rows), parts):
+            pass
+    return rows if backing is None else MappedRows(rows, backing)
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    """A row group, or its beginning, and where in the matrix its rows go.
+
+    Attributes:
+        path: of its file.
+        memory: that file, mapped: Arrow decodes from it without a copy.
+        metadata: the file's.
+        group: its number.
+        column: of the vectors.
+        batch_size: rows that are decoded at a time.
+        row: its first row's number in the file.
+        place: its first row's number in the matrix.
+        count: how many rows are wanted.
+    """
+
+    path: Path
+    memory: mmap.mmap
+    metadata: pq.FileMetaData
+    group: int
+    column: str
+    batch_size: int
+    row: int
+    place: int
+    count: int
+
+    def blocks(self, above: np.ndarray | None) -> Iterator[np.ndarray]:
+        """Its rows, some at a time; each as long as those above."""
+        with decoding(self.path, _TROUBLE):
+            file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self.memory)), metadata=self.metadata)
+            done = 0
+            for batch in file.iter_batches(self.batch_size, row_groups=[self.group], columns=[self.column]):
+                values = batch.column(0)[: self.count - done]
+                if len(values):
+                    yield to_rows(str(self.path), values, self.row + done, above)
+                    done += len(values)
+            if done < self.count:
+                raise ValueError(f"row group {self.group} has fewer rows than it says")
+
+    def read_into(self, rows: np.ndarray) -> None:
+        """Write its rows to their place."""
+        place = self.place
+        with closing(self.blocks(rows)) as blocks:
+            for block in blocks:
+                with np.errstate(over="ignore"):
+                    rows[place : place + len(block)] = block
+                place += len(block)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            # The file's pages are the system's again, so that they do not add up to the matrix.
+            self.memory.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _parts(
+    path: Path, memory: mmap.mmap, file: pq.ParquetFile, column: str, size: int, place: int, total: int
+) -> list[_RowGroup]:
+    """The row groups of a file that reach into the first `total` rows, when its own first row is number `place`."""
+    parts, row = [], 0
+    for group in range(file.num_row_groups):
+        claimed = file.metadata.row_group(group).num_rows
+        count = min(claimed, total - place - row)
+        if count > 0:
+            parts.append(_RowGroup(path, memory, file.metadata, group, column, size, row, place + row, count))
+        row += claimed
+    return parts
+
+
+def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
+    """The file, and of every column whether it holds lists."""
+    with decoding(path, _TROUBLE):
+        if regular_file(path).stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        file = pq.ParquetFile(path, buffer_size=_BUFFER)
+        return file, {item.name: is_list(item.type) for item in file.schema_arrow}
+
+
+def _batch_size(path: Path, file: pq.ParquetFile, column: str, most: int) -> int:
+    """So many rows at a time as the first one lets expect to be of moderate size; `most` are wanted."""
+    groups = [0] if file.num_row_groups else []
+    first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
+    size = max(1, first.nbytes) if first else 1
+    check_claim(path, size * min(file.metadata.num_rows, most))
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
+
+
+def parquet_batches(
+    path: Path, file: pq.ParquetFile, column: str, columns: list[str] | None, skip: int, size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """A file's rows from row `skip` on; whole row groups before it are not read.
+
+    Args:
+        path: of the file.
+        file: opened.
+        column: of the vectors.
+        columns: to be read; all if None.
+        skip: rows to leave out.
+        size: at most so many rows at a time.
+
+    Yields:
+        The row number of a batch's first row, and the batch.
+    """
+    row, groups = 0, list(range(file.num_row_groups))
+    while groups and row + file.metadata.row_group(groups[0]).num_rows <= skip:
+        row += file.metadata.row_group(groups.pop(0)).num_rows
+    most = min(size, _batch_size(path, file, column, file.metadata.num_rows))
+    for batch in file.iter_batches(most, columns=columns, row_groups=groups):
+        kept = batch.slice(max(0, skip - row))
+        if len(kept):
+            yield row + len(batch) - len(kept), kept
+        row += len(batch)

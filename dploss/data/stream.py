@@ -1,0 +1,134 @@
+"""Vectors from one end of a file to the other, some rows at a time, with the columns beside them."""
+
+import os
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dploss.data.formats.arrow import to_rows
+from dploss.data.formats.columns import choose_column
+from dploss.data.formats.parquet import open_parquet, parquet_batches
+from dploss.data.vectors import check_values, parquet_files, read_matrix
+from dploss.errors import InputError
+from dploss.files.untrusted import decoding
+
+_SAMPLED_GROUPS = 16
+
+
+class VectorStream:
+    """The rows of a source, read once, in order.
+
+    Args:
+        source: as `open_vectors` takes it. Parquet is decoded as it is read; of other formats those that can stay on
+            the disk do.
+        column: of the vectors.
+
+    Attributes:
+        name: the source, for messages.
+        rows, dim: N and D.
+        column: the parquet column of the vectors; None for other formats.
+        files: what is read.
+
+    Raises:
+        InputError: nothing there that can be read.
+    """
+
+    def __init__(self, source: str, column: str | None = None) -> None:
+        self.name = source
+        self.files = parquet_files(source) or [Path(source)]
+        self.column = None
+        if parquet_files(source):
+            self._open_shards(column)
+        else:
+            self._matrix = read_matrix(source, column)
+            self.rows, self.dim = self._matrix.shape
+
+    def _open_shards(self, column: str | None) -> None:
+        self._shards = [(path, *open_parquet(path)) for path in self.files]
+        for path, _, columns in self._shards:
+            self.column = choose_column(str(path), columns, column or self.column)
+        sizes = [file.metadata.num_rows for _, file, _ in self._shards]
+        self._starts = [0, *accumulate(sizes)]
+        self.rows = self._starts[-1]
+        first = next(self._parquet(0, [self.column]), None)
+        if first is None:
+            raise InputError(f"{self.name}: there are no rows in it")
+        self.dim = first[0].shape[1]
+
+    def state(self) -> list[list]:
+        """What tells whether the source is still the same: each file's path, size and time of change."""
+        return [[os.path.abspath(path), (about := path.stat()).st_size, about.st_mtime_ns] for path in self.files]
+
+    def parts(self, least: int) -> list[tuple[int, int]]:
+        """The rows of parquet cut between row groups: the first row of each part, and the one after its last.
+
+        Args:
+            least: rows that a part has at least, but for the last.
+        """
+        cuts = [0]
+        for (_, file, _), first in zip(self._shards, self._starts, strict=False):
+            for group in range(file.num_row_groups):
+                if first - cuts[-1] >= least:
+                    cuts.append(first)
+                first += file.metadata.row_group(group).num_rows
+        return list(pairwise([*cuts, self.rows]))
+
+    def batches(
+        self, start: int, size: int, beside: bool = False, stop: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
+        """From row `start` to row `stop`, at most about `size` rows at a time, checked.
+
+        Args:
+            start: the first row, 0..N.
+            size: rows at a time.
+            beside: whether to give the other columns as well; only parquet has any.
+            stop: the row after the last; N if None.
+
+        Yields:
+            (n, D) float32 rows, and the other columns of these rows.
+
+        Raises:
+            InputError: rows that are ragged, null or not finite.
+        """
+        if self.column is None:
+            pieces = ((self._matrix[first : first + size], None) for first in range(start, self.rows, size))
+        else:
+            pieces = self._parquet(start, None if beside else [self.column], size)
+        left = (self.rows if stop is None else stop) - start
+        for rows, others in pieces:
+            if left <= 0:
+                return
+            rows, others = rows[:left], None if others is None else others[:left]
+            check_values(self.name, start, rows)
+            start += len(rows)
+            left -= len(rows)
+            yield rows, others
+
+    def sample(self, most: int) -> np.ndarray:
+        """Up to about `most` rows from all over the source, (n, D) float32."""
+        if self.column is None:
+            chosen = np.linspace(0, self.rows - 1, min(self.rows, most)).astype(int)
+            return self._matrix[chosen]
+        count = min(_SAMPLED_GROUPS, max(1, self.rows // max(1, most // _SAMPLED_GROUPS)))
+        each = -(-most // count)
+        starts = np.linspace(0, max(0, self.rows - each), count).astype(int)
+        return np.concatenate([next(self._parquet(int(start), [self.column], each))[0] for start in starts])
+
+    def _parquet(
+        self, start: int, columns: list[str] | None, size: int = 1
+    ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
+        above = None
+        for (path, file, _), first in zip(self._shards, self._starts, strict=False):
+            if first + file.metadata.num_rows <= start:
+                continue
+            skip = max(0, start - first)
+            with decoding(path, "not a readable parquet file"):
+                for place, batch in parquet_batches(path, file, self.column, columns, skip, size):
+                    rows = to_rows(str(path), batch.column(self.column), place, above).astype(np.float32)
+                    if len(rows):
+                        above = rows
+                        others = None if columns else pa.table(batch).drop_columns(self.column)
+                        yield rows, others

@@ -1,0 +1,123 @@
+"""Files of codes that grow, and take their name when they are whole."""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dploss.codes.quantization import Codes
+from dploss.files.atomic import atomic_write, move
+
+SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
+
+
+class MatrixSink:
+    """A .npy, .fbin or .fvecs file: a header, then row after row.
+
+    Args:
+        partial: where it grows.
+        codes: how latents are stored.
+        rows: how many there will be.
+        suffix: of the file it becomes.
+        done: rows that are there already and whole; what comes after them is cut off.
+    """
+
+    def __init__(self, partial: Path, codes: Codes, rows: int, suffix: str, done: int) -> None:
+        self.partial = partial
+        self.dtype, self.width = codes.stored
+        self.dtype = self.dtype.newbyteorder("<")
+        self.prefix = np.array([[self.width]], "<i4").view(np.uint8) if suffix == ".fvecs" else None
+        header = self._header(suffix, rows)
+        row_bytes = self.width * self.dtype.itemsize + (4 if suffix == ".fvecs" else 0)
+        self.file = open(partial, "r+b" if done else "wb")  # noqa: SIM115
+        if not done:
+            self.file.write(header)
+        self.file.truncate(len(header) + done * row_bytes)
+        self.file.seek(0, os.SEEK_END)
+
+    def _header(self, suffix: str, rows: int) -> bytes:
+        if suffix == ".fbin":
+            return np.array([rows, self.width], "<u4").tobytes()
+        if suffix == ".fvecs":
+            return b""
+        header = io.BytesIO()
+        about = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, self.width)}
+        np.lib.format.write_array_header_1_0(header, about)
+        return header.getvalue()
+
+    def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
+        """Write rows; a matrix has no place for other columns."""
+        rows = np.ascontiguousarray(codes, self.dtype)
+        if self.prefix is not None:
+            prefix = np.broadcast_to(self.prefix, (len(rows), 4))
+            rows = np.concatenate([prefix, rows.view(np.uint8).reshape(len(rows), -1)], axis=1)
+        self.file.write(rows.data)
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def finish(self, path: Path) -> None:
+        """Become the file of that name."""
+        self.flush()
+        self.file.close()
+        move(self.partial, path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+
+def as_column(codes: np.ndarray) -> pa.FixedSizeListArray:
+    """(n, width) codes as a column of lists."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(codes).reshape(-1)), codes.shape[1])
+
+
+class ParquetSink:
+    """Parquet parts in a folder, one for every flush, joined in the end.
+
+    Args:
+        partial: the folder where they gather.
+        column: the name of the codes.
+        done: parts that are there already and whole.
+    """
+
+    def __init__(self, partial: Path, column: str, done: int) -> None:
+        self.partial, self.column, self.parts = partial, column, done
+        self.tables: list[pa.Table] = []
+        partial.mkdir(exist_ok=True)
+
+    def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
+        """Keep rows, with their other columns, for the next part."""
+        column = as_column(codes)
+        self.tables.append(
+            pa.table({self.column: column}) if others is None else others.append_column(self.column, column)
+        )
+
+    def flush(self) -> None:
+        """Write the rows since the last time as one part."""
+        if self.tables:
+            with atomic_write(self._part(self.parts)) as file:
+                pq.write_table(pa.concat_tables(self.tables), file)
+            self.parts += 1
+            self.tables = []
+
+    def _part(self, number: int) -> Path:
+        return self.partial / f"{number:06d}.parquet"
+
+    def finish(self, path: Path) -> None:
+        """Become one file of that name."""
+        self.flush()
+        parts = [self._part(number) for number in range(self.parts)]
+        with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(parts[0])) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part))
+        shutil.rmtree(self.partial)
+
+    def close(self) -> None:
+        """Nothing is held open."""

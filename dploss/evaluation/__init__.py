@@ -1,0 +1,1 @@
+"""recall@k on held-out rows, and the report of test.py. Imports nothing itself."""

@@ -1,0 +1,1 @@
+"""What lies in checkpoints/<uuid>/, and how it is found, read and summarised."""

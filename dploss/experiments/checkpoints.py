@@ -1,0 +1,158 @@
+"""CheckpointManager: the folder of one experiment, checkpoints/<uuid>/, and the `.pth` files in it.
+
+Every `.pth` is one dict of tensors, numbers, text, lists and dicts, so `torch.load(path)` reads it under
+weights_only=True without this package:
+
+    epoch                 finished epochs
+    step                  optimizer steps done, from the start of the training
+    model_state_dict      of a DPEncoder
+    optimizer_state_dict  of torch.optim.Adam
+    scheduler_state_dict  of torch.optim.lr_scheduler.LambdaLR
+    train_history         what train_history.json holds
+    config                what config.json holds
+    rng_state             states of torch's generators, by device
+    partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
+"""
+
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from dploss.errors import InputError
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
+from dploss.files.atomic import atomic_write, remove_stale_temporaries, write_json
+from dploss.files.locks import lock_experiment
+from dploss.files.torch_archive import read_archive
+
+_KINDS = {
+    "epoch": int,
+    "step": int,
+    "model_state_dict": dict,
+    "optimizer_state_dict": dict,
+    "scheduler_state_dict": dict,
+    "train_history": dict,
+    "config": dict,
+    "rng_state": dict,
+    "partial_epoch": dict,
+}
+
+
+class CheckpointManager:
+    """Writes what one experiment leaves behind; every file is replaced whole.
+
+    Args:
+        checkpoints_dir: the folder of all experiments.
+        experiment_id: an existing experiment's; a new UUID by default.
+
+    Attributes:
+        experiment_id: the name of the experiment's folder.
+        folder: that folder; it exists once `lock` was called.
+    """
+
+    def __init__(self, checkpoints_dir: str | Path, experiment_id: str | None = None) -> None:
+        self.experiment_id = experiment_id or str(uuid.uuid4())
+        self.folder = Path(checkpoints_dir) / self.experiment_id
+        self._lock: FileLock | None = None
+
+    def lock(self) -> None:
+        """Make the folder, if need be, and become the only one who writes in it.
+
+        Raises:
+            InputError: another process trains the experiment.
+            OSError: the folder cannot be made or written.
+        """
+        if self._lock is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_experiment(self.folder)
+
+    def unlock(self) -> None:
+        """Let others write in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """`lock` at the start of a block, if need be, and `unlock` at its end."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder, if need be, free it of temporary files of a killed process, and write config.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(self.folder)
+        write_json(self.folder / CONFIG, config)
+
+    def save_latest(self, state: dict[str, Any]) -> Path:
+        """Replace latest_model.pth, which --resume starts from."""
+        return self._save(LATEST, state)
+
+    def save_epoch(self, state: dict[str, Any]) -> Path:
+        """Write checkpoint_epoch_NNN.pth, NNN being the state's finished epochs."""
+        return self._save(epoch_checkpoint(state["epoch"]), state)
+
+    def save_history(self, history: TrainHistory) -> None:
+        """Replace train_history.json."""
+        history.save(self.folder / HISTORY)
+
+    def _save(self, name: str, state: dict[str, Any]) -> Path:
+        path = self.folder / name
+        with atomic_write(path) as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                # Where a write fails torch closes its archive, which fails too, and hides the reason.
+                raise error.__context__ or error from None
+        return path
+
+
+class NoCheckpoints(CheckpointManager):
+    """In the place of a CheckpointManager where only the trained encoder is wanted: nothing is written."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def lock(self) -> None:
+        """There is nothing to keep others out of."""
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make no folder."""
+
+    def save_history(self, history: TrainHistory) -> None:
+        """The trainer has it."""
+
+    def _save(self, name: str, state: dict[str, Any]) -> Path:
+        return self.folder / name
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a `.pth` of ours onto the CPU; nothing in it is executed.
+
+    Raises:
+        InputError: no such file, or not a checkpoint with the keys above, each of its kind.
+    """
+    path = Path(path)
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = read_archive(path)
+    except OSError as error:
+        raise InputError(f"{path}: not a readable checkpoint: {error.strerror}") from error
+    missing = [key for key in _KINDS if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if missing:
+        raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")
+    for key, kind in _KINDS.items():
+        if type(checkpoint[key]) not in (kind, OrderedDict if kind is dict else kind):
+            raise InputError(f"{path}: not a checkpoint of dploss, its {key} is a {type(checkpoint[key]).__name__}")
+    return checkpoint

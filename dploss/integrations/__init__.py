@@ -1,0 +1,1 @@
+"""The encoder in other libraries: ONNX, FAISS, scikit-learn, sentence-transformers."""

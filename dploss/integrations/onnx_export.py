@@ -1,0 +1,75 @@
+"""An encoder for places without torch: an ONNX file; one matrix and a bias where it is linear."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dploss.errors import InputError
+from dploss.files.atomic import atomic_write
+from dploss.models.build import load_encoder
+from dploss.models.encoder import DPEncoder
+
+
+def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
+    """Write an encoder as ONNX: "vectors" (N, D) float32 -> "latents" (N, d) float32, for any N.
+
+    Needs the packages of the extra `onnx`.
+
+    Args:
+        encoder: an encoder of vectors, or the checkpoint that it is in; it is not changed.
+        path: of the .onnx file, replaced when the new one is whole.
+
+    Raises:
+        InputError: a checkpoint that cannot be read, or packages that are not installed.
+    """
+    # A copy: what the exporter does to modules, and where, does not matter.
+    encoder = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
+    device, training = encoder.mean.device, encoder.training
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError("export_onnx needs more packages: pip install 'dploss[onnx]'") from error
+    example = torch.zeros(2, encoder.input_dim, device=device)
+    example[:, 0] = 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                encoder.eval(),
+                (example,),
+                input_names=["vectors"],
+                output_names=["latents"],
+                dynamic_shapes=({0: torch.export.Dim("rows")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        encoder.train(training)
+    with atomic_write(Path(path)) as file:
+        file.write(program.model_proto.SerializeToString())
+
+
+def linear_map(encoder: DPEncoder) -> tuple[np.ndarray, np.ndarray]:
+    """A linear encoder as a matrix and a bias: latents = vectors @ matrix.T + bias.
+
+    Args:
+        encoder: trained with --hidden-dims and no number after it.
+
+    Returns:
+        matrix (d, D) and bias (d,), float32.
+
+    Raises:
+        ValueError: an encoder that is not linear.
+    """
+    if encoder.branch is not None or encoder.metric != "euclidean":
+        why = "its metric is cosine" if encoder.branch is None else "it has hidden layers"
+        raise ValueError(f"the encoder is no linear map: {why}; train one with --hidden-dims and no number after it")
+    with torch.no_grad():
+        layer = encoder.linear
+        # y = (weight @ (gain * (x - mean) / scale) + bias) / size, and z = scale * y.
+        matrix = layer.weight.double() * layer.gain / layer.size
+        bias = encoder.scale.double() * layer.bias.double() / layer.size - matrix @ encoder.mean.double()
+    return matrix.float().numpy(force=True), bias.float().numpy(force=True)

@@ -1,0 +1,159 @@
+"""DPReducer: an encoder as scikit-learn has its transformers, trained in memory by the same Trainer."""
+
+from dataclasses import fields
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dploss.config import TrainConfig
+from dploss.config_field import check
+from dploss.data import as_vectors
+from dploss.experiments.checkpoints import NoCheckpoints
+from dploss.models.device import rng_state, set_rng_state
+from dploss.training.progress import Progress
+from dploss.training.trainer import Trainer
+
+_DEFAULTS = TrainConfig()
+_LIMITS = {setting.name: setting.metadata for setting in fields(TrainConfig)}
+# Where scikit-learn has another name.
+_SETTING_OF = {"n_components": "latent_dim", "loss": "loss_function", "random_state": "seed"}
+# The first is what numbers of another kind become.
+_DTYPES = (np.float32, np.float64, np.float16)
+
+
+class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Shortens rows and keeps their nearest neighbours.
+
+    The training is train.py's, on all rows that `fit` gets, with the defaults of its flags. Nothing is written to the
+    disk, and nothing is printed.
+
+    Args:
+        n_components: numbers in a short row, 1..n_features.
+        loss: DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm or DPLossV3.
+        tau: temperature of the soft ranks or neighbour probabilities, in standard deviations of a batch's distances.
+        k: neighbours that the start is chosen by, and the divisor of V1's rank loss.
+        lambda_rank: weight of the rank loss.
+        lambda_pairdist: weight of the pair distance loss.
+        epochs: passes over the rows.
+        batch_size: rows whose distances are compared at once, at least 3; all of them where there are fewer.
+        lr: peak learning rate.
+        hidden_dims: widths of the MLP branch's hidden layers; () makes the encoder linear.
+        dropout: share of the branch's hidden numbers that are dropped in training, 0 to below 1.
+        metric: distance whose neighbours to keep, "euclidean" or "cosine". The short rows are compared by Euclidean
+            distance in either case.
+        device: where to train: "auto", "cpu", "cuda" or "mps".
+        random_state: an int is train.py's --seed; a RandomState draws the seed; with None every fit has another one,
+            which does not come from NumPy's global random state.
+
+    Attributes:
+        encoder_: the trained DPEncoder, on the CPU.
+        history_: its TrainHistory: the losses of every epoch.
+        n_components_: numbers in a short row.
+        n_features_in_: numbers in a row.
+        feature_names_in_: names of the columns, where `fit` got a data frame with names.
+    """
+
+    def __init__(
+        self,
+        n_components: int = _DEFAULTS.latent_dim,
+        *,
+        loss: str = _DEFAULTS.loss_function,
+        tau: float = _DEFAULTS.tau,
+        k: int = _DEFAULTS.k,
+        lambda_rank: float = _DEFAULTS.lambda_rank,
+        lambda_pairdist: float = _DEFAULTS.lambda_pairdist,
+        epochs: int = _DEFAULTS.epochs,
+        batch_size: int = _DEFAULTS.batch_size,
+        lr: float = _DEFAULTS.lr,
+        hidden_dims: tuple[int, ...] = _DEFAULTS.hidden_dims,
+        dropout: float = _DEFAULTS.dropout,
+        metric: str = _DEFAULTS.metric,
+        device: str = _DEFAULTS.device,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.loss = loss
+        self.tau = tau
+        self.k = k
+        self.lambda_rank = lambda_rank
+        self.lambda_pairdist = lambda_pairdist
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.hidden_dims = hidden_dims
+        self.dropout = dropout
+        self.metric = metric
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> "DPReducer":
+        """Train the encoder. The global random states of torch and NumPy end as they were.
+
+        Args:
+            X: (n_samples, n_features) real numbers, at least 3 rows; computed in float32.
+            y: ignored.
+
+        Raises:
+            ValueError: a parameter or X that cannot be used.
+            TrainingError: the loss became NaN or infinite.
+        """
+        config = self._config()
+        X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=3)
+        if config.latent_dim > X.shape[1]:
+            raise ValueError(f"n_components={config.latent_dim} is above n_features={X.shape[1]}: choose fewer")
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(X, np.float32)
+        vectors = as_vectors(rows, "X", config.metric)
+        before = rng_state()
+        try:
+            trainer = Trainer(config, vectors, NoCheckpoints(), Progress(silent=True), origin={})
+            trainer.start()
+            self.history_ = trainer.run()
+        finally:
+            set_rng_state(before)
+        self.encoder_ = trainer.encoder.cpu().eval()
+        self.n_components_ = config.latent_dim
+        return self
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Shorten rows.
+
+        Args:
+            X: (n_samples, n_features_in_) real numbers; not changed.
+
+        Returns:
+            (n_samples, n_components_) of X's floating-point dtype, float32 where it has none.
+        """
+        check_is_fitted(self)
+        return self.encoder_.encode(validate_data(self, X, dtype=_DTYPES, reset=False))
+
+    def _config(self) -> TrainConfig:
+        """The settings of the training, each checked under the name that it has here."""
+        settings = {}
+        for name, value in (self.get_params(deep=False) | {"random_state": self._seed()}).items():
+            setting = _SETTING_OF.get(name, name)
+            # A search hands over numbers of NumPy.
+            value = value.item() if isinstance(value, np.generic) else value
+            check(name, value, _LIMITS[setting])
+            settings[setting] = value
+        return TrainConfig(**settings, val_fraction=0, eval_every=0, no_tensorboard=True)
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return self.random_state
+        source = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+        return source.randint(2**31)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = [np.dtype(dtype).name for dtype in _DTYPES]
+        return tags

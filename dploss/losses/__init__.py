@@ -1,0 +1,1 @@
+"""Losses: does the encoder keep the distances within a batch, and their ranks?"""

@@ -1,0 +1,1 @@
+"""Encoders, the layers they are made of, and PCA, which they start from."""

@@ -1,0 +1,81 @@
+"""The encoder of images, and the way back: linear paths that start at PCA, convolutions beside them."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from dploss.models.encoder import Encoder, EqualizedLinear
+from dploss.models.pca import PCA
+
+_CHANNELS = (32, 64, 64)
+_SHRINK = 2 ** len(_CHANNELS)
+
+
+class ConvAutoencoder(Encoder):
+    """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale, and the same the other way.
+
+    Args:
+        image_size: S, pixels along a side, a multiple of 8.
+        latent_dim: d, numbers in a latent.
+
+    Raises:
+        ValueError: an image_size that cannot be halved three times.
+    """
+
+    def __init__(self, image_size: int, latent_dim: int) -> None:
+        if image_size < _SHRINK or image_size % _SHRINK:
+            raise ValueError(f"image_size must be a multiple of {_SHRINK}, got {image_size}")
+        super().__init__(3 * image_size**2, latent_dim)
+        self.image_size = image_size
+        side = image_size // _SHRINK
+        flat = _CHANNELS[-1] * side**2
+        self.linear = EqualizedLinear(self.input_dim, latent_dim)
+        self.branch = nn.Sequential(
+            nn.Unflatten(-1, (3, image_size, image_size)), *_downward(), nn.Flatten(), EqualizedLinear(flat, latent_dim)
+        )
+        self.linear_back = EqualizedLinear(latent_dim, self.input_dim)
+        self.branch_back = nn.Sequential(
+            EqualizedLinear(latent_dim, flat),
+            nn.GELU(),
+            nn.Unflatten(-1, (_CHANNELS[-1], side, side)),
+            *_upward(),
+            nn.Flatten(),
+        )
+
+    def start_at(self, pca: PCA) -> None:
+        """Become that PCA, there and back; the branches start at nothing."""
+        self.standardize(pca)
+        components = torch.from_numpy(pca.components)
+        self.linear.set_matrix(components)
+        self.linear_back.set_matrix(components.T)
+        self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
+        last = self.branch_back[-2]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3 * S * S) images, channels first, 0..1 -> (N, d) latents."""
+        u = (x - self.mean) / self.scale
+        return self.scale * (self.linear(u) + self.branch(u))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(N, d) latents -> (N, 3 * S * S) images; values a little outside 0..1 occur."""
+        v = z / self.scale
+        return self.mean + self.scale * (self.linear_back(v) + self.branch_back(v))
+
+
+def _downward() -> list[nn.Module]:
+    """Halve the sides at every layer."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((3, *_CHANNELS)):
+        layers += [nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1), nn.GELU()]
+    return layers
+
+
+def _upward() -> list[nn.Module]:
+    """Double them again."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((*_CHANNELS[::-1], 3)):
+        layers += [nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1), nn.GELU()]
+    return layers[:-1]

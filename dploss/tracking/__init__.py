@@ -1,0 +1,1 @@
+"""BestCheckpointTracker and what it is made of; usable in any training loop."""

@@ -1,0 +1,115 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from dploss.data import open_vectors, split_rows
+from dploss.errors import InputError
+from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_latest
+from dploss.experiments.catalog import list_experiments
+from dploss.experiments.history import Recall
+from dploss.models.build import load_encoder
+
+
+@pytest.fixture
+def experiment(checkpoints):
+    return list_experiments(checkpoints)[0][0]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many recalls are computed."""
+    calls = []
+    plain = RecallEvaluator.evaluate
+    monkeypatch.setattr(RecallEvaluator, "evaluate", lambda *args: calls.append(1) or plain(*args))
+    return calls
+
+
+def test_the_latest_model_is_measured_on_the_held_out_rows(experiment):
+    (measured,) = measured_recall(experiment)
+    rows = open_vectors(limit=400).rows[split_rows(400, 0.1, 0)[1]]
+    latents = load_encoder(experiment.folder / "latest_model.pth").encode(rows)
+    assert measured == MeasuredRecall(4, RecallEvaluator(5).evaluate(rows, latents))
+
+
+def test_every_checkpoint_gives_what_the_training_measured(experiment, counted):
+    seen = []
+    measured = measured_recall(experiment, every_checkpoint=True, progress=lambda paths: seen.extend(paths) or paths)
+    assert measured == recorded_recall(experiment)
+    assert [path.name for path in seen] == ["checkpoint_epoch_002.pth", "checkpoint_epoch_004.pth", "latest_model.pth"]
+    assert len(counted) == 3
+
+
+def test_it_is_measured_again_only_when_the_file_changed(experiment, counted):
+    first = measured_recall(experiment)
+    assert measured_recall(experiment) == first and len(counted) == 1
+    latest = experiment.folder / "latest_model.pth"
+    os.utime(latest, ns=(1, 1))
+    assert measured_recall(experiment) == first and len(counted) == 2
+    os.replace(experiment.folder / "checkpoint_epoch_002.pth", latest)
+    assert measured_recall(experiment)[0].epoch == 2 and len(counted) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"latest_model.pth": 3}', "{", "[" * 100_000])
+def test_a_damaged_cache_is_made_anew(experiment, content, counted):
+    first = measured_recall(experiment)
+    (experiment.folder / "recall.json").write_text(content)
+    assert measured_recall(experiment) == first and len(counted) == 2
+    assert list(json.loads((experiment.folder / "recall.json").read_text())) == ["latest_model.pth"]
+
+
+def test_what_was_measured_outlives_the_data(experiment):
+    first = measured_recall(experiment)
+    experiment.config["data"]["path"] = "/gone.npy"
+    assert measured_recall(experiment) == first
+    with pytest.raises(InputError, match=r"/gone\.npy: no such file"):
+        measured_recall(experiment, every_checkpoint=True)
+
+
+def test_changed_data_is_said(experiment, tmp_path):
+    np.save(tmp_path / "other.npy", np.random.default_rng(0).normal(size=(400, 768)).astype(np.float32))
+    experiment.config["data"]["path"] = str(tmp_path / "other.npy")
+    experiment.config["limit"] = None
+    with pytest.raises(InputError, match="these are not the rows that experiment"):
+        measured_recall(experiment)
+
+
+def test_without_held_out_rows_or_checkpoint_there_is_nothing_to_measure(experiment):
+    experiment.config["val_fraction"] = 0.0
+    with pytest.raises(InputError, match="held out no rows"):
+        measured_recall(experiment)
+    for path in experiment.folder.glob("*.pth"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"no latest_model\.pth in it"):
+        measured_recall(experiment)
+
+
+def test_a_broken_checkpoint_is_named_and_the_others_are_measured(experiment):
+    (experiment.folder / "checkpoint_epoch_002.pth").write_bytes(b"broken")
+    said = []
+    assert [one.epoch for one in measured_recall(experiment, True, said.append)] == [4]
+    assert len(said) == 1 and "checkpoint_epoch_002.pth: not a readable checkpoint" in said[0]
+    for path in experiment.folder.glob("*.pth"):
+        path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="no checkpoint in it can be read"):
+        measured_recall(experiment)
+
+
+def test_where_it_cannot_be_kept_it_is_measured_all_the_same(experiment, monkeypatch):
+    def full(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("dploss.evaluation.recall_history.write_json", full)
+    said = []
+    assert measured_recall(experiment, warn=said.append)
+    assert said == ["the recalls are not kept for the next time: no space left"]
+
+
+def test_the_latest_goes_on_from_what_was_recorded():
+    recorded = [MeasuredRecall(epoch, Recall(epoch / 10, 5, 40)) for epoch in (2, 4, 6)]
+    latest = MeasuredRecall(6, Recall(0.9, 5, 40))
+    assert with_latest(recorded, latest) == [*recorded[:2], latest]
+    other_rows = MeasuredRecall(6, Recall(0.9, 5, 30))
+    assert with_latest(recorded, other_rows) == [other_rows]

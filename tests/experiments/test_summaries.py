@@ -1,0 +1,117 @@
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
+from dploss.experiments.catalog import Experiment, list_experiments
+from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.summary import compare, data_name, extremes, listing, summary
+from dploss.files.atomic import json_text
+
+
+@pytest.fixture
+def experiments(trained):
+    return list_experiments(trained)[0]
+
+
+@pytest.fixture
+def foreign():
+    history = TrainHistory.from_dict({"epochs": [1, 2, 3], "total_loss": [2, 1, None]})
+    return Experiment(Path("elsewhere"), {}, history, datetime.now(UTC))
+
+
+def with_config(experiment, **config):
+    return replace(experiment, config={**experiment.config, **config})
+
+
+def test_best_is_the_lowest_and_nan_is_neither(foreign):
+    found = extremes(foreign, "total_loss")
+    assert math.isnan(found.final) and (found.best, found.best_epoch) == (1, 2)
+    assert math.isnan(extremes(foreign, "rank_loss").best)
+
+
+def test_the_list_has_a_numbered_row_for_each(experiments, foreign):
+    lines = listing([*experiments, foreign])
+    assert " ".join(lines[0].split()) == "# id created status loss tau latent_dim data epochs total loss best recall"
+    for place, (line, experiment) in enumerate(zip(lines[1:-1], experiments, strict=True), start=1):
+        history = experiment.history
+        expected = [str(place), experiment.id[:8], "completed", experiment.config["loss_function"], "4/4"]
+        expected += [f"{history.total_loss[-1]:.4g}", f"{max(history.recall_history):.4f}", "builtin", "16"]
+        assert set(expected) <= set(line.split())
+    assert lines[-1].split()[:2] == ["4", "elsewhere"] and "unknown" in lines[-1]
+
+
+def test_the_summary_says_settings_losses_recall_and_time(experiments):
+    experiment = experiments[0]
+    text = "\n".join(summary(experiment, recorded_recall(experiment)))
+    history = experiment.history
+    for part in (
+        experiment.id,
+        "completed, epoch 4/4",
+        "768 -> 16 numbers",
+        "tau 1",
+        "hidden_dims 32, init pca",
+        f"{history.total_loss[-1]:.4g} at the end, best {min(history.total_loss):.4g} in epoch",
+        f"recall@5       {history.recall_history[-1]:.4f} in epoch 4",
+        "40 held-out rows",
+        f"{history.pca_recall:.4f} at the same size",
+    ):
+        assert part in text
+    assert "limit 400" in text
+
+
+def test_a_summary_of_little_is_short(foreign):
+    text = "\n".join(summary(foreign, []))
+    assert "total loss     - at the end, best 1 in epoch 2" in text
+    assert "recall" not in text and "nan" not in text
+
+
+def test_only_settings_that_differ_are_compared(experiments):
+    table = compare(experiments, [recorded_recall(one) for one in experiments])
+    assert table.header[:3] == ["experiment", "loss_function", "done"]
+    assert table.header[-3:] == ["recall@5", "PCA", "time"]
+    changed = [with_config(experiments[0], tau=0.5, hidden_dims=[]), *experiments[1:]]
+    table = compare(changed, [[]] * 3)
+    assert table.header[1:5] == ["hidden_dims", "loss_function", "tau", "done"]
+    assert [row[1] for row in table.rows] == ["none", "32", "32"]
+    assert {row[-3] for row in table.rows} == {"-"}
+
+
+def test_recalls_of_other_sizes_are_told_apart(experiments):
+    recalls = [[MeasuredRecall(4, Recall(0.5, k, rows))] for k, rows in ((5, 40), (10, 40), (5, 30))]
+    table = compare(experiments, recalls)
+    assert table.header[-4:] == ["recall@k", "recall rows", "PCA", "time"]
+    assert [row[-3] for row in table.rows] == ["40", "40", "30"]
+
+
+def test_records_are_plain_values(experiments, foreign):
+    records = compare([*experiments, foreign], [*map(recorded_recall, experiments), []]).records
+    read = json.loads(json_text(records))
+    assert [one["experiment"] for one in read] == [one.id for one in [*experiments, foreign]]
+    assert read[0]["settings"]["loss_function"] == experiments[0].config["loss_function"]
+    assert read[0]["total_loss"]["final"] == experiments[0].history.total_loss[-1]
+    assert read[0]["recall"]["rows"] == 40
+    assert read[-1]["recall"] is None and read[-1]["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("builtin", "builtin"),
+        ("/home/someone/with/a/long/way/to/vectors.npy", "vectors.npy"),
+        ("/x/" + 50 * "y" + ".npy", "yyyyyyyyy…yyyyyyyyyyyyyy.npy"),
+        (None, "-"),
+    ],
+)
+def test_data_has_a_short_name(experiments, path, name):
+    assert data_name(with_config(experiments[0], data={"path": path})) == name
+
+
+def test_odd_configs_are_shown_not_fatal(experiments):
+    odd = with_config(experiments[0], data="text", epochs="many", latent_dim=None, hidden_dims={"a": 1}, tau=[1, "b"])
+    assert len(listing([odd])) == 2
+    assert summary(odd, []) and compare([odd, experiments[1]], [[], []]).rows

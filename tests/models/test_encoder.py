@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+
+from dploss.config import TrainConfig
+from dploss.errors import InputError
+from dploss.experiments.checkpoints import CheckpointManager
+from dploss.models.build import load_encoder
+from dploss.models.encoder import DPEncoder, EqualizedLinear
+from dploss.models.pca import PCA
+
+
+@pytest.fixture
+def encoder() -> DPEncoder:
+    torch.manual_seed(0)
+    return DPEncoder(6, (5,), 3)
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (32,), (32, 16)])
+def test_it_starts_exactly_at_pca(builtin, hidden_dims):
+    pca = PCA.fit(builtin, 24)
+    encoder = DPEncoder(768, hidden_dims, 24)
+    encoder.start_at(pca)
+    np.testing.assert_allclose(encoder.encode(builtin), pca.encode(builtin), atol=1e-5)
+
+
+def test_the_branch_learns_from_its_start_at_nothing(builtin):
+    encoder = DPEncoder(768, (32,), 24)
+    encoder.start_at(PCA.fit(builtin, 24))
+    optimizer = torch.optim.Adam(encoder.parameters())
+    for _ in range(2):
+        optimizer.zero_grad()
+        encoder(torch.from_numpy(builtin)).square().mean().backward()
+        optimizer.step()
+    assert all(parameter.grad.abs().max() > 0 for parameter in encoder.branch.parameters())
+
+
+def test_scale_of_the_vectors_is_the_scale_of_the_latents(builtin):
+    big, small = DPEncoder(768, (8,), 24), DPEncoder(768, (8,), 24)
+    big.load_state_dict(small.state_dict())
+    small.standardize(PCA.fit(builtin, 24))
+    big.standardize(PCA.fit(1000 * builtin, 24))
+    np.testing.assert_allclose(big.encode(1000 * builtin), 1000 * small.encode(builtin), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_lengths_are_given_back(builtin, power):
+    pca = PCA.fit(builtin, 24)
+    encoder = DPEncoder(768, (32,), 24)
+    encoder.start_at(pca)
+    encoder.length_power.fill_(power)
+    short, long = (np.linalg.norm(rows, axis=1) for rows in (pca.encode(builtin), builtin - pca.mean))
+    expected = pca.encode(builtin) * ((long / short) ** power)[:, None]
+    np.testing.assert_allclose(encoder.encode(builtin), expected, atol=1e-5)
+    if power == 1:
+        np.testing.assert_allclose(np.linalg.norm(encoder.encode(builtin), axis=1), long, rtol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
+    long, short = (DPEncoder(768, (32,), dim) for dim in (24, 8))
+    for encoder in (long, short):
+        encoder.start_at(PCA.fit(builtin, encoder.latent_dim))
+        encoder.length_power.fill_(power)
+    np.testing.assert_allclose(long.encode(builtin, dim=8), short.encode(builtin), atol=1e-5)
+    np.testing.assert_array_equal(long.encode(builtin, dim=24), long.encode(builtin))
+    none, half, whole = (long.cut(torch.from_numpy(long.encode(builtin)), 8, share) for share in (0, 0.5, 1))
+    torch.testing.assert_close(half.square(), none * whole)
+    with pytest.raises(ValueError, match="dim must be within 1 and 24, got 25"):
+        long.encode(builtin, dim=25)
+
+
+def test_rows_without_a_length_have_finite_latents_and_gradients():
+    encoder = DPEncoder(4, (8,), 2)
+    encoder.start_at(PCA.fit(np.eye(4, dtype=np.float32), 2))
+    encoder.length_power.fill_(1)
+    latents = encoder(torch.full((3, 4), 0.25))
+    latents.sum().backward()
+    assert latents.isfinite().all() and all(one.grad.isfinite().all() for one in encoder.parameters())
+
+
+def test_dropout_is_for_training_only(builtin):
+    encoder = DPEncoder(768, (32,), 24, dropout=0.5)
+    x = torch.from_numpy(builtin)
+    assert not torch.equal(encoder(x), encoder(x))
+    np.testing.assert_array_equal(encoder.encode(builtin), encoder.encode(builtin))
+
+
+def test_cosine_brings_vectors_to_length_one():
+    encoder = DPEncoder(4, (), 2, metric="cosine")
+    x = torch.rand(5, 4)
+    torch.testing.assert_close(encoder(3 * x), encoder(x))
+
+
+def test_equalized_weights_keep_the_size_of_what_goes_through():
+    torch.manual_seed(0)
+    for width, size in ((8, 1.0), (512, 0.05)):
+        assert EqualizedLinear(width, 256, size)(torch.randn(400, width)).std().item() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_encode_gives_numpy_back_for_numpy(encoder, dtype):
+    array = np.random.default_rng(0).normal(size=(7, 6)).astype(dtype)
+    array.flags.writeable = False
+    latents = encoder.encode(array, batch_size=2)
+    assert isinstance(latents, np.ndarray) and latents.dtype == dtype and latents.shape == (7, 3)
+    expected = encoder(torch.tensor(array.astype(np.float32))).detach().numpy()
+    np.testing.assert_allclose(latents, expected, atol=2e-3 if dtype == np.float16 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_encode_gives_a_tensor_back_for_a_tensor(encoder, dtype):
+    latents = encoder.encode(torch.randn(4, 6).to(dtype))
+    assert latents.dtype == dtype and latents.shape == (4, 3) and not latents.requires_grad
+
+
+def test_encode_takes_no_rows_at_all(encoder):
+    assert encoder.encode(np.empty((0, 6))).shape == (0, 3)
+
+
+def test_encode_leaves_the_mode_as_it_was(encoder):
+    encoder.train().encode(np.zeros((2, 6)))
+    assert encoder.training
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "message"),
+    [
+        (np.zeros((2, 5)), ValueError, r"shape \(rows, 6\), got \(2, 5\)"),
+        (np.zeros(6), ValueError, r"got \(6,\)"),
+        (np.zeros((2, 6), int), TypeError, "floating-point numbers, got int64"),
+        ([[0.0] * 6], TypeError, "got list"),
+    ],
+)
+def test_encode_refuses_what_is_no_batch_of_its_vectors(encoder, array, error, message):
+    with pytest.raises(error, match=message):
+        encoder.encode(array)
+
+
+def save(tmp_path, encoder, **changes):
+    settings = TrainConfig(hidden_dims=(5,), latent_dim=3).as_dict()
+    config = settings | {"input_dim": 6, "data": {"path": "builtin"}} | changes
+    manager = CheckpointManager(tmp_path)
+    manager.create(config)
+    empty = ("optimizer_state_dict", "scheduler_state_dict", "train_history", "rng_state", "partial_epoch")
+    state = {"epoch": 1, "step": 9, "model_state_dict": encoder.state_dict(), "config": config}
+    return manager.save_latest(state | {key: {} for key in empty})
+
+
+def test_load_encoder_rebuilds_it(encoder, tmp_path):
+    path = save(tmp_path, encoder)
+    array = np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32)
+    loaded = load_encoder(path)
+    assert not loaded.training
+    np.testing.assert_array_equal(loaded.encode(array), encoder.encode(array))
+
+
+def test_load_encoder_names_a_file_whose_weights_do_not_fit(encoder, tmp_path):
+    path = save(tmp_path, encoder, latent_dim=4)
+    with pytest.raises(InputError, match="latest_model.pth: weights and config do not make an encoder"):
+        load_encoder(path)

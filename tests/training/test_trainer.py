@@ -1,0 +1,292 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dploss.config import TrainConfig
+from dploss.data import open_vectors, split_rows
+from dploss.data.batches import epoch_batches
+from dploss.errors import InputError, TrainingError
+from dploss.evaluation.recall import RecallEvaluator
+from dploss.experiments.checkpoints import load_checkpoint
+from dploss.losses.distance_preserving import LOSSES
+from dploss.models.build import load_encoder
+from dploss.models.device import pick_device
+from dploss.training.launch import new_experiment, resumed_experiment
+from dploss.training.schedule import lr_factor
+
+TIMES = ("epoch_times", "epoch_timestamps", "cumulative_time")
+
+
+@pytest.fixture
+def config(tmp_path) -> TrainConfig:
+    """Six epochs of four steps."""
+    return TrainConfig(
+        limit=300,
+        latent_dim=16,
+        hidden_dims=(24,),
+        epochs=6,
+        batch_size=64,
+        save_interval=4,
+        checkpoints_dir=str(tmp_path / "checkpoints"),
+        quiet=True,
+    )
+
+
+def stop_after(steps: int):
+    """A should_stop that lets so many steps pass."""
+    asked = iter(range(steps))
+    return lambda: next(asked, None) is None
+
+
+def measured(history) -> dict:
+    """A history without what the clock decides."""
+    return {key: value for key, value in history.as_dict().items() if key not in TIMES}
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    first, second = load_checkpoint(first), load_checkpoint(second)
+    for name, weight in first["model_state_dict"].items():
+        assert torch.equal(weight, second["model_state_dict"][name]), name
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_falls_and_recall_rises_above_pca(config, name):
+    config = replace(config, loss_function=name, epochs=3, limit=4000, batch_size=64, latent_dim=64, lr=0.01)
+    history = new_experiment(config).run()
+    assert np.isfinite(history.total_loss).all()
+    assert history.total_loss[0] > history.total_loss[1] > history.total_loss[2]
+    assert history.recall_history[-1] > history.pca_recall
+
+
+def test_it_leaves_the_files_people_know(config):
+    trainer = new_experiment(config)
+    history = trainer.run()
+    names = [
+        ".lock",
+        "best.pt",
+        "best_checkpoint_results.json",
+        "best_checkpoints.json",
+        "checkpoint_epoch_004.pth",
+        "checkpoint_epoch_006.pth",
+        "config.json",
+        "latest_model.pth",
+        "tensorboard_logs",
+        "train_history.json",
+    ]
+    assert sorted(path.name for path in trainer.manager.folder.iterdir()) == names
+    assert json.loads((trainer.manager.folder / "train_history.json").read_text()) == history.as_dict()
+    assert history.status == "completed" and history.epochs == [1, 2, 3, 4, 5, 6]
+    assert history.recall_epochs == [4, 6] and history.recall_rows == 30
+    assert history.learning_rate == pytest.approx([0.001 * lr_factor(step, 24) for step in (3, 7, 11, 15, 19, 23)])
+    assert history.learning_rate[-1] > 0
+
+    latest = load_checkpoint(trainer.manager.folder / "latest_model.pth")
+    assert (latest["epoch"], latest["step"]) == (6, 24)
+    assert latest["train_history"] == history.as_dict()
+    written = json.loads((trainer.manager.folder / "config.json").read_text())
+    assert latest["config"] == written
+    assert written["data"]["path"] == "builtin" and written["data"]["rows"] == 300
+    assert written["data"]["fingerprint"].startswith("sha256:")
+    assert written["split"] == {"train_rows": 270, "held_out_rows": 30}
+    assert (written["input_dim"], written["latent_dim"], written["hidden_dims"]) == (768, 16, [24])
+    assert written["experiment_id"] == trainer.manager.experiment_id and written["versions"]["torch"]
+
+
+def test_the_reported_recall_can_be_measured_again_from_the_files(config):
+    trainer = new_experiment(config)
+    history = trainer.run()
+    rows = open_vectors(limit=300).rows
+    held_out = rows[split_rows(300, config.val_fraction, config.seed)[1]]
+    encoder = load_encoder(trainer.manager.folder / "latest_model.pth")
+    assert RecallEvaluator(config.k).evaluate(held_out, encoder.encode(held_out)).value == history.recall_history[-1]
+
+
+def test_recall_starts_at_that_of_pca(config):
+    trainer = new_experiment(replace(config, hidden_dims=()))
+    assert trainer.held_out.recall(trainer.encoder.encode).value == trainer.history.pca_recall
+    trainer = new_experiment(replace(config, init="random"))
+    assert trainer.held_out.recall(trainer.encoder.encode).value < trainer.history.pca_recall
+
+
+def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):
+    rows = np.array(open_vectors(limit=300).rows)
+    np.save(tmp_path / "rows.npy", rows)
+    rows[split_rows(300, config.val_fraction, config.seed)[1]] = np.random.default_rng(0).normal(size=(30, 768))
+    np.save(tmp_path / "noised.npy", rows)
+    folders = []
+    for name in ("rows.npy", "noised.npy"):
+        trainer = new_experiment(replace(config, data=str(tmp_path / name), save_interval=1))
+        trainer.run()
+        folders.append(trainer.manager.folder)
+    for epoch in range(1, config.epochs + 1):
+        name = f"checkpoint_epoch_{epoch:03d}.pth"
+        assert_same_weights(folders[0] / name, folders[1] / name)
+
+
+def test_vectors_in_other_units_are_trained_alike(config, tmp_path):
+    rows = open_vectors(limit=300).rows
+    histories = []
+    for number, unit in enumerate((1, 64)):
+        np.save(tmp_path / f"{number}.npy", unit * rows)
+        histories.append(new_experiment(replace(config, data=str(tmp_path / f"{number}.npy"))).run())
+    first, second = (np.array([one.total_loss, one.rank_loss, one.pairdist_loss]) for one in histories)
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+
+
+def test_a_matryoshka_encoder_is_measured_at_each_size(config):
+    trainer = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16))
+    history = trainer.run()
+    held_out = trainer.vectors.rows[trainer.held_out_rows]
+    assert list(history.recall_by_dim) == list(history.pca_recall_by_dim) == ["4", "8", "16"]
+    assert history.recall_by_dim["16"] == history.recall_history
+    assert history.pca_recall_by_dim["16"] == history.pca_recall
+    for dim, recalls in history.recall_by_dim.items():
+        short = trainer.encoder.encode(held_out, dim=int(dim))
+        assert recalls[-1] == RecallEvaluator(config.k).evaluate(held_out, short).value
+
+
+@pytest.mark.parametrize(("steps", "dims"), [(0, ()), (1, ()), (4, ()), (7, ()), (16, ()), (23, ()), (7, (4, 8))])
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(config, steps, dims):
+    config = replace(config, matryoshka_dims=dims)
+    whole = new_experiment(config)
+    expected = whole.run()
+
+    stopped = new_experiment(config)
+    assert stopped.run(stop_after(steps)).status == "interrupted"
+    assert load_checkpoint(stopped.manager.folder / "latest_model.pth")["step"] == steps
+    torch.rand(5)
+    resumed = resumed_experiment(stopped.manager.experiment_id[:13], {"checkpoints_dir": config.checkpoints_dir})
+    assert measured(resumed.run()) == measured(expected)
+    assert resumed.manager.folder == stopped.manager.folder
+    assert_same_weights(whole.manager.folder / "latest_model.pth", resumed.manager.folder / "latest_model.pth")
+
+
+def test_it_resumes_from_an_older_checkpoint_by_its_path(config):
+    whole = new_experiment(config)
+    expected = whole.run()
+    resumed = resumed_experiment(str(whole.manager.folder / "checkpoint_epoch_004.pth"), {})
+    assert resumed.epoch == 4
+    assert measured(resumed.run()) == measured(expected)
+
+
+def test_an_experiment_killed_before_its_first_checkpoint_starts_again(config):
+    whole = new_experiment(config)
+    expected = whole.run()
+    killed = new_experiment(config)
+    killed.manager.create(killed.record)
+    assert measured(resumed_experiment(str(killed.manager.folder), {}).run()) == measured(expected)
+
+
+def test_a_finished_experiment_goes_on_for_more_epochs(config):
+    first = new_experiment(config)
+    first.run()
+    with pytest.raises(InputError, match="has its 6 epochs; give more with --epochs"):
+        resumed_experiment(str(first.manager.folder), {})
+    history = resumed_experiment(str(first.manager.folder), {"epochs": 8}).run()
+    assert history.epochs[-1] == 8 and history.status == "completed"
+    assert json.loads((first.manager.folder / "config.json").read_text())["epochs"] == 8
+
+
+def test_resuming_refuses_other_settings_and_other_rows(config, tmp_path):
+    np.save(tmp_path / "rows.npy", open_vectors(limit=100).rows)
+    first = new_experiment(replace(config, data=str(tmp_path / "rows.npy"), batch_size=32))
+    first.run(stop_after(1))
+    folder = str(first.manager.folder)
+    resumed_experiment(folder, {"tau": 1.0, "hidden_dims": [24]}).manager.unlock()
+    with pytest.raises(InputError, match=r"--tau 2.0: experiment .* has 1.0; leave --tau out"):
+        resumed_experiment(folder, {"tau": 2.0})
+    (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
+    with pytest.raises(InputError, match="rows.npy: no such file"):
+        resumed_experiment(folder, {})
+    moved = resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")})
+    assert moved.step == 1
+    moved.manager.unlock()
+    with pytest.raises(InputError, match="builtin: these are not the rows"):
+        resumed_experiment(folder, {"data": "builtin"})
+
+
+def test_a_checkpoint_of_other_settings_is_named(config):
+    trainer, other = new_experiment(config), new_experiment(replace(config, latent_dim=8))
+    trainer.run(stop_after(1))
+    other.run(stop_after(1))
+    (other.manager.folder / "latest_model.pth").replace(trainer.manager.folder / "latest_model.pth")
+    with pytest.raises(InputError, match=r"latest_model\.pth: it does not fit its experiment's config\.json"):
+        resumed_experiment(str(trainer.manager.folder), {})
+
+
+def test_a_training_that_diverges_stops_and_says_where(config):
+    trainer = new_experiment(config)
+    trainer.run(stop_after(4))
+    resumed = resumed_experiment(str(trainer.manager.folder), {})
+    before = (trainer.manager.folder / "latest_model.pth").read_bytes()
+    with torch.no_grad():
+        resumed.encoder.linear.bias[0] = torch.nan
+    with pytest.raises(TrainingError, match=r"epoch 2, step 5: z must be finite, got nan .* try --lr 0.0001"):
+        resumed.run()
+    assert json.loads((trainer.manager.folder / "train_history.json").read_text())["status"] == "failed"
+    assert (trainer.manager.folder / "latest_model.pth").read_bytes() == before
+
+
+def test_no_held_out_rows_means_no_recall(config):
+    history = new_experiment(replace(config, val_fraction=0)).run()
+    assert history.recall_history == [] and history.pca_recall is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_dim": 769}, "--latent-dim 769 is above the 768 numbers of a vector"),
+        ({"val_fraction": 0.01}, "--val-fraction 0.01 holds out 3 of 300 rows, recall@5 needs at least 6"),
+        ({"val_fraction": 0.999}, "--val-fraction 0.999 leaves 0 rows to train on, 3 are needed"),
+    ],
+)
+def test_settings_that_do_not_fit_the_rows_are_refused(config, changes, message):
+    with pytest.raises(InputError, match=message):
+        new_experiment(replace(config, **changes))
+    assert not Path(config.checkpoints_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"batch_size": 512}, "--batch-size 512 is above the 270 training rows: batches of 270"),
+        ({"latent_dim": 768}, "--latent-dim 768 is as long as the vectors"),
+        ({"val_fraction": 0}, "no rows are held out"),
+    ],
+)
+def test_settings_that_can_still_work_are_warned_about(config, changes, warning, capsys):
+    assert new_experiment(replace(config, **changes, epochs=1)).run().status == "completed"
+    assert f"warning: {warning}" in capsys.readouterr().err
+
+
+def test_a_matryoshka_encoder_as_long_as_the_vectors_still_shortens(config, capsys):
+    new_experiment(replace(config, matryoshka_dims=(8, 768), latent_dim=768, epochs=1))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_batches_are_a_shuffle_that_can_be_made_again():
+    rows = np.arange(100, 131)
+    batches = epoch_batches(rows, 10, seed=1, epoch=2)
+    assert batches.shape == (3, 10)
+    assert len(set(batches.flat)) == 30 and set(batches.flat) <= set(rows)
+    np.testing.assert_array_equal(batches, epoch_batches(rows, 10, seed=1, epoch=2))
+    assert not np.array_equal(batches, epoch_batches(rows, 10, seed=1, epoch=3))
+    assert not np.array_equal(batches, epoch_batches(rows, 10, seed=2, epoch=2))
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing():
+    factors = [lr_factor(step, 100) for step in range(101)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[5:] == sorted(factors[5:], reverse=True) and factors[-1] == pytest.approx(0)
+    assert [lr_factor(step, 1) for step in range(2)] == pytest.approx([1, 1])
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert pick_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="--device cuda: this machine has none"):
+            pick_device("cuda")
