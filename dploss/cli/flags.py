@@ -15,7 +15,8 @@ from dploss.config import TrainConfig
 from dploss.config_field import flag_name
 from dploss.errors import InputError, one_line
 from dploss.experiments.catalog import Experiment, finished_experiment, finished_experiments
-from dploss.experiments.layout import BEST, LATEST
+from dploss.experiments.layout import LATEST
+from dploss.tracking.state import BEST
 
 INTERRUPTED = 130
 

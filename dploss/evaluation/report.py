@@ -9,11 +9,11 @@ import numpy as np
 
 from dploss.evaluation.eval_rows import JudgedRows
 from dploss.evaluation.scores import RERANK_FACTORS, Judgement, judge, rows_per_second
-from dploss.experiments.layout import BEST
 from dploss.experiments.summary import LOSSES
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, number, shown, text_table
+from dploss.tracking.state import BEST
 
 _FLOAT_BYTES = 4
 

@@ -1,4 +1,4 @@
-"""What lies where in the folder of an experiment, checkpoints/<uuid>/. Imports no torch."""
+"""What lies where in the folder of an experiment, checkpoints/<uuid>/; best.pt and its state are of dploss.tracking."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,6 @@ from dploss.files.untrusted import read_json
 CONFIG = "config.json"
 HISTORY = "train_history.json"
 LATEST = "latest_model.pth"
-BEST = "best.pt"
-BEST_STATE = "best_checkpoints.json"
-BEST_RESULTS = "best_checkpoint_results.json"
 
 
 def epoch_checkpoint(epoch: int) -> str:

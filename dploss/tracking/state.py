@@ -11,6 +11,10 @@ from dploss.files.atomic import write_json
 from dploss.files.untrusted import read_json
 from dploss.tracking.retention import Entry, Selection
 
+BEST = "best.pt"
+BEST_STATE = "best_checkpoints.json"
+BEST_RESULTS = "best_checkpoint_results.json"
+
 _log = logging.getLogger(__name__)
 
 

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dploss.experiments.layout import BEST, BEST_RESULTS, BEST_STATE, CONFIG, HISTORY
 from dploss.files.atomic import remove, write_json
 from dploss.files.links import leads_to, point_to, set_aside
 from dploss.text import metrics_text
 from dploss.tracking.retention import DIRECTIONS, Entry, Selection, select
-from dploss.tracking.state import read_state, record, write_state
+from dploss.tracking.state import BEST, BEST_RESULTS, BEST_STATE, read_state, record, write_state
 
 _log = logging.getLogger(__name__)
 _SETTINGS = ("metric_name", "higher_is_better", "save_top_k", "keep_every_n_steps")
 _DELETED = ".deleted.tmp"
-_NO_CHECKPOINTS = (BEST, BEST_STATE, BEST_RESULTS, CONFIG, HISTORY)
+# The last two are train.py's.
+_NO_CHECKPOINTS = (BEST, BEST_STATE, BEST_RESULTS, "config.json", "train_history.json")
 
 
 class BestCheckpointTracker:
