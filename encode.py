@@ -19,16 +19,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import (
-    INTERRUPTED,
-    Parser,
-    add_experiment_flags,
-    checkpoint_of,
-    interrupt_flag,
-    run,
-)
+from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.config import DEVICES
 from dploss.errors import InputError
-from dploss.training_settings import DEVICES
 
 _DTYPES = ("float32", "float16", "int8", "binary")
 

@@ -10,7 +10,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli.flags import Parser, add_experiment_flags, named_or_newest, run
+from dploss.cli.flags import add_experiment_flags, named_or_newest
+from dploss.cli.main import Parser, run
 
 
 def parser() -> Parser:

@@ -1,13 +1,13 @@
-"""Judge an encoder on rows it has not seen, beside PCA, truncation and random projection at the same size.
+"""Evaluate an encoder on rows it has not seen, beside PCA, truncation and random projection to as many dimensions.
 
-recall@k is the share of a row's k nearest rows that are still its nearest by the short vectors. Distortion is the mean
+recall@k is the share of a row's k nearest rows that are among its k nearest by the latents. Distortion is the mean
 relative change of a distance, Spearman the rank correlation of the distances before and after.
 
 Examples:
   test.py                                          the newest experiment's best checkpoint, or its latest
   test.py --experiment_id 3f2a                     experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
-  test.py --data other.parquet                     on other vectors of the same length
+  test.py --data other.parquet                     on other vectors of the same dimensions
   test.py --encoded short.npy                      what encode.py wrote, beside the encoder itself
   test.py --neighbours 5                           nearest texts before and after
   test.py --plot                                   originals and latents side by side (t-SNE)
@@ -20,10 +20,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import Parser, add_experiment_flags, checkpoint_of, run
+from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.main import Parser, run
+from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files.atomic import json_text
-from dploss.training_settings import DEVICES
 
 
 def parser() -> Parser:
@@ -33,13 +34,17 @@ def parser() -> Parser:
     add_experiment_flags(flags)
     flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
     flags.add_argument(
-        "--encoded", metavar="FILE", help="judge this output of encode.py, too; its encoder and vectors are the default"
+        "--encoded",
+        metavar="FILE",
+        help="evaluate this output of encode.py, too; its encoder and vectors are the default",
     )
     data = flags.add_argument_group("data")
     data.add_argument("--data", metavar="VECTORS", help="other vectors (default: the experiment's held-out rows)")
     data.add_argument("--column", help="with --data: the column that holds the vectors")
     data.add_argument("--limit", type=int, help="with --data: only the first LIMIT rows")
-    data.add_argument("--rows", type=int, default=3000, help="judge a sample of so many (default: %(default)s)")
+    data.add_argument(
+        "--rows", type=int, default=3000, help="evaluate on a sample of N rows (default: %(default)s)", metavar="N"
+    )
     data.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 50], help="neighbours (default: 1 5 10 50)")
     data.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
     shown = flags.add_argument_group("output")
@@ -58,7 +63,7 @@ def parser() -> Parser:
 
 
 def test(args: Namespace) -> int:
-    """Judge, print the report, and what else was asked for."""
+    """Evaluate, print the report, and what else was asked for."""
     problem = contradiction(args)
     if problem:
         raise InputError(problem)
@@ -71,8 +76,9 @@ def test(args: Namespace) -> int:
     from dploss.data import read_texts
     from dploss.evaluation.eval_rows import other_rows, own_rows
     from dploss.evaluation.neighbour_texts import neighbour_lines
-    from dploss.evaluation.report import examine
+    from dploss.evaluation.report import evaluate_encoder
     from dploss.experiments.checkpoints import load_checkpoint
+    from dploss.experiments.record import ExperimentRecord
     from dploss.models.build import encoder_of
     from dploss.models.device import pick_device
     from dploss.plots import picture_path, save, show
@@ -81,29 +87,29 @@ def test(args: Namespace) -> int:
     picture = None if args.plot is None else picture_path(args.plot or path.parent / "spaces.png")
     device = pick_device(args.device)
     checkpoint = load_checkpoint(path)
-    record = checkpoint["config"]
     encoder = encoder_of(checkpoint, path).to(device)
+    record = ExperimentRecord.from_dict(checkpoint["config"])
     if args.data is None:
-        judged = own_rows(record, args.rows)
+        data = own_rows(record, args.rows)
     else:
-        judged = other_rows(record, args.data, args.column, args.limit, args.rows)
-    ks = sorted({k for k in args.k if k < len(judged.vectors)})
-    if not ks or (args.neighbours or 0) >= len(judged.vectors):
-        raise InputError(f"{judged.source}: {len(judged.vectors)} rows to judge on are too few for so many neighbours")
+        data = other_rows(record, args.data, args.column, args.limit, args.rows)
+    ks = sorted({k for k in args.k if k < len(data.rows)})
+    if not ks or (args.neighbours or 0) >= len(data.rows):
+        raise InputError(f"{data.source}: {len(data.rows)} rows are too few for that many neighbours")
     codes = {}
     if args.encoded:
-        stored, about = read_codes(Path(args.encoded), judged.numbers)
+        stored, about = read_codes(Path(args.encoded), data.index)
         codes[f"{Path(args.encoded).name} ({about['dtype']})"] = stored
-    texts = read_texts(judged.source, judged.numbers, args.text_column) if args.neighbours else []
+    texts = read_texts(data.source, data.index, args.text_column) if args.neighbours else []
 
-    report, latents = examine(checkpoint, path, encoder, judged, ks, codes)
+    report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes)
     print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
     if args.neighbours:
         width = shutil.get_terminal_size((120, 24)).columns
-        print("", *neighbour_lines(judged.vectors, latents, texts, args.neighbours, width, record["seed"]), sep="\n")
+        print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
     if picture is not None:
         print("drawing originals and latents ...", file=sys.stderr)
-        figure = spaces_figure(judged.vectors, latents, args.plot_method, report.title())
+        figure = spaces_figure(data.rows, latents, args.plot_method, report.title())
         save(figure, picture)
         print(picture, file=sys.stderr if args.json else sys.stdout)
         show(figure)

@@ -1,14 +1,14 @@
-"""Train an encoder that shortens vectors, or images, and keeps their nearest neighbours.
+"""Train an encoder that reduces the dimensions of vectors, or of images, and preserves their nearest neighbours.
 
 Examples:
-  train.py                                          the built-in vectors, 768 -> 512
-  train.py --data my.parquet --latent-dim 128       your own, 128 numbers each
+  train.py                                          the built-in vectors, 768 -> 512 dimensions
+  train.py --data my.parquet --latent-dim 128       your own, 128 dimensions
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
-  train.py --target-recall 0.95                     the smallest size that keeps 95 % of the neighbours
+  train.py --target-recall 0.95                     the fewest dimensions that keep 95 % of the neighbours
   train.py --images my_pictures/                    a convolutional autoencoder of images
-  train.py --resume 3f2a                            go on with experiment 3f2a...
+  train.py --resume 3f2a                            resume experiment 3f2a...
   train.py --resume 3f2a --epochs 200               ... for more epochs
   torchrun --nproc-per-node 4 train.py --data big.npy    several processes, one for each GPU
 """
@@ -17,22 +17,24 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli.flags import INTERRUPTED, Parser, add_settings, environment_settings, interrupt_flag, run
-from dploss.config import TrainConfig
-from dploss.errors import InputError, TrainingError
-from dploss.training.progress import summary
+from dploss.cli.flags import add_settings, environment_settings
+from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.config import TrainConfig, flag_name
+from dploss.errors import SettingError, TrainingError
+from dploss.training.progress import Progress, summary
+from dploss.training.torchrun import is_main_process, n_processes
 
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\n", 1)
-    flags = Parser(prog="train.py", description=summary, epilog=examples)
+    about, examples = __doc__.split("\n\n", 1)
+    flags = Parser(prog="train.py", description=about, epilog=examples)
     flags.add_argument(
         "--resume",
         metavar="ID",
-        help="go on with an experiment as if it had never stopped: its UUID, a unique prefix, or a path; its own "
-        "settings hold, but --data or --images (if moved), --epochs, --device, and the flags of evaluation and output "
-        "may be given anew",
+        help="resume an experiment as if it had never stopped: its UUID, a unique prefix, or a path; its own settings "
+        "hold, but --data or --images (if moved), --epochs, --device, and the flags of evaluation and output may be "
+        "given anew",
     )
     flags.add_argument(
         "--target-recall",
@@ -49,35 +51,40 @@ def train(args: Namespace) -> int:
     given = vars(args)
     reference, target = given.pop("resume"), given.pop("target_recall")
     if target is not None and (reference is not None or "latent_dim" in given):
-        raise InputError(f"--target-recall trains sizes anew: leave {'--resume' if reference else '--latent-dim'} out")
+        other = "{resume}" if reference else "{latent_dim}"
+        raise SettingError(f"{{target_recall}} trains sizes anew: leave {other} out")
+    if target is not None and n_processes() > 1:
+        raise SettingError("{target_recall} trains in one process: start it without torchrun")
     config = TrainConfig(**environment_settings() | given) if reference is None else None
+    if is_main_process():
+        source = f"experiment {reference}" if config is None else config.images or config.data
+        Progress(given.get("quiet", False)).log(f"reading {source} ...")
 
-    # Imported here: --help and a wrong flag need not wait for torch.
-    from dploss.training.distributed import leave_team, team_size
+    # Imported late: --help, a wrong flag and the first line need not wait for torch.
+    from dploss.training.distributed import leave_process_group
     from dploss.training.launch import new_experiment, resumed_experiment
+    from dploss.training.run import ExperimentRun
 
-    if target is not None:
-        if team_size() > 1:
-            raise InputError("--target-recall trains in one process: start it without torchrun")
+    if config is not None and target is not None:
         return train_sizes(config, target)
-    trainer = resumed_experiment(reference, given) if config is None else new_experiment(config)
+    training = resumed_experiment(reference, given) if config is None else new_experiment(config)
+    again = f"train.py --resume {training.folder}" if isinstance(training, ExperimentRun) else ""
     try:
         with interrupt_flag() as should_stop:
-            history = trainer.run(should_stop)
+            history = training.run(should_stop)
     except TrainingError as error:
-        return failed(str(error))
+        return failed(f"{error.named(flag_name)}; the last checkpoint is intact")
     except OSError as error:
         # A full disk, say.
-        folder = trainer.manager.folder
-        return failed(f"{error}; what was saved before is whole, go on with: train.py --resume {folder}")
+        return failed(f"{error}; what was saved before is whole, resume with: {again}")
     finally:
-        leave_team()
-    if not trainer.team.leads:
-        return INTERRUPTED if history.status == "interrupted" else 0
+        leave_process_group()
     if history.status == "interrupted":
-        print(f"interrupted; go on with: train.py --resume {trainer.manager.folder}", file=sys.stderr)
+        if again:
+            print(f"interrupted; resume with: {again}", file=sys.stderr)
         return INTERRUPTED
-    print(summary(history, trainer.manager.folder))
+    if isinstance(training, ExperimentRun):
+        print(summary(history, training.folder))
     return 0
 
 
@@ -90,7 +97,7 @@ def train_sizes(config: TrainConfig, target: float) -> int:
         with interrupt_flag() as should_stop:
             history = search.run(should_stop)
     except TrainingError as error:
-        return failed(str(error))
+        return failed(error.named(flag_name))
     for trial in search.trials:
         print(trial)
     if history is None:
@@ -102,9 +109,9 @@ def train_sizes(config: TrainConfig, target: float) -> int:
     return 0
 
 
-def failed(why: str) -> int:
-    """Say why a training could not go on."""
-    print(f"train.py: {why}", file=sys.stderr)
+def failed(reason: str) -> int:
+    """Say why a training stopped."""
+    print(f"train.py: {reason}", file=sys.stderr)
     return 1
 
 

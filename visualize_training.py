@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from dploss.cli.flags import Parser, add_experiment_flags, report_skipped, run
+from dploss.cli.flags import add_experiment_flags, report_skipped
+from dploss.cli.main import Parser, run
 from dploss.cli.prompt import ask
 from dploss.errors import InputError
 from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_latest
@@ -31,7 +32,8 @@ from dploss.experiments.catalog import (
     list_experiments,
     no_experiment,
 )
-from dploss.experiments.summary import compare, listing, summary
+from dploss.experiments.comparison import compare
+from dploss.experiments.summary import listing, summary
 from dploss.files.atomic import json_text
 from dploss.text import text_table
 

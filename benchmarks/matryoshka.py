@@ -19,7 +19,7 @@ import torch
 from quality_results import described, read
 from timing import report
 
-from dploss.cli.flags import Parser, run
+from dploss.cli.main import Parser, run
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.evaluation.recall import RecallEvaluator

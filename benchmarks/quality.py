@@ -34,7 +34,7 @@ from quality_report import MEASURES, measure, picture, tables
 from quality_results import described, opened, our_settings, read, version_of, versions
 from timing import machine
 
-from dploss.cli.flags import INTERRUPTED, Parser, run
+from dploss.cli.main import INTERRUPTED, Parser, run
 from dploss.config import TrainConfig
 from dploss.data import BUILTIN, open_vectors, split_rows
 from dploss.errors import InputError

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from trial_losses import LambdaRank, Laplace, Memory, Nearest, PerRow, Reverse, Student
 
-from dploss.cli.flags import Parser, run
+from dploss.cli.main import Parser, run
 from dploss.config import TrainConfig
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.losses.distance_preserving import LOSSES, DPLoss

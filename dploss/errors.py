@@ -1,5 +1,7 @@
 """What can go wrong in a way that a person should read one line about."""
 
+from collections.abc import Callable
+
 
 def one_line(text: str) -> str:
     """Text as a terminal may show it: line breaks become blanks, and what could steer the terminal a sign for it."""
@@ -18,5 +20,37 @@ class InputError(ValueError):
         super().__init__(one_line(message))
 
 
-class TrainingError(RuntimeError):
-    """The loss is no longer finite; the message says where and what to try."""
+class _Names(dict):
+    """The values of a template; what is none of them is a setting, shown under the name that `name` gives it."""
+
+    def __init__(self, values: dict[str, object], name: Callable[[str], str]) -> None:
+        super().__init__(values)
+        self.name = name
+
+    def __missing__(self, setting: str) -> str:
+        return self.name(setting)
+
+
+class _NamesSettings:
+    """An error that names settings: `str` as in Python (latent_dim), a script as its flags (--latent-dim).
+
+    Args:
+        template: a format string, in which {latent_dim} stands for the name of that setting.
+        values: what else stands in braces.
+    """
+
+    def __init__(self, template: str, **values: object) -> None:
+        self.template, self.values = template, values
+        super().__init__(self.named(str))
+
+    def named(self, name: Callable[[str], str]) -> str:
+        """The message with every setting under the name that `name` gives it."""
+        return one_line(self.template.format_map(_Names(self.values, name)))
+
+
+class SettingError(_NamesSettings, InputError):
+    """A setting of the wrong type, outside its range, or that does not fit the data or another setting."""
+
+
+class TrainingError(_NamesSettings, RuntimeError):
+    """The loss or the weights are no longer finite; the message says where, and what to try."""

@@ -10,10 +10,9 @@ from conftest import ROOT
 LAYERS = [
     {"errors"},
     {"files", "text", "losses"},
-    {"config_field", "tracking"},
-    {"training_settings"},
-    {"config"},
-    {"data", "experiments"},
+    {"config", "tracking"},
+    {"experiments"},
+    {"data"},
     {"models", "codes", "cli"},
     {"evaluation", "encoding", "plots"},
     {"training"},

@@ -1,18 +1,18 @@
-"""The vectors of an experiment, opened again and split as they were for its training."""
+"""The data of an experiment, opened again and split as it was for the training."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dploss.config import TrainConfig
-from dploss.data import Vectors, open_vectors, split_rows
 from dploss.data.images import open_images
+from dploss.data.split import split_rows
+from dploss.data.vectors import Vectors, open_vectors
 from dploss.errors import InputError
+from dploss.experiments.record import ExperimentRecord
 
 
-def open_rows(config: TrainConfig) -> Vectors:
+def open_data(config: TrainConfig) -> Vectors:
     """Open the vectors, or the images, that a config names.
 
     Raises:
@@ -24,44 +24,35 @@ def open_rows(config: TrainConfig) -> Vectors:
 
 
 @dataclass(frozen=True)
-class ExperimentRows:
-    """All rows of an experiment's data.
+class ExperimentData:
+    """All rows of an experiment, and its split.
 
     Attributes:
-        config: the experiment's settings; `data` is where the rows were read from.
         vectors: the rows, and where they came from.
-        training: sorted row numbers the encoder was trained on.
-        held_out: sorted row numbers it has never seen.
+        train_index: sorted indices of the rows that the encoder was trained on.
+        held_out_index: sorted indices of the rows that it was not.
     """
 
-    config: TrainConfig
     vectors: Vectors
-    training: np.ndarray
-    held_out: np.ndarray
+    train_index: np.ndarray
+    held_out_index: np.ndarray
 
 
-def open_experiment_rows(record: Mapping[str, Any]) -> ExperimentRows:
-    """Open the rows that an experiment was trained and judged on.
+def open_experiment_data(record: ExperimentRecord, config: TrainConfig | None = None) -> ExperimentData:
+    """Open the rows of an experiment.
 
     Args:
-        record: what its config.json, or a checkpoint's config, holds.
+        record: the experiment's.
+        config: where the rows are now; the record's if None.
 
     Raises:
-        InputError: the data is gone or changed, or the record lacks a setting.
+        InputError: the data is gone or changed.
     """
-    config = TrainConfig.from_experiment(record)
-    vectors = open_experiment_vectors(config, record)
-    return ExperimentRows(config, vectors, *split_rows(len(vectors.rows), config.val_fraction, config.seed))
-
-
-def open_experiment_vectors(config: TrainConfig, record: Mapping[str, Any]) -> Vectors:
-    """Open the vectors that `config` names, which must be those of the experiment that `record` tells of.
-
-    Raises:
-        InputError: they cannot be read, or are other rows.
-    """
-    vectors = open_rows(config)
-    if vectors.fingerprint != record["data"].get("fingerprint"):
-        source, experiment = config.images or config.data, record.get("experiment_id")
-        raise InputError(f"{source}: these are not the rows that experiment {experiment} is trained on")
-    return vectors
+    config = record.config if config is None else config
+    vectors = open_data(config)
+    if vectors.fingerprint != record.data.fingerprint:
+        raise InputError(
+            f"{config.images or config.data}: the data differs from what experiment {record.origin.experiment_id} was "
+            "trained on (fingerprint mismatch)"
+        )
+    return ExperimentData(vectors, *split_rows(len(vectors.rows), config.val_fraction, config.seed))

@@ -18,3 +18,8 @@ def split_rows(rows: int, val_fraction: float, seed: int) -> tuple[np.ndarray, n
     order = np.random.RandomState(seed).permutation(rows)
     held_out = round(rows * val_fraction)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def evenly_spaced(n: int, most: int) -> np.ndarray:
+    """Ascending int64 indices of min(n, most) of n rows, evenly spaced, the first and the last among them."""
+    return np.linspace(0, n - 1, min(n, most)).astype(int)

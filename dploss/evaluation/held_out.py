@@ -1,4 +1,4 @@
-"""The held-out rows of a training: what keeps their neighbours, and how many of them."""
+"""Recall on the held-out rows of a training: of an encoding of them, and at each of its dimensions."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,38 +10,38 @@ from dploss.experiments.history import Recall
 
 
 class HeldOutRows:
-    """Rows that are judged on, never trained on; a sample where they are many.
+    """Rows that an encoder is evaluated on, and never trained on; a sample where they are many.
 
     Args:
         rows: (N, D) float32, all rows, in memory or on the disk.
-        held_out: the numbers of those that are held out; may be none.
-        k: neighbours of recall@k.
-        dims: of a Matryoshka encoder, its sizes.
+        held_out_index: indices of those that are held out; may be empty.
+        k: neighbours in recall@k.
+        dims: of a Matryoshka encoder, its dimensions.
         seed: of the sample.
     """
 
     def __init__(
-        self, rows: np.ndarray | MappedRows, held_out: np.ndarray, k: int, dims: Sequence[int], seed: int
+        self, rows: np.ndarray | MappedRows, held_out_index: np.ndarray, k: int, dims: Sequence[int], seed: int
     ) -> None:
         self.evaluator = RecallEvaluator(k, seed=seed)
         self.rows = rows
-        self.numbers = held_out[self.evaluator.sample(len(held_out))]
+        self.index = held_out_index[self.evaluator.sample(len(held_out_index))]
         self.dims = dims
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return len(self.numbers) > 0
+        return len(self.index) > 0
 
     def recall(self, encode: Callable[[np.ndarray], np.ndarray]) -> Recall:
-        """Recall@k of an encoding of them."""
-        judged = self.rows[self.numbers]
-        return self.evaluator.evaluate(judged, encode(judged))
+        """Recall@k of an encoding of the rows."""
+        rows = self.rows[self.index]
+        return self.evaluator.evaluate(rows, encode(rows))
 
     def recall_by_dim(self, encode: Callable[[np.ndarray, int], np.ndarray]) -> dict[int, float]:
-        """Recall@k at each of a Matryoshka encoder's sizes, by size.
+        """Recall@k at each of a Matryoshka encoder's dimensions.
 
         Args:
-            encode: rows and a size -> their short vectors.
+            encode: rows and d -> (n, d) latents.
         """
-        judged = self.rows[self.numbers]
-        return {dim: self.evaluator.evaluate(judged, encode(judged, dim)).value for dim in self.dims}
+        rows = self.rows[self.index]
+        return {dim: self.evaluator.evaluate(rows, encode(rows, dim)).value for dim in self.dims}

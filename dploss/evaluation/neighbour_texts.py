@@ -20,10 +20,10 @@ def neighbour_lines(
 
     Args:
         original: (N, D) vectors.
-        latent: (N, d) their short forms.
+        latent: (N, d) their latents.
         texts: of the N rows.
         count: neighbours of each, below N.
-        width: letters in a line.
+        width: of a line, in characters.
         seed: of the draw.
     """
     queries = np.sort(np.random.RandomState(seed).choice(len(original), min(_QUERIES, len(original)), replace=False))
@@ -31,9 +31,9 @@ def neighbour_lines(
     for query in queries:
         before, after = _nearest(original, query, count), _nearest(latent, query, count)
         lines += [shorten(texts[query], width, placeholder="…")]
-        lines += [f"  nearest of {len(original):,} rows by {original.shape[1]} numbers"]
+        lines += [f"  nearest of {len(original):,} rows by {original.shape[1]} dimensions"]
         lines += _marked(before, texts, after, "- ", width)
-        lines += [f"  by {latent.shape[1]} numbers: {len({*before} & {*after})} of {count} kept"]
+        lines += [f"  by {latent.shape[1]} dimensions: {len({*before} & {*after})} of {count} kept"]
         lines += [*_marked(after, texts, before, "+ ", width), ""]
     return lines[:-1]
 

@@ -49,7 +49,7 @@ class RecallEvaluator:
 
         Args:
             original: (N, D) vectors, any real dtype.
-            latent: (N, d) short forms of the same rows.
+            latent: (N, d) latents of the same rows.
 
         Returns:
             The recall, with k and the number of rows it was measured on. Memory is O(chunk x rows).
@@ -64,11 +64,11 @@ class RecallEvaluator:
     ) -> list[Recall]:
         """Recall of several searches that fetch by latent, then keep the nearest of these by original.
 
-        What short vectors lose in the order of near rows, the long ones of a few candidates bring back.
+        What latents lose in the order of near rows, the originals of a few candidates restore.
 
         Args:
             original: (N, D) vectors, any real dtype.
-            latent: (N, d) short forms of the same rows.
+            latent: (N, d) latents of the same rows.
             searches: (k, candidates) of each: so many are fetched, 1 <= k <= candidates < N (or the sample); with
                 as many candidates as neighbours there is nothing to re-rank, and it is the plain recall@k.
 

@@ -47,7 +47,7 @@ def measured_recall(
     Args:
         experiment: whose checkpoints to measure; its config names the data and the split.
         every_checkpoint: the kept ones too.
-        warn: told of a checkpoint that cannot be read, and of measurements that cannot be kept.
+        warn: called with a line about a checkpoint that cannot be read, or measurements that cannot be kept.
         progress: wraps the checkpoints to go through, as tqdm does.
 
     Returns:
@@ -82,23 +82,24 @@ def _measure(
     warn: Callable[[str], None],
     progress: Callable[[list[Path]], Iterable[Path]],
 ) -> dict[Path, MeasuredRecall]:
-    from dploss.data.experiment_data import open_experiment_rows
+    from dploss.data.experiment_data import open_experiment_data
     from dploss.evaluation.recall import RecallEvaluator
     from dploss.experiments.checkpoints import load_checkpoint
     from dploss.models.build import encoder_of
 
-    data = open_experiment_rows(experiment.config)
-    if not len(data.held_out):
+    record = experiment.record()
+    data = open_experiment_data(record)
+    if not len(data.held_out_index):
         raise InputError(f"{experiment.folder}: its training held out no rows")
-    evaluator = RecallEvaluator(data.config.k, seed=data.config.seed)
-    judged = data.vectors.rows[data.held_out[evaluator.sample(len(data.held_out))]]
+    evaluator = RecallEvaluator(record.config.k, seed=record.config.seed)
+    rows = data.vectors.rows[data.held_out_index[evaluator.sample(len(data.held_out_index))]]
     measured = {}
     for path in progress(paths):
         try:
             # Before it is opened: a training that replaces the file meanwhile leaves an entry that no longer holds.
             state = path.stat()
             checkpoint = load_checkpoint(path)
-            recall = evaluator.evaluate(judged, encoder_of(checkpoint, path).encode(judged))
+            recall = evaluator.evaluate(rows, encoder_of(checkpoint, path).encode(rows))
         except (OSError, ValueError) as error:
             warn(f"{error}; it is left out")
             continue

@@ -1,14 +1,14 @@
-"""Judge a short form of vectors: neighbours kept, with and without re-ranking, and what became of the distances."""
+"""Scores of an encoding: neighbours preserved, with and without re-ranking, and what became of the distances."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from dploss.data.split import evenly_spaced
 from dploss.evaluation.recall import RecallEvaluator
 
 RERANK_FACTORS = (2, 5, 10)
@@ -17,14 +17,14 @@ _TIMED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a short form keeps.
+class Scores:
+    """What an encoding preserves.
 
     Attributes:
         recall: recall@k by k, 0..1.
-        reranked: by factor, then by k: recall@k where k x factor rows are fetched by their short forms and the k of
-            them that are nearest by their vectors are kept.
-        distortion: mean of abs(D_z - D_x) / D_x over pairs of rows; 0 where all distances stay.
+        reranked: by factor, then by k: recall@k where k x factor candidates are retrieved by their latents and the k of
+            them that are nearest by the originals are kept.
+        distortion: mean of abs(D_z - D_x) / D_x over pairs of rows; 0 where all distances are preserved.
         spearman: rank correlation of D_x and D_z over the same pairs, -1..1; NaN where either is constant.
     """
 
@@ -34,13 +34,13 @@ class Judgement:
     spearman: float
 
 
-def judge(original: np.ndarray, latent: np.ndarray, ks: Sequence[int]) -> Judgement:
-    """Compare rows with their short forms.
+def score(original: np.ndarray, latent: np.ndarray, ks: Sequence[int]) -> Scores:
+    """Compare rows with their latents.
 
     Args:
         original: (N, D) vectors; every one is a query, and searched.
-        latent: (N, d) short forms.
-        ks: neighbours to look for, each below N; a factor of re-ranking that would fetch all rows is left out.
+        latent: (N, d) latents of the same rows.
+        ks: neighbours to look for, each below N; a re-ranking factor that would retrieve all rows is left out.
 
     Raises:
         ValueError: rows that differ in number, or are too few.
@@ -51,12 +51,12 @@ def judge(original: np.ndarray, latent: np.ndarray, ks: Sequence[int]) -> Judgem
     found: dict[int, dict[int, float]] = {}
     for (factor, k), recall in zip(searches, values, strict=True):
         found.setdefault(factor, {})[k] = recall.value
-    return Judgement(found.pop(1), found, *_distances_kept(original, latent))
+    return Scores(found.pop(1), found, *_distances_preserved(original, latent))
 
 
-def _distances_kept(original: np.ndarray, latent: np.ndarray) -> tuple[float, float]:
+def _distances_preserved(original: np.ndarray, latent: np.ndarray) -> tuple[float, float]:
     """Distortion and Spearman correlation over all pairs of up to 1,000 rows, evenly spaced."""
-    chosen = np.linspace(0, len(original) - 1, min(len(original), _PAIRED_ROWS)).astype(int)
+    chosen = evenly_spaced(len(original), _PAIRED_ROWS)
     before, after = pdist(original[chosen]), pdist(latent[chosen])
     apart = before > 0
     distortion = float(np.mean(np.abs(after[apart] - before[apart]) / before[apart])) if apart.any() else 0.0
@@ -64,7 +64,7 @@ def _distances_kept(original: np.ndarray, latent: np.ndarray) -> tuple[float, fl
     return distortion, float("nan") if constant else float(spearmanr(before, after).statistic)
 
 
-def rows_per_second(encode: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
+def rows_per_second(encode: Callable[[np.ndarray], object], rows: np.ndarray) -> float:
     """Encoding speed: the median over about a second of encoding all `rows` again and again, after a first time."""
     encode(rows)
     times: list[float] = []

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from dploss.errors import InputError
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, load_config
+from dploss.experiments.record import ExperimentRecord
 from dploss.files.links import leads_out
 from dploss.files.locks import was_abandoned
 
@@ -24,13 +25,13 @@ class Experiment:
 
     Attributes:
         folder: checkpoints/<id>/.
-        config: what config.json holds; empty where another program wrote the history without one.
+        config: what config.json holds, to be shown; empty where another program wrote the history without one.
         history: what train_history.json holds.
         created: when the training began, with its time zone; the history's last change where config.json does not say.
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     history: TrainHistory
     created: datetime
 
@@ -38,6 +39,14 @@ class Experiment:
     def id(self) -> str:
         """The folder's name."""
         return self.folder.absolute().name
+
+    def record(self) -> ExperimentRecord:
+        """The settings and the data, read from `config`.
+
+        Raises:
+            InputError: config.json is missing, or lacks them.
+        """
+        return ExperimentRecord.from_dict(self.config)
 
 
 def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:

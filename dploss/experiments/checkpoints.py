@@ -28,6 +28,7 @@ from filelock import FileLock
 from dploss.errors import InputError
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
+from dploss.experiments.record import ExperimentRecord
 from dploss.files.atomic import atomic_write, remove_stale_temporaries, write_json
 from dploss.files.locks import lock_experiment
 from dploss.files.torch_archive import read_archive
@@ -88,11 +89,11 @@ class CheckpointManager:
         finally:
             self.unlock()
 
-    def create(self, config: dict[str, Any]) -> None:
+    def create(self, record: ExperimentRecord) -> None:
         """Make the folder, if need be, free it of temporary files of a killed process, and write config.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(self.folder)
-        write_json(self.folder / CONFIG, config)
+        write_json(self.folder / CONFIG, record.as_dict())
 
     def save_latest(self, state: dict[str, Any]) -> Path:
         """Replace latest_model.pth, which --resume starts from."""
@@ -115,25 +116,6 @@ class CheckpointManager:
                 # Where a write fails torch closes its archive, which fails too, and hides the reason.
                 raise error.__context__ or error from None
         return path
-
-
-class NoCheckpoints(CheckpointManager):
-    """In the place of a CheckpointManager where only the trained encoder is wanted: nothing is written."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def lock(self) -> None:
-        """There is nothing to keep others out of."""
-
-    def create(self, config: dict[str, Any]) -> None:
-        """Make no folder."""
-
-    def save_history(self, history: TrainHistory) -> None:
-        """The trainer has it."""
-
-    def _save(self, name: str, state: dict[str, Any]) -> Path:
-        return self.folder / name
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -30,9 +30,10 @@ _LISTS_OF = {
     "epoch_timestamps": (str,),
     "evaluations": (dict,),
 }
+_EVALUATION = {"epoch": int, "step": int, "metrics": dict, "is_best": bool}
 _BY_DIM = {"recall_by_dim": "recall_history", "pca_recall_by_dim": "pca_recall"}
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
-# What is told and drawn has to stay below: no training gets there.
+# What is printed and drawn has to stay below: no training gets there.
 MOST_EPOCHS, LARGEST = 10**9, 1e250
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
@@ -68,6 +69,31 @@ class MeasuredRecall:
     recall: Recall
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one checkpoint.
+
+    Attributes:
+        epoch: epochs it was trained for.
+        step: optimizer steps it was trained for.
+        metrics: by name, ready for JSON; of images also what metrics were left out, and why.
+        is_best: whether it was the best checkpoint so far.
+    """
+
+    epoch: int
+    step: int
+    metrics: Mapping[str, Any]
+    is_best: bool
+
+    def values(self) -> dict[str, float]:
+        """The metrics that are numbers, NaN and infinity among them, but none too large to be drawn."""
+        return {
+            name: value
+            for name, value in self.metrics.items()
+            if isinstance(value, float) and not LARGEST < abs(value) < math.inf
+        }
+
+
 @dataclass
 class TrainHistory:
     """Lists that grow with the epochs, and what was measured now and then.
@@ -84,7 +110,7 @@ class TrainHistory:
         pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
         recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
         pca_recall_by_dim: PCA's recall@k at these sizes.
-        evaluations: dicts of epoch, step, metrics and is_best.
+        evaluations: what was measured of the checkpoints that were evaluated, in their order.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
 
@@ -103,7 +129,7 @@ class TrainHistory:
     pca_recall: float | None = None
     recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
     pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     status: str = "running"
 
     def add_epoch(self, total: float, rank: float, pairdist: float, learning_rate: float, seconds: float) -> None:
@@ -150,6 +176,7 @@ class TrainHistory:
         }
         count = len(read.get("epochs", []))
         absent = {name: [""] * count if name == "epoch_timestamps" else [math.nan] * count for name in _PER_EPOCH}
+        read["evaluations"] = [_evaluation(one) for one in read.get("evaluations", [])]
         history = cls(**{"status": "unknown", **absent, **read})
         for together in (_PER_EPOCH, ("recall_epochs", "recall_history")):
             lengths = {name: len(getattr(history, name)) for name in together}
@@ -198,6 +225,14 @@ def _checked(name: str, value: Any) -> Any:
         raise InputError(f"the history's {name} must be a list, got {type(value).__name__}")
     _check_items(name, value, _LISTS_OF[name])
     return [math.nan if item is None else item for item in value]
+
+
+def _evaluation(value: dict[str, Any]) -> Evaluation:
+    wrong = [name for name, kind in _EVALUATION.items() if type(value.get(name)) is not kind]
+    if wrong or not 0 <= value["epoch"] <= MOST_EPOCHS:
+        name = wrong[0] if wrong else "epoch"
+        raise InputError(f"an evaluation of the history has no usable {name}: {str(value.get(name))[:40]}")
+    return Evaluation(*(value[name] for name in _EVALUATION))
 
 
 def _check_items(name: str, items: list[Any], kinds: tuple[type, ...]) -> None:

@@ -4,28 +4,28 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 import dploss
+from dploss.experiments.record import Origin
 
 
-def origin(experiment_id: str) -> dict[str, Any]:
-    """What config.json says of a new experiment beside its settings."""
-    return {
-        "experiment_id": experiment_id,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
+def origin_of(experiment_id: str) -> Origin:
+    """The origin of a new experiment: this code, now."""
+    return Origin(
+        experiment_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={
             "dploss": dploss.__version__,
             "python": platform.python_version(),
             # A plain str: torch's own class of it would not load under weights_only=True.
             "torch": str(torch.__version__),
             "numpy": np.__version__,
         },
-        "git_commit": git_commit(),
-    }
+        git_commit=git_commit(),
+    )
 
 
 def git_commit() -> str | None:

@@ -1,19 +1,16 @@
-"""What there is to say of experiments: the list of them, one alone, several side by side."""
+"""Experiments as text: a table of them, and the summary of one."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dploss.config import TrainConfig
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import LARGEST, MOST_EPOCHS, MeasuredRecall
+from dploss.experiments.history import MOST_EPOCHS, MeasuredRecall
 from dploss.text import MISSING, aligned, duration, elided, number, shown, text_table
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
-_UNCOMPARED = ("checkpoints_dir", "quiet")
-_NAME_WIDTH = 28
+NAME_WIDTH = 28
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def extremes(experiment: Experiment, loss: str) -> Extremes:
     return Extremes(values[-1] if values else math.nan, best, epoch)
 
 
-def data_name(experiment: Experiment, width: int = _NAME_WIDTH) -> str:
+def data_name(experiment: Experiment, width: int = NAME_WIDTH) -> str:
     """Where the vectors came from, shortened; a dash where config.json does not say."""
     data = experiment.config.get("data")
     path = data.get("path") if isinstance(data, dict) else None
@@ -80,12 +77,12 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
         rows.append(
             (
                 str(place),
-                elided(ids[experiment.id], _NAME_WIDTH),
+                elided(ids[experiment.id], NAME_WIDTH),
                 created(experiment),
                 history.status,
-                _short(config.get("loss_function")),
-                _short(config.get("tau")),
-                _short(config.get("latent_dim")),
+                short(config.get("loss_function")),
+                short(config.get("tau")),
+                short(config.get("latent_dim")),
                 data_name(experiment),
                 epochs_done(experiment),
                 number(extremes(experiment, "total_loss").final),
@@ -99,7 +96,7 @@ def epochs_done(experiment: Experiment) -> str:
     """The last finished epoch, and how many there are to be: "40/100"."""
     done = number(experiment.history.epochs[-1], "g") if experiment.history.epochs else "0"
     wanted = experiment.config.get("epochs")
-    return f"{done}/{wanted}" if _is_epoch(wanted) else done
+    return f"{done}/{wanted}" if type(wanted) is int and 0 <= wanted <= MOST_EPOCHS else done
 
 
 def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[str]:
@@ -112,7 +109,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     config, history = experiment.config, experiment.history
 
     def given(*names: str) -> str:
-        return ", ".join(f"{name} {_short(config[name])}" for name in names if config.get(name) is not None)
+        return ", ".join(f"{name} {short(config[name])}" for name in names if config.get(name) is not None)
 
     facts = {
         "experiment": elided(experiment.id, 40),
@@ -120,7 +117,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
         "status": f"{history.status}, epoch {epochs_done(experiment)}",
         "data": data_name(experiment, 40),
         "": given("val_fraction", "metric", "limit"),
-        "size": f"{_short(config.get('input_dim'))} -> {_short(config.get('latent_dim'))} numbers a vector",
+        "size": f"{short(config.get('input_dim'))} -> {short(config.get('latent_dim'))} dimensions",
         "loss": elided(shown(config.get("loss_function")), 40),
         " ": given("tau", "lambda_rank", "lambda_pairdist"),
         "encoder": given("hidden_dims", "init"),
@@ -149,7 +146,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     if best is not None:
         facts["best.pt"] = f"of epoch {best}"
         facts |= {
-            f"  {elided(name, _NAME_WIDTH)}": number(values[epochs.index(best)], ".4f")
+            f"  {elided(name, NAME_WIDTH)}": number(values[epochs.index(best)], ".4f")
             for name, (epochs, values) in evaluated(experiment).items()
             if best in epochs
         }
@@ -159,28 +156,21 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     return aligned({name: value for name, value in facts.items() if value})
 
 
-def evaluated(experiment: Experiment) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of every metric of images that was measured, by its name; without their deviations."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
+def evaluated(experiment: Experiment) -> dict[str, tuple[list[int], list[float]]]:
+    """Epochs and values of every metric of images that was measured, by its name; without standard deviations."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
     for evaluation in experiment.history.evaluations:
-        epoch, metrics = evaluation.get("epoch"), evaluation.get("metrics")
-        for name, value in metrics.items() if isinstance(metrics, dict) else ():
-            told = name in (*LOSSES, "recall") or name.endswith("_std")
-            if not told and _is_epoch(epoch) and isinstance(value, float) and not LARGEST < abs(value) < math.inf:
+        for name, value in evaluation.values().items():
+            if name not in (*LOSSES, "recall") and not name.endswith("_std"):
                 epochs, values = curves.setdefault(name, ([], []))
-                epochs.append(epoch)
+                epochs.append(evaluation.epoch)
                 values.append(value)
     return curves
 
 
 def best_epoch(experiment: Experiment) -> int | None:
-    """The epoch of the best checkpoint, as the tracker decided while it trained."""
-    best = [one.get("epoch") for one in experiment.history.evaluations if one.get("is_best") is True]
-    return best[-1] if best and _is_epoch(best[-1]) else None
-
-
-def _is_epoch(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MOST_EPOCHS
+    """The epoch of the best checkpoint, as the tracker decided during the training."""
+    return next((one.epoch for one in reversed(experiment.history.evaluations) if one.is_best), None)
 
 
 def recall_name(recalls: Sequence[MeasuredRecall]) -> str:
@@ -190,72 +180,6 @@ def recall_name(recalls: Sequence[MeasuredRecall]) -> str:
     return f"recall@{k or 'k'}"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Several experiments side by side.
-
-    Attributes:
-        header: the columns: the short id, every setting that differs, then what came of it.
-        rows: cells of text, an experiment each.
-        records: the same as plain values, for JSON.
-    """
-
-    header: list[str]
-    rows: list[list[str]]
-    records: list[dict[str, Any]]
-
-
-def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[MeasuredRecall]]) -> Comparison:
-    """What differs between experiments' settings, beside their losses, recall and time.
-
-    Args:
-        experiments: which.
-        recalls: of each, in order of epochs; may be empty.
-    """
-    ids = short_ids([experiment.id for experiment in experiments])
-    differing = [name for name in _compared() if len({repr(_value(one, name)) for one in experiments}) > 1]
-    measured = [one for curve in recalls for one in curve[-1:]]
-    several_sizes = len({one.recall.rows for one in measured}) > 1
-    header = ["experiment", *differing, "done"]
-    header += [column for name in LOSSES.values() for column in (f"{name} loss", "best")]
-    header += [recall_name(measured), *(["recall rows"] if several_sizes else []), "PCA", "time"]
-    rows, records = [], []
-    for experiment, curve in zip(experiments, recalls, strict=True):
-        history = experiment.history
-        losses = {name: extremes(experiment, name) for name in LOSSES}
-        last = curve[-1] if curve else None
-        seconds = history.cumulative_time[-1] if history.cumulative_time else math.nan
-        pca = history.pca_recall
-        row = [elided(ids[experiment.id], _NAME_WIDTH)]
-        row += [data_name(experiment) if name == "data" else _short(_value(experiment, name)) for name in differing]
-        row.append(epochs_done(experiment))
-        row += [number(value) for found in losses.values() for value in (found.final, found.best)]
-        row.append(number(last.recall.value if last else None, ".4f"))
-        row += [f"{last.recall.rows:,}" if last else MISSING] if several_sizes else []
-        rows.append([*row, number(pca, ".4f"), duration(seconds)])
-        records.append(
-            {
-                "experiment": experiment.id,
-                "settings": {name: _value(experiment, name) for name in differing},
-                "status": history.status,
-                "epochs": len(history.epochs),
-                **{name: asdict(found) for name, found in losses.items()},
-                "recall": {"epoch": last.epoch, **asdict(last.recall)} if last else None,
-                "pca_recall": pca,
-                "seconds": seconds,
-            }
-        )
-    return Comparison(header, rows, records)
-
-
-def _compared() -> list[str]:
-    return [field.name for field in fields(TrainConfig) if field.name not in _UNCOMPARED]
-
-
-def _short(value: Any) -> str:
-    return elided(shown(value), _NAME_WIDTH)
-
-
-def _value(experiment: Experiment, name: str) -> Any:
-    value = experiment.config.get(name)
-    return value.get("path") if name == "data" and isinstance(value, dict) else value
+def short(value: object) -> str:
+    """A setting's value, cut to the width of a table's column."""
+    return elided(shown(value), NAME_WIDTH)

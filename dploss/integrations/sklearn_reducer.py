@@ -1,50 +1,49 @@
-"""DPReducer: an encoder as scikit-learn has its transformers, trained in memory by the same Trainer."""
+"""DPReducer: an encoder as a scikit-learn transformer, trained in memory by the same Trainer."""
 
-from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dploss.config import TrainConfig
-from dploss.config_field import check
 from dploss.data import as_vectors
-from dploss.experiments.checkpoints import NoCheckpoints
-from dploss.models.device import rng_state, set_rng_state
-from dploss.training.progress import Progress
-from dploss.training.trainer import Trainer
+from dploss.errors import InputError, SettingError
+from dploss.experiments.history import TrainHistory
+from dploss.training.launch import initialize_trainer, make_trainer
+from dploss.training.run import TrainingRun
 
 _DEFAULTS = TrainConfig()
-_LIMITS = {setting.name: setting.metadata for setting in fields(TrainConfig)}
 # Where scikit-learn has another name.
 _SETTING_OF = {"n_components": "latent_dim", "loss": "loss_function", "random_state": "seed"}
-# The first is what numbers of another kind become.
+_PARAMETER_OF = {setting: parameter for parameter, setting in _SETTING_OF.items()}
+# Other dtypes become the first.
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
 class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Shortens rows and keeps their nearest neighbours.
+    """Reduces the dimensions of rows and preserves their nearest neighbours.
 
     The training is train.py's, on all rows that `fit` gets, with the defaults of its flags. Nothing is written to the
     disk, and nothing is printed.
 
     Args:
-        n_components: numbers in a short row, 1..n_features.
+        n_components: latent dimensions, 1..n_features.
         loss: DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm or DPLossV3.
         tau: temperature of the soft ranks or neighbour probabilities, in standard deviations of a batch's distances.
-        k: neighbours that the start is chosen by, and the divisor of V1's rank loss.
+        k: neighbours that the initialisation is chosen by, and the divisor of V1's rank loss.
         lambda_rank: weight of the rank loss.
         lambda_pairdist: weight of the pair distance loss.
         epochs: passes over the rows.
         batch_size: rows whose distances are compared at once, at least 3; all of them where there are fewer.
         lr: peak learning rate.
-        hidden_dims: widths of the MLP branch's hidden layers; () makes the encoder linear.
-        dropout: share of the branch's hidden numbers that are dropped in training, 0 to below 1.
-        metric: distance whose neighbours to keep, "euclidean" or "cosine". The short rows are compared by Euclidean
+        hidden_dims: widths of the MLP's hidden layers; () makes the encoder linear.
+        dropout: dropout rate of the hidden layers, 0 to below 1.
+        metric: distance whose neighbours are preserved, "euclidean" or "cosine". The latents are compared by Euclidean
             distance in either case.
         device: where to train: "auto", "cpu", "cuda" or "mps".
         random_state: an int is train.py's --seed; a RandomState draws the seed; with None every fit has another one,
@@ -53,8 +52,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     Attributes:
         encoder_: the trained DPEncoder, on the CPU.
         history_: its TrainHistory: the losses of every epoch.
-        n_components_: numbers in a short row.
-        n_features_in_: numbers in a row.
+        n_components_: latent dimensions.
+        n_features_in_: dimensions of a row.
         feature_names_in_: names of the columns, where `fit` got a data frame with names.
     """
 
@@ -109,19 +108,16 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(X, np.float32)
         vectors = as_vectors(rows, "X", config.metric)
-        before = rng_state()
-        try:
-            trainer = Trainer(config, vectors, NoCheckpoints(), Progress(silent=True), origin={})
-            trainer.start()
-            self.history_ = trainer.run()
-        finally:
-            set_rng_state(before)
+        with torch.random.fork_rng():
+            trainer = make_trainer(config, vectors)
+            initialize_trainer(trainer)
+            self.history_ = TrainingRun(trainer, TrainHistory()).run()
         self.encoder_ = trainer.encoder.cpu().eval()
         self.n_components_ = config.latent_dim
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Shorten rows.
+        """Encode rows.
 
         Args:
             X: (n_samples, n_features_in_) real numbers; not changed.
@@ -137,11 +133,12 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         settings = {}
         for name, value in (self.get_params(deep=False) | {"random_state": self._seed()}).items():
             setting = _SETTING_OF.get(name, name)
-            # A search hands over numbers of NumPy.
-            value = value.item() if isinstance(value, np.generic) else value
-            check(name, value, _LIMITS[setting])
-            settings[setting] = value
-        return TrainConfig(**settings, val_fraction=0, eval_every=0, no_tensorboard=True)
+            # A search passes scalars of NumPy.
+            settings[setting] = value.item() if isinstance(value, np.generic) else value
+        try:
+            return TrainConfig(**settings, val_fraction=0)
+        except SettingError as error:
+            raise InputError(error.named(lambda setting: _PARAMETER_OF.get(setting, setting))) from error
 
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):

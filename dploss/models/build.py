@@ -9,21 +9,21 @@ import torch
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiments.checkpoints import load_checkpoint
+from dploss.experiments.record import ExperimentRecord
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 
 
-def build_encoder(record: Mapping[str, Any]) -> DPEncoder | ConvAutoencoder:
-    """A fresh encoder with random weights.
+def build_encoder(config: TrainConfig, input_dim: int) -> DPEncoder | ConvAutoencoder:
+    """A new encoder with random weights.
 
     Args:
-        record: what config.json holds: input_dim, latent_dim and, for vectors, hidden_dims, metric and dropout, for
-            images, image_size.
+        config: the settings.
+        input_dim: D, dimensions of a vector; an image's follow from its size.
     """
-    if record.get("images"):
-        return ConvAutoencoder(record["image_size"], record["latent_dim"])
-    settings = (record[name] for name in ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout"))
-    return DPEncoder(*settings)
+    if config.images is not None:
+        return ConvAutoencoder(config.image_size, config.latent_dim)
+    return DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout)
 
 
 def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:
@@ -54,11 +54,13 @@ def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder | C
     Raises:
         InputError: weights that do not fit the checkpoint's config.
     """
-    record, weights = checkpoint["config"], checkpoint["model_state_dict"]
+    weights = checkpoint["model_state_dict"]
     try:
+        record = ExperimentRecord.from_dict(checkpoint["config"])
+        _check(record, len(weights))
         # A config can claim any size: nothing is allocated before the weights have been seen to fit it.
         with torch.device("meta"):
-            encoder = build_encoder({**record, **_checked(record, len(weights))})
+            encoder = build_encoder(record.config, record.input_dim)
         expected = encoder.state_dict()
         odd = [name for name, one in weights.items() if name in expected and one.dtype != expected[name].dtype]
         if odd:
@@ -69,15 +71,14 @@ def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder | C
     return encoder.eval()
 
 
-def _checked(record: Mapping[str, Any], tensors: int) -> dict[str, Any]:
-    """The settings of a config that `tensors` weights can be built by.
+def _check(record: ExperimentRecord, n_tensors: int) -> None:
+    """Refuse settings that `n_tensors` weights cannot be built by.
 
     Raises:
-        ValueError: one is missing, of another kind, or beyond its range.
+        ValueError: a setting beyond its range.
     """
-    config = TrainConfig.from_experiment(record)
-    if config.images is None and not (type(record["input_dim"]) is int and config.latent_dim <= record["input_dim"]):
-        raise ValueError(f"input_dim is {record['input_dim']!r}, latent_dim {config.latent_dim}")
-    if len(config.hidden_dims) > tensors:
+    config = record.config
+    if config.images is None and config.latent_dim > record.input_dim:
+        raise ValueError(f"input_dim is {record.input_dim}, latent_dim {config.latent_dim}")
+    if len(config.hidden_dims) > n_tensors:
         raise ValueError(f"hidden_dims has {len(config.hidden_dims)} layers")
-    return config.as_dict()

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dploss.experiments.catalog import Experiment, short_ids
+from dploss.experiments.comparison import Comparison
 from dploss.experiments.history import MeasuredRecall
-from dploss.experiments.summary import Comparison, recall_name
+from dploss.experiments.summary import recall_name
 from dploss.plots.curves import TITLES, epoch_axis, note
 from dploss.plots.style import bar_style, line_style, log_scale, new_figure
 from dploss.text import elided, text_table

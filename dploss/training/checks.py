@@ -1,37 +1,46 @@
 """Whether settings fit the rows they are given."""
 
-from collections.abc import Callable
-
 from dploss.config import TrainConfig
-from dploss.errors import InputError
+from dploss.errors import SettingError
 
 
-def check_sizes(config: TrainConfig, dim: int, train: int, held_out: int, warn: Callable[[str], None]) -> None:
-    """Refuse settings that cannot work on these rows; warn of those that hardly can.
+def check_sizes(config: TrainConfig, input_dim: int, n_train: int, n_held_out: int) -> None:
+    """Refuse settings that cannot work on these rows.
 
     Args:
         config: the settings.
-        dim: numbers in a row.
-        train: rows to train on.
-        held_out: rows held out.
-        warn: told in a line.
+        input_dim: D, dimensions of a row.
+        n_train: rows to train on.
+        n_held_out: rows held out.
 
     Raises:
-        InputError: the rows are too short, or too few; the message names the flag.
+        SettingError: too few dimensions, or too few rows.
     """
-    if config.latent_dim > dim:
-        raise InputError(f"--latent-dim {config.latent_dim} is above the {dim} numbers of a vector: choose fewer")
-    if train < 3:
-        raise InputError(f"--val-fraction {config.val_fraction} leaves {train} rows to train on, 3 are needed")
-    if config.val_fraction and held_out <= config.k:
-        raise InputError(
-            f"--val-fraction {config.val_fraction} holds out {held_out} of {train + held_out} rows, "
-            f"recall@{config.k} needs at least {config.k + 1}: give a larger --val-fraction, a smaller --k, "
-            "or 0 to hold out none"
+    if config.latent_dim > input_dim:
+        template = "{latent_dim} {value} is above the {input_dim} dimensions of the vectors: choose fewer"
+        raise SettingError(template, value=config.latent_dim, input_dim=input_dim)
+    if n_train < 3:
+        template = "{val_fraction} {value} leaves {n} rows to train on, 3 are needed"
+        raise SettingError(template, value=config.val_fraction, n=n_train)
+    if config.val_fraction and n_held_out <= config.k:
+        raise SettingError(
+            "{val_fraction} {value} holds out {n} of {n_rows} rows, recall@{neighbours} needs at least {least}: give a "
+            "larger {val_fraction}, a smaller {k}, or 0 to hold out none",
+            value=config.val_fraction,
+            n=n_held_out,
+            n_rows=n_train + n_held_out,
+            neighbours=config.k,
+            least=config.k + 1,
         )
-    if min(config.matryoshka_dims, default=config.latent_dim) == dim:
-        warn(f"--latent-dim {dim} is as long as the vectors: nothing gets shorter")
+
+
+def doubts(config: TrainConfig, input_dim: int, n_train: int) -> list[str]:
+    """What a person should know of settings that work on these rows, but may not do what was meant."""
+    lines = []
+    if min(config.matryoshka_dims, default=config.latent_dim) == input_dim:
+        lines.append(f"--latent-dim {input_dim} is as many dimensions as the vectors have: nothing gets shorter")
     if not config.val_fraction:
-        warn("no rows are held out, so recall is not measured")
-    if config.batch_size > train:
-        warn(f"--batch-size {config.batch_size} is above the {train} training rows: batches of {train}")
+        lines.append("no rows are held out, so recall is not measured")
+    if config.batch_size > n_train:
+        lines.append(f"--batch-size {config.batch_size} is above the {n_train} training rows: batches of {n_train}")
+    return lines

@@ -1,11 +1,10 @@
 """Several processes that train one encoder, started by torchrun: what each of them does of a step.
 
-Every process encodes its share of a batch. The latents are gathered, so that the loss compares all rows of the batch,
-and each process goes back through its own share; DistributedDataParallel adds the gradients up. One process or
-several, --batch-size is the whole batch, and the result the same up to rounding.
+Every process encodes its shard of a batch. The latents are gathered, so that the loss compares all rows of the batch,
+and each process backpropagates through its own shard; DistributedDataParallel averages the gradients. With one process
+or several, batch_size is the whole batch, and the result the same up to rounding.
 """
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +13,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dploss.errors import InputError
+from dploss.errors import SettingError
 from dploss.models.encoder import SharedDropout
+from dploss.training.torchrun import local_rank, n_processes
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of a training; one alone by default.
 
     Attributes:
@@ -30,11 +30,6 @@ class Team:
     rank: int = 0
     size: int = 1
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes, measures and speaks."""
-        return self.rank == 0
-
     def wrap(self, encoder: nn.Module) -> nn.Module:
         """The encoder as a step calls it: its gradients become the mean over the processes."""
         if self.size == 1:
@@ -44,8 +39,8 @@ class Team:
                 module.rank, module.size = self.rank, self.size
         return DistributedDataParallel(encoder, broadcast_buffers=False)
 
-    def agree(self, encoder: nn.Module, device: torch.device) -> None:
-        """Give every process the first one's weights and random state: of another machine the last bits may differ."""
+    def broadcast(self, encoder: nn.Module, device: torch.device) -> None:
+        """Give all processes the first one's weights and random state: on another machine the last bits may differ."""
         if self.size == 1:
             return
         for tensor in encoder.state_dict().values():
@@ -55,13 +50,13 @@ class Team:
         dist.broadcast(state, 0)
         random.set_rng_state(state.cpu())
 
-    def share(self, batch: np.ndarray) -> np.ndarray:
-        """This process's rows of a batch, whose size is a multiple of the processes."""
-        mine = len(batch) // self.size
-        return batch[self.rank * mine : (self.rank + 1) * mine]
+    def shard(self, batch: np.ndarray) -> np.ndarray:
+        """This process's part of a batch, whose size is a multiple of the number of processes."""
+        size = len(batch) // self.size
+        return batch[self.rank * size : (self.rank + 1) * size]
 
     def gather(self, own: Tensor) -> Tensor:
-        """(b, n) rows of each process -> (size * b, n) of all, in order; only through its own do gradients go back."""
+        """(b, n) rows of each process -> (size * b, n) of all, in order; gradients flow only into its own."""
         if self.size == 1:
             return own
         parts = [torch.empty_like(own) for _ in range(self.size)]
@@ -78,34 +73,24 @@ class Team:
         return bool(flags.item())
 
 
-def team_size() -> int:
-    """How many processes torchrun started; 1 where it did not, though a cluster may set WORLD_SIZE for others."""
-    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
-
-
-def leads() -> bool:
-    """Whether this process is the first of those that torchrun started, or alone."""
-    return team_size() == 1 or int(os.environ["RANK"]) == 0
-
-
-def join_team(device: torch.device) -> Team:
-    """Join the processes that torchrun started; alone if it did not.
+def join_process_group(device: torch.device) -> ProcessGroup:
+    """Join the processes that torchrun started; a group of one if it did not.
 
     Raises:
-        InputError: a device that processes cannot share.
+        SettingError: a device that processes cannot share.
     """
-    if team_size() == 1:
-        return Team()
+    if n_processes() == 1:
+        return ProcessGroup()
     if device.type == "mps":
-        raise InputError("--device mps: several processes train on cpu or cuda")
+        raise SettingError("{device} mps: several processes train on cpu or cuda")
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(local_rank())
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Team(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
-def leave_team() -> None:
-    """Part from the other processes, if there are any."""
+def leave_process_group() -> None:
+    """Leave the other processes, if there are any."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,20 +1,21 @@
-"""Where a training starts: at PCA, or at random, with as much of the vectors' lengths as keeps most neighbours."""
+"""How an encoder is initialised: from PCA or at random, with as much of the norm restored as keeps most neighbours."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from dploss.data import MappedRows
+from dploss.data.split import evenly_spaced
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
 
-_LENGTH_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = 2000
 
 
-def start(
+def initialize(
     encoder: DPEncoder | ConvAutoencoder,
     pca: PCA,
     init: str,
@@ -22,18 +23,18 @@ def start(
     k: int,
     dims: Sequence[int] = (),
 ) -> None:
-    """Bring an encoder to its start.
+    """Initialise an encoder.
 
-    How far lengths are given back is chosen by recall on training rows: wholly for text embeddings, hardly at all
-    where a few directions hold nearly everything, and not in one dimension, where only the sign would be left.
+    The power of the norm is chosen by recall on training rows: 1 for text embeddings, near 0 where a few directions
+    hold nearly all variance, and 0 for one dimension, where only the sign would be left.
 
     Args:
         encoder: fresh from its constructor.
         pca: of the training rows, with the encoder's latent_dim.
         init: "pca" or "random".
-        rows: (N, D) float32, the training rows; 2,000 of them, evenly spaced, stand for more.
+        rows: (N, D) float32, the training rows; of more than 2,000 an evenly spaced sample.
         k: neighbours to keep.
-        dims: of a Matryoshka encoder, its sizes, which are all heard.
+        dims: of a Matryoshka encoder, its dimensions: the power is chosen by the recall of all of them.
     """
     if init == "pca":
         encoder.start_at(pca)
@@ -41,13 +42,13 @@ def start(
         encoder.standardize(pca)
     if isinstance(encoder, ConvAutoencoder) or encoder.branch is None:
         return
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int)]
+    sample = rows[evenly_spaced(len(rows), _ROWS)]
     # With few rows, all of them are neighbours of each.
     evaluator = RecallEvaluator(max(1, min(k, len(sample) // 10)))
 
-    def kept(power: float) -> float:
+    def recall(power: float) -> float:
         encoder.length_power.fill_(power)
-        codes = (encoder.encode(sample, dim=dim) for dim in dims or (encoder.latent_dim,))
-        return sum(evaluator.evaluate(sample, code).value for code in codes)
+        latents = (encoder.encode(sample, dim=dim) for dim in dims or (encoder.latent_dim,))
+        return sum(evaluator.evaluate(sample, z).value for z in latents)
 
-    encoder.length_power.fill_(max(_LENGTH_POWERS, key=kept))
+    encoder.length_power.fill_(max(_NORM_POWERS, key=recall))

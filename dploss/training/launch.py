@@ -1,44 +1,61 @@
-"""From settings to a Trainer that is ready to run: a new experiment, or one that goes on."""
+"""From settings to a training that is ready to run: a new experiment, or one that resumes."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dploss.config import TrainConfig
-from dploss.config_field import flag_name
-from dploss.data.experiment_data import open_experiment_vectors, open_rows
-from dploss.errors import InputError
+import torch
+
+from dploss.config import OPTIONS, TrainConfig
+from dploss.data import Vectors, select, split_rows
+from dploss.data.experiment_data import open_data, open_experiment_data
+from dploss.data.images import Images
+from dploss.errors import InputError, SettingError
+from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links
-from dploss.experiments.checkpoints import CheckpointManager
-from dploss.experiments.layout import LATEST, load_config
-from dploss.experiments.provenance import origin
-from dploss.training.distributed import leads
+from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.layout import HISTORY, LATEST
+from dploss.experiments.provenance import origin_of
+from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
+from dploss.models.build import build_encoder
+from dploss.models.device import pick_device
+from dploss.models.pca import PCA
+from dploss.training.checkpoint_evaluator import tracked_metric
+from dploss.training.checks import check_sizes, doubts
+from dploss.training.distributed import join_process_group
+from dploss.training.initialization import initialize
+from dploss.training.objective import objective_of
 from dploss.training.progress import Progress
+from dploss.training.run import ExperimentRun, TrainingRun
+from dploss.training.torchrun import is_main_process, n_processes
 from dploss.training.trainer import Trainer
 
 
-def new_experiment(config: TrainConfig) -> Trainer:
-    """Open the vectors and prepare a training from its start; nothing is written yet.
+def new_experiment(config: TrainConfig) -> TrainingRun:
+    """Open the data and prepare a training from its initialisation; nothing is written yet.
+
+    Returns:
+        In the main process an ExperimentRun, in others a run that writes nothing.
 
     Raises:
-        InputError: vectors or settings that cannot be used.
+        InputError: data or settings that cannot be used.
     """
     manager = CheckpointManager(config.checkpoints_dir)
-    trainer = Trainer(
-        config, open_rows(config), manager, Progress(config.quiet, not leads()), origin(manager.experiment_id)
-    )
-    trainer.start()
-    return trainer
+    return _prepare(config, open_data(config), manager, origin_of(manager.experiment_id), checkpoint=None)
 
 
-def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
-    """Open an experiment and prepare to go on from its latest checkpoint, or from the one that is named.
+def resumed_experiment(reference: str, given: dict[str, Any]) -> TrainingRun:
+    """Open an experiment and prepare to resume from its latest checkpoint, or from the one that is named.
 
     An experiment that was stopped before its first checkpoint starts again, under its own settings.
 
     Args:
         reference: its UUID, a unique prefix, or the path of its folder or of one of its checkpoints.
         given: settings given anew; one that decides what is trained must equal the experiment's own.
+
+    Returns:
+        As `new_experiment`.
 
     Raises:
         InputError: no such experiment, one that is being trained, other settings or rows than its own, or an unusable
@@ -47,43 +64,142 @@ def resumed_experiment(reference: str, given: dict[str, Any]) -> Trainer:
     folder = find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
     manager = CheckpointManager(folder.parent, folder.name)
     # Before anything is read: what another process writes meanwhile would be lost.
-    if leads():
+    if is_main_process():
         manager.lock()
     try:
-        return _resumed(manager, reference, given)
+        return _resume(manager, reference, given)
     except BaseException:
         manager.unlock()
         raise
 
 
-def _is_complete(trainer: Trainer) -> bool:
+def make_trainer(config: TrainConfig, vectors: Vectors) -> Trainer:
+    """Split the rows and build what trains on them; the encoder has random weights.
+
+    Raises:
+        SettingError: settings that do not fit the rows, or a device that is not there.
+    """
+    device = pick_device(config.device)
+    if config.images is not None and n_processes() > 1:
+        raise SettingError("{images}: an autoencoder of images is trained by one process, without torchrun")
+    group = join_process_group(device)
+    n_rows, input_dim = vectors.rows.shape
+    train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
+    check_sizes(config, input_dim, len(train_index), len(held_out_index))
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config, input_dim).to(device)
+    return Trainer(config, encoder, objective_of(config, encoder), vectors.rows, train_index, group)
+
+
+def initialize_trainer(trainer: Trainer) -> PCA:
+    """Initialise the encoder; returns the PCA of the training rows, its strongest baseline of as many dimensions."""
+    config, rows = trainer.config, select(trainer.rows, trainer.train_index)
+    pca = PCA.fit(rows, config.latent_dim)
+    initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
+    return pca
+
+
+def _prepare(
+    config: TrainConfig, vectors: Vectors, manager: CheckpointManager, origin: Origin, checkpoint: Path | None
+) -> TrainingRun:
+    """The run, initialised or loaded from a checkpoint."""
+    progress, is_main = Progress(config.quiet), is_main_process()
+    trainer = make_trainer(config, vectors)
+    n_rows, input_dim = vectors.rows.shape
+    _, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
+    held_out = HeldOutRows(vectors.rows, held_out_index, config.k, config.matryoshka_dims, config.seed)
+    if is_main:
+        for doubt in doubts(config, input_dim, len(trainer.train_index)):
+            progress.warn(doubt)
+    if checkpoint is not None:
+        history = _load(trainer, checkpoint)
+    else:
+        if is_main:
+            progress.log(f"fitting PCA to {len(trainer.train_index):,} x {input_dim} training rows ...")
+        history = _initial_history(initialize_trainer(trainer), held_out)
+    if not is_main:
+        return TrainingRun(trainer, history)
+    reconstruction = None
+    if isinstance(vectors, Images) and len(held_out_index) and config.eval_every:
+        # Imported late: a training on vectors needs none of the image metrics.
+        from dploss.training.reconstruction import Reconstruction
+
+        reconstruction = Reconstruction(vectors, held_out_index, config, str(trainer.device))
+    return ExperimentRun(
+        trainer,
+        history,
+        record=ExperimentRecord(
+            config,
+            DataRecord(vectors.source, n_rows, vectors.fingerprint),
+            input_dim,
+            SplitRecord(len(trainer.train_index), len(held_out_index)),
+            origin,
+        ),
+        manager=manager,
+        progress=progress,
+        held_out=held_out,
+        metric_name=tracked_metric(config, trainer.encoder, bool(held_out), reconstruction, progress.warn),
+        reconstruction=reconstruction,
+        resumed_from=checkpoint,
+    )
+
+
+def _initial_history(pca: PCA, held_out: HeldOutRows) -> TrainHistory:
+    """A history without epochs; it has the recall of PCA, which the encoder is to exceed."""
+    history = TrainHistory()
+    if held_out:
+        recall = held_out.recall(pca.encode)
+        history.recall_k, history.recall_rows, history.pca_recall = recall.k, recall.rows, recall.value
+        by_dim = held_out.recall_by_dim(lambda rows, dim: pca.encode(rows)[:, :dim])
+        history.pca_recall_by_dim = {str(dim): value for dim, value in by_dim.items()}
+    return history
+
+
+def _load(trainer: Trainer, path: Path) -> TrainHistory:
+    """Resume from a checkpoint as if the training had never stopped.
+
+    Raises:
+        InputError: the file is no checkpoint, or one of other settings.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        trainer.load_state_dict(checkpoint)
+        history = TrainHistory.from_dict(checkpoint["train_history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: it does not fit its experiment's config.json: {error}") from error
+    beside = path.parent / HISTORY
+    if path.name != LATEST and beside.exists():
+        # A kept checkpoint is evaluated after it is written; the history beside it has the result.
+        evaluations = TrainHistory.load(beside).evaluations
+        history.evaluations = [one for one in evaluations if one.epoch <= trainer.epoch]
+    history.status = "running"
+    return history
+
+
+def _resume(manager: CheckpointManager, reference: str, given: dict[str, Any]) -> TrainingRun:
+    folder = manager.folder
+    refuse_links(folder)
+    stored = ExperimentRecord.load(folder)
+    config = replace(stored.config, **{"quiet": False} | given | {"checkpoints_dir": str(folder.parent)})
+    for name, setting in OPTIONS.items():
+        old, new = getattr(stored.config, name), getattr(config, name)
+        if old != new and not setting.on_resume:
+            template = f"{{{name}}} {{new}}: experiment {{id}} has {{old}}; leave {{{name}}} out to resume it"
+            raise SettingError(template, new=new, old=old, id=folder.name)
+    named = Path(reference) if reference.endswith(".pth") else folder / LATEST
+    vectors = open_experiment_data(stored, config).vectors
+    run = _prepare(config, vectors, manager, stored.origin, checkpoint=named if named.exists() else None)
+    if _nothing_left(run.trainer, folder):
+        template = "experiment {id} has its {n} epochs; give more with {epochs} to resume it"
+        raise SettingError(template, id=folder.name, n=run.trainer.epoch)
+    return run
+
+
+def _nothing_left(trainer: Trainer, folder: Path) -> bool:
     """Whether nothing is left to train, or to write: a training can be killed between its last step and its history."""
     try:
         return trainer.step > trainer.steps or (
-            trainer.step == trainer.steps and open_experiment(trainer.manager.folder).history.status == "completed"
+            trainer.step == trainer.steps and open_experiment(folder).history.status == "completed"
         )
     except InputError:
         return False
-
-
-def _resumed(manager: CheckpointManager, reference: str, given: dict[str, Any]) -> Trainer:
-    folder = manager.folder
-    refuse_links(folder)
-    stored = load_config(folder)
-    config = TrainConfig.from_experiment(stored)
-    asked = replace(config, **{"quiet": False} | given | {"checkpoints_dir": str(folder.parent)})
-    for setting in fields(config):
-        old, new = getattr(config, setting.name), getattr(asked, setting.name)
-        if old != new and not setting.metadata["on_resume"]:
-            flag = flag_name(setting.name)
-            raise InputError(f"{flag} {new}: experiment {folder.name} has {old}; leave {flag} out to resume it")
-    vectors = open_experiment_vectors(asked, stored)
-    trainer = Trainer(asked, vectors, manager, Progress(asked.quiet, not leads()), stored)
-    checkpoint = Path(reference) if reference.endswith(".pth") else folder / LATEST
-    if checkpoint.exists():
-        trainer.restore(checkpoint)
-    else:
-        trainer.start()
-    if _is_complete(trainer):
-        raise InputError(f"experiment {folder.name} has its {trainer.epoch} epochs; give more with --epochs to go on")
-    return trainer

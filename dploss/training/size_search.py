@@ -1,4 +1,4 @@
-"""Find the smallest size that reaches a recall: train a size, learn from it which to train next."""
+"""Find the fewest dimensions that reach a recall: train some, and choose the next by PCA's curve."""
 
 import os
 import uuid
@@ -9,22 +9,22 @@ from pathlib import Path
 
 from dploss.config import TrainConfig
 from dploss.data import select, split_rows
-from dploss.data.experiment_data import open_rows
-from dploss.errors import InputError
+from dploss.data.experiment_data import open_data
+from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.models.pca import PCA
-from dploss.training.checks import check_sizes
+from dploss.training.checks import check_sizes, doubts
 from dploss.training.launch import new_experiment
 from dploss.training.progress import Progress, versus_pca
 
-# Before anything is trained: the share of PCA's lost neighbours that an encoder wins back.
+# Before anything is trained: the share of the neighbours that PCA loses and an encoder preserves.
 _FIRST_SHARE = 0.25
 _SIZES = 96
 
 
 def size_step(input_dim: int) -> int:
-    """The difference between the sizes that are looked at: 8 for 768 numbers, 4 for 384."""
+    """The difference between the sizes that are considered: 8 for 768 dimensions, 4 for 384."""
     return max(1, round(input_dim / _SIZES))
 
 
@@ -33,8 +33,8 @@ def next_size(
 ) -> int | None:
     """The size to train next.
 
-    An encoder wins back about the same share of the neighbours that PCA loses at sizes close to each other. So PCA's
-    curve, which costs no training, tells where the encoder's crosses the target, from each size that was trained.
+    At sizes close to each other an encoder preserves about the same share of the neighbours that PCA loses. So PCA's
+    curve, which costs no training, predicts from each trained size where the encoder's crosses the target.
 
     Args:
         tried: recall of the sizes that were trained.
@@ -73,7 +73,7 @@ class Trial:
     """A size that was trained.
 
     Attributes:
-        size: numbers in a latent.
+        size: latent dimensions.
         recall: of its best checkpoint, on held-out rows.
         pca_recall: PCA's at that size.
         folder: of its experiment.
@@ -85,13 +85,13 @@ class Trial:
     folder: Path
 
     def __str__(self) -> str:
-        return f"{self.size} numbers: {versus_pca(self.recall, self.pca_recall)}"
+        return f"{self.size} dimensions: {versus_pca(self.recall, self.pca_recall)}"
 
 
 class SizeSearch:
     """Trains one size after the other, each a whole experiment, until the smallest that reaches the target is known.
 
-    The trials are kept in a hidden folder beside the experiments; the one that is found moves to them.
+    The trials stay in a hidden folder beside the experiments; the one that is found moves to them.
 
     Args:
         config: the settings of every trial but its latent_dim.
@@ -102,28 +102,32 @@ class SizeSearch:
         folder: where they are.
 
     Raises:
-        InputError: settings or rows that allow no search.
+        InputError: settings or rows that do not allow a search.
     """
 
     def __init__(self, config: TrainConfig, target: float) -> None:
         if not 0 < target < 1:
-            raise InputError(f"--target-recall must be above 0 and below 1, got {target}")
+            raise SettingError("{target_recall} must be above 0 and below 1, got {value}", value=target)
         if config.images is not None or config.matryoshka or not config.val_fraction:
-            other = "--images" if config.images else "--matryoshka" if config.matryoshka else "--val-fraction 0"
-            raise InputError(f"--target-recall looks for one size by recall on held-out rows: leave {other} out")
+            other = "{images}" if config.images else "{matryoshka}" if config.matryoshka else "{val_fraction} 0"
+            raise SettingError(f"{{target_recall}} searches one size by recall on held-out rows: leave {other} out")
         self.target = target
         self.trials: list[Trial] = []
         self.folder = Path(config.checkpoints_dir) / f".target-recall-{uuid.uuid4().hex[:8]}"
         self.config = replace(config, checkpoints_dir=str(self.folder))
         self.progress = Progress(config.quiet)
 
-        rows = open_rows(config).rows
-        training, held_out = split_rows(len(rows), config.val_fraction, config.seed)
+        rows = open_data(config).rows
+        train_index, held_out_index = split_rows(len(rows), config.val_fraction, config.seed)
         self.input_dim = rows.shape[1]
-        check_sizes(replace(config, latent_dim=1), self.input_dim, len(training), len(held_out), self.progress.warn)
-        judged = HeldOutRows(rows, held_out, config.k, (), config.seed)
-        pca = PCA.fit(select(rows, training), self.input_dim)
-        self.pca_recall = cache(lambda size: judged.recall(lambda rows: pca.encode(rows)[:, :size]).value)
+        smallest = replace(config, latent_dim=1)
+        check_sizes(smallest, self.input_dim, len(train_index), len(held_out_index))
+        for doubt in doubts(smallest, self.input_dim, len(train_index)):
+            self.progress.warn(doubt)
+        held_out = HeldOutRows(rows, held_out_index, config.k, (), config.seed)
+        self.progress.log(f"fitting PCA to {len(train_index):,} x {self.input_dim} training rows ...")
+        pca = PCA.fit(select(rows, train_index), self.input_dim)
+        self.pca_recall = cache(lambda size: held_out.recall(lambda rows: pca.encode(rows)[:, :size]).value)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainHistory | None:
         """Train until the size is found.
@@ -147,18 +151,19 @@ class SizeSearch:
             size = next_size(tried, self.pca_recall, self.target, step, largest)
             if size is None:
                 break
-            self.progress.say(f"trying {size} numbers, for recall {self.target:g}")
-            trainer = new_experiment(replace(self.config, latent_dim=size))
-            history = trainer.run(should_stop)
+            self.progress.log(f"training {size} dimensions, for recall {self.target:g}")
+            run = new_experiment(replace(self.config, latent_dim=size))
+            history = run.run(should_stop)
             if history.status == "interrupted":
                 return None
             recall = Recall(max(history.recall_history), history.recall_k, history.recall_rows)
-            self.trials.append(Trial(size, recall, history.pca_recall, trainer.manager.folder))
-            self.progress.say(f"tried {self.trials[-1]}")
+            self.trials.append(Trial(size, recall, history.pca_recall, run.folder))
+            self.progress.log(f"trained {self.trials[-1]}")
             histories[size] = history
         reaching = [trial for trial in self.trials if trial.recall.value >= self.target]
         if not reaching:
-            raise InputError(f"--target-recall {self.target:g}: not even {self.trials[-1]}")
+            template = "{target_recall} {target:g}: not even {trial}"
+            raise SettingError(template, target=self.target, trial=self.trials[-1])
         found = min(reaching, key=lambda trial: trial.size)
         folder = self.folder.parent / found.folder.name
         os.replace(found.folder, folder)

@@ -28,7 +28,7 @@ class TensorBoardLog:
 
     Args:
         folder: the experiment's.
-        step: where the training goes on from; what an earlier run logged beyond it is hidden.
+        step: where the training resumes; what an earlier run logged beyond it is hidden.
         enabled: False writes nothing.
     """
 
@@ -77,15 +77,15 @@ class TensorBoardLog:
         }
         self.scalars({**measured, "Evaluation/IsBest": float(is_best)}, step)
 
-    def image(self, tag: str, picture: Image.Image, step: int) -> None:
-        """Log a picture."""
+    def image(self, tag: str, image: Image.Image, step: int) -> None:
+        """Log an image."""
         if self._writer is not None:
             file = io.BytesIO()
-            picture.save(file, "PNG")
-            image = self._summary.Image(
-                height=picture.height, width=picture.width, colorspace=3, encoded_image_string=file.getvalue()
+            image.save(file, "PNG")
+            encoded = self._summary.Image(
+                height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
             )
-            self._add([self._summary.Value(tag=tag, image=image)], step)
+            self._add([self._summary.Value(tag=tag, image=encoded)], step)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,12 +6,12 @@ import references
 from scipy.stats import rankdata
 
 from dploss.evaluation.recall import RecallEvaluator
-from dploss.evaluation.scores import judge, rows_per_second
+from dploss.evaluation.scores import rows_per_second, score
 
 
 def test_recalls_are_the_evaluators(builtin):
     latent = builtin[:, :32]
-    found = judge(builtin, latent, [1, 5, 10, 50])
+    found = score(builtin, latent, [1, 5, 10, 50])
     assert found.recall == {k: RecallEvaluator(k).evaluate(builtin, latent).value for k in (1, 5, 10, 50)}
     for k in (1, 5, 10, 50):
         values = [found.recall[k], *(found.reranked[factor][k] for factor in (2, 5, 10))]
@@ -19,7 +19,7 @@ def test_recalls_are_the_evaluators(builtin):
 
 
 def test_what_would_fetch_every_row_is_left_out(builtin):
-    found = judge(builtin[:40], builtin[:40, :4], [1, 5, 10])
+    found = score(builtin[:40], builtin[:40, :4], [1, 5, 10])
     assert found.reranked.keys() == {2, 5, 10}
     assert {factor: list(values) for factor, values in found.reranked.items()} == {
         2: [1, 5, 10],
@@ -36,21 +36,21 @@ def test_distances_against_plain_loops():
     pairs = [(d_x[i, j], d_z[i, j]) for i in range(30) for j in range(i + 1, 30)]
     changes = [abs(after - before) / before for before, after in pairs if before > 0]
     ranks = np.array([rankdata(side) for side in zip(*pairs, strict=True)])
-    found = judge(original, latent, [1])
+    found = score(original, latent, [1])
     assert found.distortion == pytest.approx(sum(changes) / len(changes))
     assert found.spearman == pytest.approx(np.corrcoef(ranks)[0, 1])
 
 
 def test_the_same_rows_keep_everything(builtin):
-    found = judge(builtin, builtin, [5])
+    found = score(builtin, builtin, [5])
     assert (found.recall[5], found.distortion) == (1, 0)
     assert found.spearman == pytest.approx(1)
-    doubled = judge(builtin, 2 * builtin, [5])
+    doubled = score(builtin, 2 * builtin, [5])
     assert doubled.distortion == pytest.approx(1) and doubled.spearman == pytest.approx(1)
 
 
 def test_rows_that_are_all_equal_have_no_order():
-    found = judge(np.ones((10, 3)), np.ones((10, 2)), [1])
+    found = score(np.ones((10, 3)), np.ones((10, 2)), [1])
     assert found.distortion == 0 and math.isnan(found.spearman)
 
 

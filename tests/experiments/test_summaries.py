@@ -8,8 +8,9 @@ import pytest
 
 from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
+from dploss.experiments.comparison import compare
 from dploss.experiments.history import Recall, TrainHistory
-from dploss.experiments.summary import compare, data_name, extremes, listing, summary
+from dploss.experiments.summary import data_name, extremes, listing, summary
 from dploss.files.atomic import json_text
 
 

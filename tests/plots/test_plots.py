@@ -15,8 +15,8 @@ from PIL import Image
 from dploss.errors import InputError
 from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
+from dploss.experiments.comparison import compare
 from dploss.experiments.history import Recall, TrainHistory
-from dploss.experiments.summary import compare
 from dploss.plots import comparison_figure, experiment_figure, picture_path, quick_figure, save, show
 from dploss.plots.spaces import spaces_figure
 from dploss.plots.style import COLOURS, line_style, log_scale

@@ -39,9 +39,10 @@ from dploss.data.stream import VectorStream
 from dploss.errors import InputError
 from dploss.evaluation.recall_history import measured_recall, recorded_recall
 from dploss.experiments.catalog import open_experiment
+from dploss.experiments.comparison import compare
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import load_config
-from dploss.experiments.summary import compare, listing, summary
+from dploss.experiments.summary import listing, summary
 from dploss.models.build import load_encoder
 from dploss.tracking.tracker import BestCheckpointTracker
 from metrics.errors import InputError as MetricsInputError

@@ -11,10 +11,9 @@ import quick_plot
 import test
 import train
 import visualize_training
-from dploss.cli.flags import Parser
-from dploss.cli.flags import run as run_action
-from dploss.config import TrainConfig
-from dploss.config_field import flag_name
+from dploss.cli.main import Parser
+from dploss.cli.main import run as run_action
+from dploss.config import TrainConfig, flag_name
 from dploss.experiments.history import TrainHistory
 
 pytestmark = pytest.mark.faults

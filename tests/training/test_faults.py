@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dploss.cli.flags import interrupt_flag
+from dploss.cli.main import interrupt_flag
 from dploss.config import TrainConfig
 from dploss.errors import InputError, TrainingError
 from dploss.experiments.catalog import open_experiment

@@ -1,0 +1,212 @@
+"""TrainConfig: every setting of a training once, as a field, a flag of train.py and a key of config.json."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from dploss.config.option import UNSET, option, options_of
+from dploss.errors import InputError, SettingError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"
+EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
+# What decided the result of a training from the first version on.
+_ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a training, checked when made; the help of train.py says what each of them is.
+
+    Raises:
+        SettingError: a value of the wrong type, outside its range, or that does not fit another.
+    """
+
+    data: str = option(
+        "builtin",
+        DATA,
+        "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards), .jsonl, .hdf5, .safetensors, .fvecs, "
+        ".bvecs, .fbin, .f16bin, .u8bin, .i8bin; 'builtin': 10,000 WordNet entries of 768 dimensions",
+        metavar="PATH",
+        on_resume=True,
+    )
+    column: str | None = option(
+        None, DATA, "column, key or array of the vectors (default: the only one, or a usual name)", metavar="NAME"
+    )
+    limit: int | None = option(None, DATA, "use the first N rows only", at_least=3)
+    metric: Literal["euclidean", "cosine"] = option(
+        "euclidean", DATA, "distance whose neighbours are preserved; cosine normalises every row"
+    )
+    images: str | None = option(
+        None,
+        DATA,
+        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, a .txt beside each "
+        "image, or the subfolder's name); 'builtin': crops of two photographs",
+        metavar="FOLDER",
+        on_resume=True,
+    )
+    image_size: int = option(
+        64,
+        DATA,
+        "height and width in pixels, a multiple of 8; images are cropped to a square",
+        at_least=16,
+        at_most=1024,
+        multiple_of=8,
+    )
+    val_fraction: float = option(
+        0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
+    )
+
+    latent_dim: int = option(512, ENCODER, "latent dimensions", at_least=1, with_images=128)
+    matryoshka: bool = option(
+        False, ENCODER, "Matryoshka training at latent-dim and its halves down to 32: every prefix is an embedding too"
+    )
+    matryoshka_dims: tuple[int, ...] = option(
+        (), ENCODER, "Matryoshka training at these dimensions, as 32,64,128,256; latent-dim is the largest", at_least=1
+    )
+    hidden_dims: tuple[int, ...] = option(
+        (768,), ENCODER, "widths of the MLP's hidden layers; none given: a linear encoder", at_least=1, at_most=2**16
+    )
+    dropout: float = option(0.2, ENCODER, "dropout rate of the hidden layers", at_least=0, below=1)
+    init: Literal["pca", "random"] = option("pca", ENCODER, "initial weights: PCA of the training rows, or random")
+
+    loss_function: Literal["DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"] = option(
+        "DPLossV3",
+        LOSS,
+        "V1: hard ranks; V2: soft ranks; Norm: ranks scaled to 0..1; V3: neighbour probabilities",
+        with_images="DPLossV2",
+    )
+    tau: float = option(
+        1.0,
+        LOSS,
+        "temperature of the soft ranks or neighbour probabilities, in standard deviations of the batch's distances: "
+        "0.1 to 0.5 is sharp, 2 to 5 smooth",
+        at_least=1e-6,
+        at_most=1e6,
+    )
+    k: int = option(5, LOSS, "neighbours in recall@k, and the divisor of V1's rank loss", at_least=1)
+    lambda_rank: float = option(1.0, LOSS, "weight of the rank loss", at_least=0, at_most=1e6)
+    lambda_pairdist: float = option(0.3, LOSS, "weight of the pair distance loss", at_least=0, at_most=1e6)
+    lambda_recon: float = option(
+        1.0, LOSS, "with --images: weight of the squared reconstruction error", at_least=0, at_most=1e6
+    )
+
+    epochs: int = option(100, TRAINING, "training epochs", at_least=1, on_resume=True)
+    batch_size: int = option(
+        512, TRAINING, "batch size: rows whose distances are compared with each other", at_least=3, with_images=64
+    )
+    lr: float = option(0.001, TRAINING, "peak learning rate (Adam; linear warm-up, cosine decay to 0)", above=0)
+    seed: int = option(0, TRAINING, "random seed of the split, the weights and the batches", at_least=0, below=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = option(
+        "auto", TRAINING, "device to train on", env="DEVICE", on_resume=True
+    )
+
+    metric_name: str = option(
+        "recall",
+        EVALUATION,
+        "metric that ranks the checkpoints: recall, total_loss, rank_loss, pairdist_loss; with --images also "
+        "composite_score, clip_score, lpips, inception_score, fid, psnr, ssim",
+        metavar="NAME",
+        on_resume=True,
+        with_images="composite_score",
+    )
+    eval_every: int = option(
+        1, EVALUATION, "evaluate every N-th saved checkpoint (0: never)", at_least=0, on_resume=True, with_images=2
+    )
+    save_top_k: int = option(3, EVALUATION, "best checkpoints to track", at_least=1, on_resume=True)
+    prune: bool = option(
+        False, EVALUATION, "delete evaluated checkpoints that are not among the best", on_resume=True, with_images=True
+    )
+    keep_every_n_steps: int = option(
+        10_000,
+        EVALUATION,
+        "never delete checkpoints at multiples of N steps (0: no such rule)",
+        at_least=0,
+        on_resume=True,
+    )
+    num_evaluation_samples: int = option(
+        20, EVALUATION, "with --images: held-out images to reconstruct and evaluate", at_least=1, on_resume=True
+    )
+    clip_model: str = option("ViT-B-32", EVALUATION, "CLIP score: open_clip model", metavar="NAME", on_resume=True)
+    clip_pretrained: str = option(
+        "laion2b_s34b_b79k",
+        EVALUATION,
+        "CLIP score: pretrained weights, an open_clip tag, a file or local-dir:FOLDER",
+        metavar="WEIGHTS",
+        on_resume=True,
+    )
+    lpips_net: Literal["alex", "vgg", "squeeze"] = option("alex", EVALUATION, "LPIPS: backbone", on_resume=True)
+    lpips_weights: str | None = option(
+        None, EVALUATION, "LPIPS: file of the backbone's weights", metavar="FILE", on_resume=True
+    )
+    inception_weights: str | None = option(
+        None, EVALUATION, "Inception Score and FID: file of weights", metavar="FILE", on_resume=True
+    )
+
+    save_interval: int = option(
+        10,
+        OUTPUT,
+        "epochs between checkpoints that are kept; the last epoch is always kept",
+        at_least=1,
+        env="SAVE_INTERVAL",
+        on_resume=True,
+    )
+    checkpoints_dir: str = option("checkpoints", OUTPUT, "folder of all experiments", metavar="DIR", on_resume=True)
+    no_tensorboard: bool = option(False, OUTPUT, "write no TensorBoard logs", on_resume=True)
+    quiet: bool = option(False, OUTPUT, "print only warnings, errors and the result", on_resume=True)
+
+    def __post_init__(self) -> None:
+        """Fill in the defaults that depend on the data, check every value, and set those that follow from others."""
+        latent_dim_given = self.latent_dim is not UNSET
+        for name, setting in OPTIONS.items():
+            value = getattr(self, name)
+            if value is UNSET:
+                value = setting.default if self.images is None else setting.image_default
+            setting.check(value)
+            object.__setattr__(self, name, tuple(value) if setting.kind is tuple else value)
+        if self.images is not None and self.metric != "euclidean":
+            raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
+        if self.matryoshka or self.matryoshka_dims:
+            self._set_matryoshka_dims(latent_dim_given)
+
+    def _set_matryoshka_dims(self, latent_dim_given: bool) -> None:
+        if self.images is not None:
+            raise SettingError("{matryoshka} is for vectors: leave it out with {images}")
+        dims = self.matryoshka_dims or nested_dims(self.latent_dim)
+        if not latent_dim_given:
+            object.__setattr__(self, "latent_dim", max(dims))
+        if max(dims) > self.latent_dim:
+            template = "{matryoshka_dims} must be at most {latent_dim} {largest}, got {dim}"
+            raise SettingError(template, largest=self.latent_dim, dim=max(dims))
+        object.__setattr__(self, "matryoshka", True)
+        object.__setattr__(self, "matryoshka_dims", tuple(sorted({*dims, self.latent_dim})))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting under its own name, ready for JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "TrainConfig":
+        """Read the settings back from `as_dict`; of other keys nothing is read.
+
+        Settings that were added since it was written have their defaults.
+
+        Raises:
+            InputError: a setting that every version wrote is missing, or one is unusable.
+        """
+        missing = [name for name in _ALWAYS if name not in settings]
+        if missing:
+            raise InputError(f"config.json lacks {', '.join(missing)}")
+        return cls(**{name: settings[name] for name in OPTIONS if name in settings})
+
+
+OPTIONS = options_of(TrainConfig)
+
+
+def nested_dims(latent_dim: int) -> tuple[int, ...]:
+    """The dimensions where --matryoshka names none: latent_dim and its halves down to 32, or to 2 if it is below 64."""
+    least = 32 if latent_dim >= 64 else 2
+    dims = [latent_dim]
+    while dims[-1] // 2 >= least:
+        dims.append(dims[-1] // 2)
+    return tuple(reversed(dims))

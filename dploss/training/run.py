@@ -1,0 +1,188 @@
+"""A training with all that it leaves behind: history, recall, checkpoints, best.pt, TensorBoard logs."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dploss.evaluation.held_out import HeldOutRows
+from dploss.experiments.checkpoints import CheckpointManager
+from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.record import ExperimentRecord
+from dploss.tracking.tracker import BestCheckpointTracker
+from dploss.training.checkpoint_evaluator import CheckpointEvaluator
+from dploss.training.progress import Progress
+from dploss.training.tensorboard import TensorBoardLog
+from dploss.training.trainer import EpochResult, Trainer
+
+if TYPE_CHECKING:
+    from dploss.training.reconstruction import Reconstruction
+
+
+def _never() -> bool:
+    return False
+
+
+class TrainingRun:
+    """A training in memory: a Trainer and the history of its epochs. It writes and prints nothing.
+
+    Args:
+        trainer: ready to train.
+        history: of the epochs that it has finished.
+    """
+
+    def __init__(self, trainer: Trainer, history: TrainHistory) -> None:
+        self.trainer = trainer
+        self.history = history
+
+    def run(self, should_stop: Callable[[], bool] = _never) -> TrainHistory:
+        """Train to the last epoch, or until a stop is asked for.
+
+        Args:
+            should_stop: asked before every step.
+
+        Returns:
+            The history; its status says whether the training was completed or interrupted.
+
+        Raises:
+            TrainingError: the loss or the weights became NaN or infinite.
+        """
+        for result in self.trainer.train(should_stop):
+            self._add(result)
+        self.history.status = "completed" if self.trainer.is_complete else "interrupted"
+        return self.history
+
+    def _add(self, result: EpochResult) -> None:
+        self.history.add_epoch(
+            result.total_loss, result.rank_loss, result.pairdist_loss, result.learning_rate, result.seconds
+        )
+
+
+class ExperimentRun(TrainingRun):
+    """A training that is written to the folder of its experiment, by the main process. Nothing is written before `run`.
+
+    Args:
+        trainer: ready to train.
+        history: of the epochs that it has finished.
+        record: what config.json says.
+        manager: of the experiment's folder.
+        progress: where messages go.
+        held_out: the rows that recall is measured on; may be none.
+        metric_name: the metric that ranks the checkpoints; None: they are not evaluated.
+        reconstruction: of images; None for vectors.
+        resumed_from: the checkpoint that the trainer was loaded from.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        history: TrainHistory,
+        *,
+        record: ExperimentRecord,
+        manager: CheckpointManager,
+        progress: Progress,
+        held_out: HeldOutRows,
+        metric_name: str | None,
+        reconstruction: "Reconstruction | None",
+        resumed_from: Path | None = None,
+    ) -> None:
+        super().__init__(trainer, history)
+        self.record, self.manager, self.progress = record, manager, progress
+        self.held_out, self.metric_name, self.reconstruction = held_out, metric_name, reconstruction
+        self.config, self.encoder = record.config, trainer.encoder
+        self.resumed_from = resumed_from
+
+    @property
+    def folder(self) -> Path:
+        """checkpoints/<uuid>/ of the experiment."""
+        return self.manager.folder
+
+    def run(self, should_stop: Callable[[], bool] = _never) -> TrainHistory:
+        """Train, and save at the end of every epoch; see `TrainingRun.run`.
+
+        Raises:
+            TrainingError: the loss or the weights became NaN or infinite. The last checkpoints stay as they are.
+        """
+        self.progress.header(self.record, self.folder, str(self.trainer.device), self.history)
+        with self.manager.locked():
+            self.manager.create(self.record)
+            self.manager.save_history(self.history)
+            log = TensorBoardLog(self.folder, self.trainer.step, not self.config.no_tensorboard)
+            try:
+                self._train(should_stop, log)
+            except BaseException as error:
+                self.history.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                raise
+            finally:
+                self.manager.save_history(self.history)
+                log.close()
+        return self.history
+
+    def _train(self, should_stop: Callable[[], bool], log: TensorBoardLog) -> None:
+        evaluator = self._evaluator(log)
+        for result in self.trainer.train(should_stop, partial(self.progress.steps, self.trainer)):
+            self._add(result)
+            self._save_epoch(result, evaluator, log)
+        if not self.trainer.is_complete:
+            self.history.status = "interrupted"
+            self.manager.save_latest(self.state())
+            return
+        if evaluator is not None:
+            evaluator.report()
+        self.history.status = "completed"
+
+    def _evaluator(self, log: TensorBoardLog) -> CheckpointEvaluator | None:
+        if self.metric_name is None:
+            return None
+        tracker = BestCheckpointTracker(
+            self.folder,
+            self.metric_name,
+            save_top_k=self.config.save_top_k,
+            keep_every_n_steps=self.config.keep_every_n_steps,
+            prune=self.config.prune,
+            resumed_from=self.resumed_from,
+        )
+        return CheckpointEvaluator(tracker, self.reconstruction, self.progress, log)
+
+    def _save_epoch(self, result: EpochResult, evaluator: CheckpointEvaluator | None, log: TensorBoardLog) -> None:
+        epoch, step = self.trainer.epoch, self.trainer.step
+        losses = {
+            "total_loss": result.total_loss,
+            "rank_loss": result.rank_loss,
+            "pairdist_loss": result.pairdist_loss,
+        }
+        self.progress.epoch(self.history, self.config.epochs)
+        log.epoch(list(losses.values()), result.learning_rate, step)
+        last = self.trainer.is_complete
+        if last:
+            self.history.status = "completed"
+        if last or epoch % self.config.save_interval == 0:
+            recall = self._measure_recall(log)
+            path = self.manager.save_epoch(self.state())
+            self.progress.checkpoint(path, recall, self.history.pca_recall)
+            if evaluator is not None and (last or epoch % (self.config.eval_every * self.config.save_interval) == 0):
+                self.history.evaluations.append(evaluator.evaluate(self.encoder, path, step, epoch, losses, recall))
+        self.manager.save_latest(self.state())
+        if not last:
+            # The last history is written when there is nothing else to write: completed means completed.
+            self.manager.save_history(self.history)
+
+    def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
+        if not self.held_out:
+            return None
+        recall = self.held_out.recall(self.encoder.encode)
+        by_dim = self.held_out.recall_by_dim(lambda rows, dim: self.encoder.encode(rows, dim=dim))
+        self.history.add_recall(recall.value, by_dim)
+        tag = f"Recall/At_{recall.k}"
+        log.scalars(
+            {tag: recall.value} | {f"{tag}_{dim}_dims": value for dim, value in by_dim.items()}, self.trainer.step
+        )
+        return recall
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds (see dploss.experiments.checkpoints)."""
+        return {
+            **self.trainer.state_dict(),
+            "train_history": self.history.as_dict(),
+            "config": self.record.as_dict(),
+        }
