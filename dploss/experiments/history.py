@@ -150,6 +150,10 @@ class TrainHistory:
         for dim, value in by_dim.items():
             self.recall_by_dim.setdefault(str(dim), []).append(value)
 
+    def recall(self, value: float) -> Recall:
+        """A recall with the k and the number of rows that all recalls of this history have; 0 where it does not say."""
+        return Recall(value, self.recall_k or 0, self.recall_rows or 0)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON and for a checkpoint."""
         return asdict(self)

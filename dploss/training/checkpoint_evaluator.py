@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from dploss.config import TrainConfig
 from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation, Recall
-from dploss.models.encoder import Encoder
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -39,18 +38,11 @@ class CheckpointEvaluator:
         self.tracker, self.reconstruction, self.progress, self.log = tracker, reconstruction, progress, log
 
     def evaluate(
-        self,
-        encoder: Encoder,
-        checkpoint: Path,
-        step: int,
-        epoch: int,
-        losses: Mapping[str, float],
-        recall: Recall | None,
+        self, checkpoint: Path, step: int, epoch: int, losses: Mapping[str, float], recall: Recall | None
     ) -> Evaluation:
         """Evaluate a checkpoint that was just saved.
 
         Args:
-            encoder: what it holds.
             checkpoint: its path.
             step: optimizer steps done.
             epoch: finished epochs.
@@ -60,14 +52,13 @@ class CheckpointEvaluator:
         metrics: dict[str, Any] = {**losses, **({"recall": recall.value} if recall else {})}
         if self.reconstruction is not None:
             self.progress.log(f"[Step {step}] Evaluating model performance at step {step}")
-            reconstructed, measured = self.reconstruction.evaluate(encoder)
+            reconstructed, measured = self.reconstruction.evaluate()
             metrics = {**measured, **metrics}
             for tag, image in self.reconstruction.save(reconstructed, checkpoint.parent).items():
                 self.log.image(tag, image, step)
         is_best = self.tracker.update(step, epoch, checkpoint, metrics)
         if is_best:
-            score = self.tracker.best.score(self.tracker.metric_name)
-            self.progress.log(f"🏆 New best checkpoint! Score: {score:.4f}")
+            self.progress.log(f"🏆 New best checkpoint! Score: {metrics[self.tracker.metric_name]:.4f}")
         self.log.evaluation(metrics, is_best, step)
         return Evaluation(epoch, step, metrics, is_best)
 
@@ -80,7 +71,6 @@ class CheckpointEvaluator:
 
 def tracked_metric(
     config: TrainConfig,
-    encoder: Encoder,
     has_recall: bool,
     reconstruction: "Reconstruction | None",
     warn: Callable[[str], None],
@@ -92,7 +82,6 @@ def tracked_metric(
 
     Args:
         config: the settings.
-        encoder: as the training starts.
         has_recall: whether rows are held out.
         reconstruction: of images.
         warn: called with a line where another metric takes the place.
@@ -113,7 +102,7 @@ def tracked_metric(
     possible = {*TRAINING_METRICS} - (set() if has_recall else {"recall"})
     left_out: Mapping[str, str] = {}
     if reconstruction is not None:
-        _, measured = reconstruction.evaluate(encoder)
+        _, measured = reconstruction.evaluate()
         possible |= measured.keys()
         left_out = measured["left_out"]
     if config.metric_name in possible:

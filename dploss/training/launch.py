@@ -18,6 +18,7 @@ from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import HISTORY, LATEST
 from dploss.experiments.provenance import origin_of
 from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
+from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import build_encoder
 from dploss.models.device import pick_device
 from dploss.models.pca import PCA
@@ -120,11 +121,12 @@ def _prepare(
     if not is_main:
         return TrainingRun(trainer, history)
     reconstruction = None
-    if isinstance(vectors, Images) and len(held_out_index) and config.eval_every:
+    encoder = trainer.encoder
+    if isinstance(vectors, Images) and isinstance(encoder, ConvAutoencoder) and held_out and config.eval_every:
         # Imported late: a training on vectors needs none of the image metrics.
         from dploss.training.reconstruction import Reconstruction
 
-        reconstruction = Reconstruction(vectors, held_out_index, config, str(trainer.device))
+        reconstruction = Reconstruction(encoder, vectors, held_out_index, config)
     return ExperimentRun(
         trainer,
         history,
@@ -138,7 +140,7 @@ def _prepare(
         manager=manager,
         progress=progress,
         held_out=held_out,
-        metric_name=tracked_metric(config, trainer.encoder, bool(held_out), reconstruction, progress.warn),
+        metric_name=tracked_metric(config, bool(held_out), reconstruction, progress.warn),
         reconstruction=reconstruction,
         resumed_from=checkpoint,
     )

@@ -51,7 +51,7 @@ class Progress:
             "settings": ", ".join(f"{name}={shown(getattr(config, name))}" for name in _worth_showing(config)),
         }
         if history.pca_recall is not None:
-            recall = Recall(history.pca_recall, history.recall_k or 0, history.recall_rows or 0)
+            recall = history.recall(history.pca_recall)
             lines["PCA"] = f"{record.input_dim} -> {config.latent_dim} keeps held-out {recall}"
         if history.epochs:
             lines["resumed"] = f"after epoch {history.epochs[-1]}"
@@ -102,14 +102,15 @@ def summary(history: TrainHistory, folder: Path) -> str:
     """The result of a training in a few lines, for a person."""
     lines = [f"{history.status}: {len(history.epochs)} epochs in {history.cumulative_time[-1]:.1f} s of training"]
     if history.recall_history:
-        recall = Recall(history.recall_history[-1], history.recall_k or 0, history.recall_rows or 0)
-        lines.append(versus_pca(recall, history.pca_recall))
+        lines.append(versus_pca(history.recall(history.recall_history[-1]), history.pca_recall))
     for dim, values in history.recall_by_dim.items():
-        recall = Recall(values[-1], history.recall_k or 0, history.recall_rows or 0)
-        lines.append(f"first {dim} dimensions: {versus_pca(recall, history.pca_recall_by_dim[dim])}")
+        gain = versus_pca(history.recall(values[-1]), history.pca_recall_by_dim.get(dim))
+        lines.append(f"first {dim} dimensions: {gain}")
     return "\n".join([*lines, str(folder)])
 
 
-def versus_pca(recall: Recall, pca_recall: float) -> str:
-    """A recall beside PCA's: "recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
+def versus_pca(recall: Recall, pca_recall: float | None) -> str:
+    """A recall beside PCA's: "held-out recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
+    if pca_recall is None:
+        return f"held-out {recall}"
     return f"held-out {recall} (PCA {pca_recall:.4f}, {recall.value - pca_recall:+.4f})"

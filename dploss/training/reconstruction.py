@@ -26,19 +26,22 @@ class Reconstruction:
     """Reconstructs the same held-out images at every evaluation.
 
     Args:
+        autoencoder: the one that is trained.
         images: all images.
         held_out_index: indices of those that are held out, at least one.
         config: how many to reconstruct, and the weights of the metrics' models.
-        device: where these models run.
 
     Attributes:
         samples: the images that are reconstructed, evenly spaced among the held-out ones.
     """
 
-    def __init__(self, images: Images, held_out_index: np.ndarray, config: TrainConfig, device: str) -> None:
+    def __init__(
+        self, autoencoder: ConvAutoencoder, images: Images, held_out_index: np.ndarray, config: TrainConfig
+    ) -> None:
+        self.autoencoder = autoencoder
         self.samples = choose_samples(images, held_out_index, config.num_evaluation_samples)
         self._evaluator = ImageEvaluator(
-            device=device,
+            device=str(autoencoder.mean.device),
             clip_model=config.clip_model,
             clip_pretrained=config.clip_pretrained,
             lpips_net=config.lpips_net,
@@ -46,7 +49,7 @@ class Reconstruction:
             inception_weights=config.inception_weights,
         )
 
-    def evaluate(self, autoencoder: ConvAutoencoder) -> tuple[np.ndarray, dict[str, Any]]:
+    def evaluate(self) -> tuple[np.ndarray, dict[str, Any]]:
         """Reconstruct the samples.
 
         Returns:
@@ -56,8 +59,8 @@ class Reconstruction:
             InputError: a file of weights that cannot be used.
         """
         with torch.no_grad():
-            latents = torch.from_numpy(autoencoder.encode(self.samples.rows)).to(autoencoder.mean)
-            reconstructed = autoencoder.decode(latents).clamp(0, 1).numpy(force=True)
+            latents = torch.from_numpy(self.autoencoder.encode(self.samples.rows)).to(self.autoencoder.mean)
+            reconstructed = self.autoencoder.decode(latents).clamp(0, 1).numpy(force=True)
         prompts = [caption for caption in self.samples.captions if caption]
         try:
             metrics = self._evaluator.evaluate(

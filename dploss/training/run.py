@@ -161,7 +161,7 @@ class ExperimentRun(TrainingRun):
             path = self.manager.save_epoch(self.state())
             self.progress.checkpoint(path, recall, self.history.pca_recall)
             if evaluator is not None and (last or epoch % (self.config.eval_every * self.config.save_interval) == 0):
-                self.history.evaluations.append(evaluator.evaluate(self.encoder, path, step, epoch, losses, recall))
+                self.history.evaluations.append(evaluator.evaluate(path, step, epoch, losses, recall))
         self.manager.save_latest(self.state())
         if not last:
             # The last history is written when there is nothing else to write: completed means completed.

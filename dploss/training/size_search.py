@@ -17,6 +17,7 @@ from dploss.models.pca import PCA
 from dploss.training.checks import check_sizes, doubts
 from dploss.training.launch import new_experiment
 from dploss.training.progress import Progress, versus_pca
+from dploss.training.run import ExperimentRun
 
 # Before anything is trained: the share of the neighbours that PCA loses and an encoder preserves.
 _FIRST_SHARE = 0.25
@@ -81,7 +82,7 @@ class Trial:
 
     size: int
     recall: Recall
-    pca_recall: float
+    pca_recall: float | None
     folder: Path
 
     def __str__(self) -> str:
@@ -153,10 +154,12 @@ class SizeSearch:
                 break
             self.progress.log(f"training {size} dimensions, for recall {self.target:g}")
             run = new_experiment(replace(self.config, latent_dim=size))
+            # One process: it is the main one.
+            assert isinstance(run, ExperimentRun)
             history = run.run(should_stop)
             if history.status == "interrupted":
                 return None
-            recall = Recall(max(history.recall_history), history.recall_k, history.recall_rows)
+            recall = history.recall(max(history.recall_history))
             self.trials.append(Trial(size, recall, history.pca_recall, run.folder))
             self.progress.log(f"trained {self.trials[-1]}")
             histories[size] = history

@@ -14,8 +14,9 @@ from dploss.config import TrainConfig
 from dploss.data import MappedRows
 from dploss.data.batches import block_rows, epoch_batches, read_ahead
 from dploss.errors import SettingError, TrainingError
+from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.device import rng_state, set_rng_state
-from dploss.models.encoder import Encoder
+from dploss.models.encoder import DPEncoder
 from dploss.training.distributed import ProcessGroup
 from dploss.training.objective import Objective
 
@@ -61,7 +62,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        encoder: Encoder,
+        encoder: DPEncoder | ConvAutoencoder,
         objective: Objective,
         rows: np.ndarray | MappedRows,
         train_index: np.ndarray,
@@ -154,9 +155,9 @@ class Trainer:
         return torch.stack((total, rank, pairdist)).detach()
 
     def _end_epoch(self) -> EpochResult:
-        losses = (self.loss_sums / self.steps_per_epoch).tolist()
+        total, rank, pairdist = (self.loss_sums / self.steps_per_epoch).tolist()
         lr = self.config.lr * self._lr_factor(self.step - 1)
-        result = EpochResult(*losses, learning_rate=lr, seconds=self.epoch_seconds)
+        result = EpochResult(total, rank, pairdist, lr, self.epoch_seconds)
         self.epoch += 1
         self._begin_epoch()
         return result
