@@ -59,7 +59,7 @@ def test_the_reducer_fits_as_it_is_written(builtin):
     vectors = builtin[:30, :70]
     labels = (vectors[:, 0] > np.median(vectors[:, 0])).astype(int)
     names = run_block("DPReducer(", vectors=vectors, labels=labels)
-    assert names["short"].shape == (30, 64)
+    assert names["latents"].shape == (30, 64)
     assert names["classifier"].predict(vectors).shape == (30,)
 
 
@@ -72,7 +72,7 @@ def test_the_exports_and_the_indexes_work_as_they_are_written(trained, builtin, 
     run_block("export_onnx(", next(trained.iterdir()).name, encoder=linear, vectors=builtin)
     assert (tmp_path / "encoder.onnx").stat().st_size > 1000
     names = run_block("RerankingIndex(", encoder=linear, vectors=builtin, queries=builtin[:20])
-    assert names["numbers"].shape == (20, 10) and (names["numbers"][:, 0] == range(20)).all()
+    assert names["indices"].shape == (20, 10) and (names["indices"][:, 0] == range(20)).all()
     assert names["linear"].ntotal == 600
 
 
@@ -87,8 +87,8 @@ def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").symlink_to(trained)
     names = run_block("ShortEmbedding(", next(trained.iterdir()).name, texts=TEXTS[:20])
-    assert names["short"].shape == (20, 16)
-    np.testing.assert_allclose(names["model"].encode(TEXTS[:20]), names["short"], atol=1e-5)
+    assert names["embeddings"].shape == (20, 16)
+    np.testing.assert_allclose(names["model"].encode(TEXTS[:20]), names["embeddings"], atol=1e-5)
 
 
 @pytest.mark.parametrize("readme", READMES)
