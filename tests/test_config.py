@@ -1,9 +1,11 @@
 import json
+from types import NoneType
 
 import pytest
 
-from dploss.config import TrainConfig
-from dploss.errors import InputError
+from dploss.config import DEVICES, OPTIONS, TrainConfig, flag_name
+from dploss.errors import InputError, SettingError
+from dploss.losses.distance_preserving import LOSSES
 
 
 def test_defaults_are_those_people_know():
@@ -26,36 +28,56 @@ def test_defaults_are_those_people_know():
 
 def test_it_survives_json():
     config = TrainConfig(hidden_dims=(32, 16), tau=2, data="rows.npy", column="emb")
-    stored = json.loads(json.dumps(config.as_dict()))
-    stored["data"] = {"path": "rows.npy", "rows": 10}
-    assert TrainConfig.from_experiment(stored) == config
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("epochs", 0, "--epochs must be at least 1, got 0"),
-        ("epochs", 2.5, "--epochs must be a whole number, got 2.5"),
-        ("epochs", True, "--epochs must be a whole number, got True"),
-        ("batch_size", 2, "--batch-size must be at least 3, got 2"),
-        ("lr", 0, "--lr must be above 0, got 0"),
-        ("lr", float("nan"), "--lr must be finite, got nan"),
-        ("lr", "fast", "--lr must be a number, got 'fast'"),
-        ("tau", -1.0, "--tau must be at least 1e-06, got -1.0"),
-        ("k", 0, "--k must be at least 1, got 0"),
-        ("val_fraction", 1.0, "--val-fraction must be below 1, got 1.0"),
-        ("hidden_dims", (32, 0), "--hidden-dims must be at least 1, got 0"),
-        ("dropout", 1.0, "--dropout must be below 1, got 1.0"),
-        ("matryoshka_dims", (32, "x"), "--matryoshka-dims must be a whole number, got 'x'"),
-        ("hidden_dims", 32, "--hidden-dims must be a list of whole numbers, got 32"),
-        ("loss_function", "DPLossV9", "--loss-function must be one of DPLossV1, .* got 'DPLossV9'"),
-        ("limit", 2, "--limit must be at least 3, got 2"),
-        ("seed", 2**32, "--seed must be below"),
+        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("epochs", 2.5, "epochs must be a whole number, got 2.5"),
+        ("epochs", True, "epochs must be a whole number, got True"),
+        ("batch_size", 2, "batch_size must be at least 3, got 2"),
+        ("lr", 0, "lr must be above 0, got 0"),
+        ("lr", float("nan"), "lr must be finite, got nan"),
+        ("lr", "fast", "lr must be a number, got 'fast'"),
+        ("tau", -1.0, "tau must be at least 1e-06, got -1.0"),
+        ("k", 0, "k must be at least 1, got 0"),
+        ("val_fraction", 1.0, "val_fraction must be below 1, got 1.0"),
+        ("hidden_dims", (32, 0), "hidden_dims must be at least 1, got 0"),
+        ("dropout", 1.0, "dropout must be below 1, got 1.0"),
+        ("matryoshka_dims", (32, "x"), "matryoshka_dims must be a whole number, got 'x'"),
+        ("hidden_dims", 32, "hidden_dims must be a list of whole numbers, got 32"),
+        ("loss_function", "DPLossV9", "loss_function must be one of DPLossV1, .* got 'DPLossV9'"),
+        ("limit", 2, "limit must be at least 3, got 2"),
+        ("seed", 2**32, "seed must be below"),
     ],
 )
-def test_a_bad_value_is_named_by_its_flag(setting, value, message):
-    with pytest.raises(InputError, match=message):
+def test_a_bad_value_is_named_by_its_setting_and_in_scripts_by_its_flag(setting, value, message):
+    with pytest.raises(SettingError, match=message) as caught:
         TrainConfig(**{setting: value})
+    assert caught.value.named(flag_name) == str(caught.value).replace(setting, flag_name(setting), 1)
+
+
+def test_what_a_person_wrote_is_no_name_of_a_setting():
+    with pytest.raises(SettingError) as caught:
+        TrainConfig(metric="{lr} metric")
+    assert caught.value.named(flag_name) == "--metric must be one of euclidean, cosine, got '{lr} metric'"
+
+
+def test_annotations_are_the_types_and_the_choices():
+    assert all(type(getattr(TrainConfig(), name)) in (one.kind, NoneType) for name, one in OPTIONS.items())
+    assert {name for name, one in OPTIONS.items() if one.optional} == {
+        "column",
+        "limit",
+        "images",
+        "lpips_weights",
+        "inception_weights",
+    }
+    assert OPTIONS["metric"].choices == ("euclidean", "cosine") and OPTIONS["device"].choices == DEVICES
+    assert OPTIONS["loss_function"].choices == tuple(LOSSES)
+    with pytest.raises(SettingError, match="latent_dim must be a whole number, got None"):
+        TrainConfig(latent_dim=None)
 
 
 def test_matryoshka_sizes_follow_from_what_is_given():
@@ -66,22 +88,22 @@ def test_matryoshka_sizes_follow_from_what_is_given():
     named = TrainConfig(matryoshka_dims=(64, 32))
     assert (named.matryoshka, named.matryoshka_dims, named.latent_dim) == (True, (32, 64), 64)
     assert TrainConfig(matryoshka_dims=(64, 32), latent_dim=96).matryoshka_dims == (32, 64, 96)
-    assert TrainConfig.from_experiment(named.as_dict() | {"data": {"path": "builtin"}}) == named
-    with pytest.raises(InputError, match="--matryoshka-dims must be at most --latent-dim 48, got 64"):
+    assert TrainConfig.from_dict(named.as_dict()) == named
+    with pytest.raises(InputError, match="matryoshka_dims must be at most latent_dim 48, got 64"):
         TrainConfig(matryoshka_dims=(64, 32), latent_dim=48)
-    with pytest.raises(InputError, match="--matryoshka is for vectors"):
+    with pytest.raises(InputError, match="matryoshka is for vectors"):
         TrainConfig(matryoshka=True, images="builtin")
 
 
 def test_a_stored_config_that_lacks_a_setting_is_refused():
     with pytest.raises(InputError, match="config.json lacks tau"):
-        TrainConfig.from_experiment({key: value for key, value in TrainConfig().as_dict().items() if key != "tau"})
+        TrainConfig.from_dict({key: value for key, value in TrainConfig().as_dict().items() if key != "tau"})
 
 
 def test_a_stored_config_from_before_a_setting_has_its_default():
-    stored = {**TrainConfig(save_top_k=7).as_dict(), "data": {"path": "x.npy"}}
+    stored = TrainConfig(save_top_k=7).as_dict()
     del stored["save_top_k"]
-    assert TrainConfig.from_experiment(stored).save_top_k == 3
+    assert TrainConfig.from_dict(stored).save_top_k == 3
 
 
 def test_images_have_defaults_of_their_own():
@@ -94,12 +116,10 @@ def test_images_have_defaults_of_their_own():
         True,
     )
     assert TrainConfig(images="builtin", prune=False, batch_size=512).as_dict()["prune"] is False
-    stored = {**images.as_dict(), "data": {"path": "/pictures"}}
-    assert TrainConfig.from_experiment(stored).images == "/pictures"
 
 
 def test_images_keep_their_lengths():
-    with pytest.raises(InputError, match="--metric must be euclidean with --images"):
+    with pytest.raises(InputError, match="metric must be euclidean with images"):
         TrainConfig(images="builtin", metric="cosine")
-    with pytest.raises(InputError, match="--image-size must be a multiple of 8, got 20"):
+    with pytest.raises(InputError, match="image_size must be a multiple of 8, got 20"):
         TrainConfig(image_size=20)

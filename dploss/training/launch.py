@@ -192,7 +192,7 @@ def _resume(manager: CheckpointManager, reference: str, given: dict[str, Any]) -
     vectors = open_experiment_data(stored, config).vectors
     run = _prepare(config, vectors, manager, stored.origin, checkpoint=named if named.exists() else None)
     if _nothing_left(run.trainer, folder):
-        template = "experiment {id} has its {n} epochs; give more with {epochs} to resume it"
+        template = "experiment {id} has its {n} epochs; raise {epochs} to resume it"
         raise SettingError(template, id=folder.name, n=run.trainer.epoch)
     return run
 

@@ -72,7 +72,7 @@ def test_changed_data_is_said(experiment, tmp_path):
     np.save(tmp_path / "other.npy", np.random.default_rng(0).normal(size=(400, 768)).astype(np.float32))
     experiment.config["data"]["path"] = str(tmp_path / "other.npy")
     experiment.config["limit"] = None
-    with pytest.raises(InputError, match="these are not the rows that experiment"):
+    with pytest.raises(InputError, match="the data differs from what experiment"):
         measured_recall(experiment)
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import uuid
@@ -5,10 +6,12 @@ import uuid
 import pytest
 import torch
 
+from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import load_config
+from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
 
 STATE = {
     "epoch": 7,
@@ -22,12 +25,14 @@ STATE = {
     "partial_epoch": {"loss_sums": torch.zeros(3), "seconds": 0.0},
 }
 
+RECORD = ExperimentRecord(TrainConfig(), DataRecord("builtin", 10, "sha256:0"), 768, SplitRecord(9, 1), Origin("3f2a"))
+
 
 @pytest.fixture
 def manager(tmp_path):
     manager = CheckpointManager(tmp_path / "checkpoints")
     manager.lock()
-    manager.create({"tau": 1.0})
+    manager.create(RECORD)
     yield manager
     manager.unlock()
 
@@ -35,7 +40,7 @@ def manager(tmp_path):
 def test_every_experiment_has_a_folder_named_by_its_uuid(manager, tmp_path):
     assert str(uuid.UUID(manager.experiment_id)) == manager.experiment_id
     assert manager.folder == tmp_path / "checkpoints" / manager.experiment_id
-    assert load_config(manager.folder) == {"tau": 1.0}
+    assert load_config(manager.folder) == json.loads(json.dumps(RECORD.as_dict()))
     assert CheckpointManager(tmp_path).experiment_id != manager.experiment_id
 
 
@@ -68,7 +73,7 @@ def test_a_checkpoint_comes_back_as_it_went(manager):
 
 def test_create_clears_what_a_killed_process_left(manager):
     (manager.folder / ".latest_model.pth.99.tmp").write_bytes(b"half")
-    CheckpointManager(manager.folder.parent, manager.experiment_id).create({"tau": 2.0})
+    CheckpointManager(manager.folder.parent, manager.experiment_id).create(RECORD)
     assert sorted(os.listdir(manager.folder)) == [".lock", "config.json"]
 
 

@@ -53,7 +53,7 @@ def test_the_summary_says_settings_losses_recall_and_time(experiments):
     for part in (
         experiment.id,
         "completed, epoch 4/4",
-        "768 -> 16 numbers",
+        "768 -> 16 dimensions",
         "tau 1",
         "hidden_dims 32, init pca",
         f"{history.total_loss[-1]:.4g} at the end, best {min(history.total_loss):.4g} in epoch",

@@ -49,7 +49,7 @@ def test_it_is_what_the_trainer_makes_of_the_same_settings(metric, builtin, tmp_
     rows = 3 * builtin[:300]
     reducer = DPReducer(16, metric=metric, loss="DPLossV2", tau=0.5, random_state=3, **SMALL).fit(rows)
     np.save(tmp_path / "rows.npy", rows)
-    trainer = new_experiment(
+    run = new_experiment(
         TrainConfig(
             data=str(tmp_path / "rows.npy"),
             metric=metric,
@@ -63,8 +63,8 @@ def test_it_is_what_the_trainer_makes_of_the_same_settings(metric, builtin, tmp_
             **SMALL,
         )
     )
-    history = trainer.run()
-    np.testing.assert_array_equal(reducer.transform(rows), trainer.encoder.encode(rows))
+    history = run.run()
+    np.testing.assert_array_equal(reducer.transform(rows), run.encoder.encode(rows))
     assert reducer.history_.total_loss == history.total_loss and reducer.history_.status == "completed"
 
 

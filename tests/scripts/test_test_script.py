@@ -85,14 +85,14 @@ def test_it_says_whether_the_rows_chose_the_checkpoint(report, experiments, caps
 
 def test_a_matryoshka_encoder_is_judged_at_each_size(report, experiments, capsys):
     config = TrainConfig(limit=400, matryoshka_dims=(8, 16), hidden_dims=(16,), epochs=1, batch_size=128, quiet=True)
-    trainer = new_experiment(config)
-    trainer.run()
-    cuts = report("--experiment_id", str(trainer.manager.folder), "--k", "5")["cuts"]
+    run = new_experiment(config)
+    run.run()
+    cuts = report("--experiment_id", str(run.folder), "--k", "5")["cuts"]
     assert list(cuts) == ["8", "16"]
     for dim, both in cuts.items():
-        assert both["encoder"]["recall"]["5"] == trainer.history.recall_by_dim[dim][-1]
-        assert both["PCA"]["recall"]["5"] == trainer.history.pca_recall_by_dim[dim]
-    assert script.main(["--experiment_id", str(trainer.manager.folder)]) == 0
+        assert both["encoder"]["recall"]["5"] == run.history.recall_by_dim[dim][-1]
+        assert both["PCA"]["recall"]["5"] == run.history.pca_recall_by_dim[dim]
+    assert script.main(["--experiment_id", str(run.folder)]) == 0
     assert "cut to the first numbers" in capsys.readouterr().out
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from dploss.cli.main import interrupt_flag
 from dploss.config import TrainConfig
@@ -35,7 +36,7 @@ def disturbed(folder: Path, kind: str, number: int) -> dict[str, int]:
 
 def start(folder: Path, *flags: str) -> subprocess.Popen:
     """train.py in the background."""
-    command = [sys.executable, str(TESTS.parent / "train.py"), *flags]
+    command = [sys.executable, str(ROOT / "train.py"), *flags]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -77,7 +78,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(tmp_path, requ
 def test_a_file_that_may_not_grow_is_one_line_too(tmp_path):
     """The system itself refuses here, beneath torch's writer."""
     done = subprocess.run(
-        [sys.executable, str(TESTS.parent / "train.py"), "--epochs", "2", *SMALL],
+        [sys.executable, str(ROOT / "train.py"), "--epochs", "2", *SMALL],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -112,7 +113,7 @@ def test_a_second_process_cannot_resume_what_is_trained(tmp_path):
 def test_one_process_cannot_resume_an_experiment_twice(tmp_path):
     first = new_experiment(small(tmp_path))
     first.run()
-    folder = str(first.manager.folder)
+    folder = str(first.folder)
     going_on = resumed_experiment(folder, {"epochs": 6})
     with pytest.raises(InputError, match="another process"):
         resumed_experiment(folder, {"epochs": 6})
@@ -130,20 +131,20 @@ def test_sigterm_is_ctrl_c(tmp_path):
 
 
 def test_a_second_ctrl_c_stops_at_once_and_costs_nothing_that_was_saved(tmp_path):
-    trainer = new_experiment(small(tmp_path))
+    run = new_experiment(small(tmp_path))
 
     def twice() -> bool:
-        if trainer.epoch == 2:
+        if run.trainer.epoch == 2:
             os.kill(os.getpid(), signal.SIGINT)
             assert asked()
             os.kill(os.getpid(), signal.SIGINT)
         return False
 
     with interrupt_flag() as asked, pytest.raises(KeyboardInterrupt):
-        trainer.run(twice)
-    assert open_experiment(trainer.manager.folder).history.status == "interrupted"
+        run.run(twice)
+    assert open_experiment(run.folder).history.status == "interrupted"
     expected = new_experiment(small(tmp_path)).run()
-    assert resumed_experiment(str(trainer.manager.folder), {}).run().total_loss == expected.total_loss
+    assert resumed_experiment(str(run.folder), {}).run().total_loss == expected.total_loss
 
 
 def test_two_trainings_at_once_in_one_folder_end_as_each_alone(tmp_path):
@@ -161,20 +162,22 @@ def test_two_trainings_at_once_in_one_folder_end_as_each_alone(tmp_path):
 
 @pytest.mark.parametrize("where", ["gradient", "loss", "rows"])
 def test_what_is_not_finite_stops_the_training_and_is_not_saved(tmp_path, where):
-    trainer = new_experiment(small(tmp_path))
-    trainer.run(lambda: trainer.step == 6)
-    trainer = resumed_experiment(str(trainer.manager.folder), {})
-    before = (trainer.manager.folder / "latest_model.pth").read_bytes()
+    run = new_experiment(small(tmp_path))
+    run.run(lambda: run.trainer.step == 6)
+    run = resumed_experiment(str(run.folder), {})
+    before = (run.folder / "latest_model.pth").read_bytes()
     if where == "gradient":
-        next(trainer.encoder.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+        next(run.encoder.parameters()).register_hook(lambda gradient: gradient * float("nan"))
     elif where == "loss":
-        forward = trainer.loss.forward
-        trainer.loss.forward = lambda x, z: forward(x, z)._replace(total=z.sum() * float("inf"))
+        objective = run.trainer.objective
+        run.trainer.objective = lambda x, z: objective(x, z)._replace(total=z.sum() * float("inf"))
     else:
-        trainer.vectors.rows[:] = 3e38
-    with pytest.raises(TrainingError, match=r"epoch \d, step \d.* at a learning rate of .* try --lr 0.0001") as failure:
-        trainer.run()
-    assert "rows within" in str(failure.value) or where == "gradient"
-    assert open_experiment(trainer.manager.folder).history.status == "failed"
-    assert (trainer.manager.folder / "latest_model.pth").read_bytes() == before
-    assert load_checkpoint(trainer.manager.folder / "latest_model.pth")["step"] == 6
+        run.trainer.rows[:] = 3e38
+    with pytest.raises(
+        TrainingError, match=r"NaN or infinite at epoch \d, step \d; lower lr \(try 0.0001\)"
+    ) as failure:
+        run.run()
+    assert "this batch is within" in str(failure.value) or where == "gradient"
+    assert open_experiment(run.folder).history.status == "failed"
+    assert (run.folder / "latest_model.pth").read_bytes() == before
+    assert load_checkpoint(run.folder / "latest_model.pth")["step"] == 6

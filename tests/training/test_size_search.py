@@ -68,10 +68,10 @@ def test_a_stop_leaves_what_was_trained(tmp_path):
 @pytest.mark.parametrize(
     ("target", "settings", "message"),
     [
-        (1.0, {}, "--target-recall must be above 0 and below 1, got 1.0"),
-        (float("nan"), {}, "--target-recall must be above 0"),
-        (0.9, {"matryoshka": True}, "leave --matryoshka out"),
-        (0.9, {"val_fraction": 0}, "leave --val-fraction 0 out"),
+        (1.0, {}, "target_recall must be above 0 and below 1, got 1.0"),
+        (float("nan"), {}, "target_recall must be above 0"),
+        (0.9, {"matryoshka": True}, "leave matryoshka out"),
+        (0.9, {"val_fraction": 0}, "leave val_fraction 0 out"),
         (0.9, {"k": 40}, "recall@40 needs at least 41"),
     ],
 )

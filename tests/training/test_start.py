@@ -4,7 +4,7 @@ import pytest
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
-from dploss.training.initialization import start
+from dploss.training.initialization import initialize
 
 
 def started(
@@ -15,7 +15,7 @@ def started(
     dims: tuple[int, ...] = (),
 ) -> DPEncoder:
     encoder = DPEncoder(rows.shape[1], hidden_dims, latent_dim)
-    start(encoder, PCA.fit(rows, latent_dim), init, rows, k=5, dims=dims)
+    initialize(encoder, PCA.fit(rows, latent_dim), init, rows, k=5, dims=dims)
     return encoder
 
 

@@ -16,7 +16,7 @@ from dploss.losses.distance_preserving import LOSSES
 from dploss.models.build import load_encoder
 from dploss.models.device import pick_device
 from dploss.training.launch import new_experiment, resumed_experiment
-from dploss.training.schedule import lr_factor
+from dploss.training.trainer import lr_factor
 
 TIMES = ("epoch_times", "epoch_timestamps", "cumulative_time")
 
@@ -63,8 +63,8 @@ def test_every_loss_falls_and_recall_rises_above_pca(config, name):
 
 
 def test_it_leaves_the_files_people_know(config):
-    trainer = new_experiment(config)
-    history = trainer.run()
+    run = new_experiment(config)
+    history = run.run()
     names = [
         ".lock",
         "best.pt",
@@ -77,39 +77,39 @@ def test_it_leaves_the_files_people_know(config):
         "tensorboard_logs",
         "train_history.json",
     ]
-    assert sorted(path.name for path in trainer.manager.folder.iterdir()) == names
-    assert json.loads((trainer.manager.folder / "train_history.json").read_text()) == history.as_dict()
+    assert sorted(path.name for path in run.folder.iterdir()) == names
+    assert json.loads((run.folder / "train_history.json").read_text()) == history.as_dict()
     assert history.status == "completed" and history.epochs == [1, 2, 3, 4, 5, 6]
     assert history.recall_epochs == [4, 6] and history.recall_rows == 30
     assert history.learning_rate == pytest.approx([0.001 * lr_factor(step, 24) for step in (3, 7, 11, 15, 19, 23)])
     assert history.learning_rate[-1] > 0
 
-    latest = load_checkpoint(trainer.manager.folder / "latest_model.pth")
+    latest = load_checkpoint(run.folder / "latest_model.pth")
     assert (latest["epoch"], latest["step"]) == (6, 24)
     assert latest["train_history"] == history.as_dict()
-    written = json.loads((trainer.manager.folder / "config.json").read_text())
+    written = json.loads((run.folder / "config.json").read_text())
     assert latest["config"] == written
     assert written["data"]["path"] == "builtin" and written["data"]["rows"] == 300
     assert written["data"]["fingerprint"].startswith("sha256:")
     assert written["split"] == {"train_rows": 270, "held_out_rows": 30}
     assert (written["input_dim"], written["latent_dim"], written["hidden_dims"]) == (768, 16, [24])
-    assert written["experiment_id"] == trainer.manager.experiment_id and written["versions"]["torch"]
+    assert written["experiment_id"] == run.manager.experiment_id and written["versions"]["torch"]
 
 
 def test_the_reported_recall_can_be_measured_again_from_the_files(config):
-    trainer = new_experiment(config)
-    history = trainer.run()
+    run = new_experiment(config)
+    history = run.run()
     rows = open_vectors(limit=300).rows
     held_out = rows[split_rows(300, config.val_fraction, config.seed)[1]]
-    encoder = load_encoder(trainer.manager.folder / "latest_model.pth")
+    encoder = load_encoder(run.folder / "latest_model.pth")
     assert RecallEvaluator(config.k).evaluate(held_out, encoder.encode(held_out)).value == history.recall_history[-1]
 
 
 def test_recall_starts_at_that_of_pca(config):
-    trainer = new_experiment(replace(config, hidden_dims=()))
-    assert trainer.held_out.recall(trainer.encoder.encode).value == trainer.history.pca_recall
-    trainer = new_experiment(replace(config, init="random"))
-    assert trainer.held_out.recall(trainer.encoder.encode).value < trainer.history.pca_recall
+    run = new_experiment(replace(config, hidden_dims=()))
+    assert run.held_out.recall(run.encoder.encode).value == run.history.pca_recall
+    run = new_experiment(replace(config, init="random"))
+    assert run.held_out.recall(run.encoder.encode).value < run.history.pca_recall
 
 
 def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):
@@ -119,9 +119,9 @@ def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):
     np.save(tmp_path / "noised.npy", rows)
     folders = []
     for name in ("rows.npy", "noised.npy"):
-        trainer = new_experiment(replace(config, data=str(tmp_path / name), save_interval=1))
-        trainer.run()
-        folders.append(trainer.manager.folder)
+        run = new_experiment(replace(config, data=str(tmp_path / name), save_interval=1))
+        run.run()
+        folders.append(run.folder)
     for epoch in range(1, config.epochs + 1):
         name = f"checkpoint_epoch_{epoch:03d}.pth"
         assert_same_weights(folders[0] / name, folders[1] / name)
@@ -138,14 +138,14 @@ def test_vectors_in_other_units_are_trained_alike(config, tmp_path):
 
 
 def test_a_matryoshka_encoder_is_measured_at_each_size(config):
-    trainer = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16))
-    history = trainer.run()
-    held_out = trainer.vectors.rows[trainer.held_out_rows]
+    run = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16))
+    history = run.run()
+    held_out = run.held_out.rows[run.held_out.index]
     assert list(history.recall_by_dim) == list(history.pca_recall_by_dim) == ["4", "8", "16"]
     assert history.recall_by_dim["16"] == history.recall_history
     assert history.pca_recall_by_dim["16"] == history.pca_recall
     for dim, recalls in history.recall_by_dim.items():
-        short = trainer.encoder.encode(held_out, dim=int(dim))
+        short = run.encoder.encode(held_out, dim=int(dim))
         assert recalls[-1] == RecallEvaluator(config.k).evaluate(held_out, short).value
 
 
@@ -157,19 +157,19 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(config, steps, dims
 
     stopped = new_experiment(config)
     assert stopped.run(stop_after(steps)).status == "interrupted"
-    assert load_checkpoint(stopped.manager.folder / "latest_model.pth")["step"] == steps
+    assert load_checkpoint(stopped.folder / "latest_model.pth")["step"] == steps
     torch.rand(5)
     resumed = resumed_experiment(stopped.manager.experiment_id[:13], {"checkpoints_dir": config.checkpoints_dir})
     assert measured(resumed.run()) == measured(expected)
-    assert resumed.manager.folder == stopped.manager.folder
-    assert_same_weights(whole.manager.folder / "latest_model.pth", resumed.manager.folder / "latest_model.pth")
+    assert resumed.folder == stopped.folder
+    assert_same_weights(whole.folder / "latest_model.pth", resumed.folder / "latest_model.pth")
 
 
 def test_it_resumes_from_an_older_checkpoint_by_its_path(config):
     whole = new_experiment(config)
     expected = whole.run()
-    resumed = resumed_experiment(str(whole.manager.folder / "checkpoint_epoch_004.pth"), {})
-    assert resumed.epoch == 4
+    resumed = resumed_experiment(str(whole.folder / "checkpoint_epoch_004.pth"), {})
+    assert resumed.trainer.epoch == 4
     assert measured(resumed.run()) == measured(expected)
 
 
@@ -178,57 +178,60 @@ def test_an_experiment_killed_before_its_first_checkpoint_starts_again(config):
     expected = whole.run()
     killed = new_experiment(config)
     killed.manager.create(killed.record)
-    assert measured(resumed_experiment(str(killed.manager.folder), {}).run()) == measured(expected)
+    assert measured(resumed_experiment(str(killed.folder), {}).run()) == measured(expected)
 
 
 def test_a_finished_experiment_goes_on_for_more_epochs(config):
     first = new_experiment(config)
     first.run()
-    with pytest.raises(InputError, match="has its 6 epochs; give more with --epochs"):
-        resumed_experiment(str(first.manager.folder), {})
-    history = resumed_experiment(str(first.manager.folder), {"epochs": 8}).run()
+    with pytest.raises(InputError, match="has its 6 epochs; raise epochs to resume it"):
+        resumed_experiment(str(first.folder), {})
+    history = resumed_experiment(str(first.folder), {"epochs": 8}).run()
     assert history.epochs[-1] == 8 and history.status == "completed"
-    assert json.loads((first.manager.folder / "config.json").read_text())["epochs"] == 8
+    assert json.loads((first.folder / "config.json").read_text())["epochs"] == 8
 
 
 def test_resuming_refuses_other_settings_and_other_rows(config, tmp_path):
     np.save(tmp_path / "rows.npy", open_vectors(limit=100).rows)
     first = new_experiment(replace(config, data=str(tmp_path / "rows.npy"), batch_size=32))
     first.run(stop_after(1))
-    folder = str(first.manager.folder)
+    folder = str(first.folder)
     resumed_experiment(folder, {"tau": 1.0, "hidden_dims": [24]}).manager.unlock()
-    with pytest.raises(InputError, match=r"--tau 2.0: experiment .* has 1.0; leave --tau out"):
+    with pytest.raises(InputError, match=r"tau 2.0: experiment .* has 1.0; leave tau out"):
         resumed_experiment(folder, {"tau": 2.0})
     (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
     with pytest.raises(InputError, match="rows.npy: no such file"):
         resumed_experiment(folder, {})
     moved = resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")})
-    assert moved.step == 1
+    assert moved.trainer.step == 1
     moved.manager.unlock()
-    with pytest.raises(InputError, match="builtin: these are not the rows"):
+    with pytest.raises(InputError, match="builtin: the data differs"):
         resumed_experiment(folder, {"data": "builtin"})
 
 
 def test_a_checkpoint_of_other_settings_is_named(config):
-    trainer, other = new_experiment(config), new_experiment(replace(config, latent_dim=8))
-    trainer.run(stop_after(1))
+    run, other = new_experiment(config), new_experiment(replace(config, latent_dim=8))
+    run.run(stop_after(1))
     other.run(stop_after(1))
-    (other.manager.folder / "latest_model.pth").replace(trainer.manager.folder / "latest_model.pth")
+    (other.folder / "latest_model.pth").replace(run.folder / "latest_model.pth")
     with pytest.raises(InputError, match=r"latest_model\.pth: it does not fit its experiment's config\.json"):
-        resumed_experiment(str(trainer.manager.folder), {})
+        resumed_experiment(str(run.folder), {})
 
 
 def test_a_training_that_diverges_stops_and_says_where(config):
-    trainer = new_experiment(config)
-    trainer.run(stop_after(4))
-    resumed = resumed_experiment(str(trainer.manager.folder), {})
-    before = (trainer.manager.folder / "latest_model.pth").read_bytes()
+    run = new_experiment(config)
+    run.run(stop_after(4))
+    resumed = resumed_experiment(str(run.folder), {})
+    before = (run.folder / "latest_model.pth").read_bytes()
     with torch.no_grad():
         resumed.encoder.linear.bias[0] = torch.nan
-    with pytest.raises(TrainingError, match=r"epoch 2, step 5: z must be finite, got nan .* try --lr 0.0001"):
+    with pytest.raises(
+        TrainingError,
+        match=r"loss is NaN or infinite at epoch 2, step 5; lower lr \(try 0.0001\) or check the data for outliers",
+    ):
         resumed.run()
-    assert json.loads((trainer.manager.folder / "train_history.json").read_text())["status"] == "failed"
-    assert (trainer.manager.folder / "latest_model.pth").read_bytes() == before
+    assert json.loads((run.folder / "train_history.json").read_text())["status"] == "failed"
+    assert (run.folder / "latest_model.pth").read_bytes() == before
 
 
 def test_no_held_out_rows_means_no_recall(config):
@@ -239,9 +242,9 @@ def test_no_held_out_rows_means_no_recall(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"latent_dim": 769}, "--latent-dim 769 is above the 768 numbers of a vector"),
-        ({"val_fraction": 0.01}, "--val-fraction 0.01 holds out 3 of 300 rows, recall@5 needs at least 6"),
-        ({"val_fraction": 0.999}, "--val-fraction 0.999 leaves 0 rows to train on, 3 are needed"),
+        ({"latent_dim": 769}, "latent_dim 769 is above the 768 dimensions of the vectors"),
+        ({"val_fraction": 0.01}, "val_fraction 0.01 holds out 3 of 300 rows, recall@5 needs at least 6"),
+        ({"val_fraction": 0.999}, "val_fraction 0.999 leaves 0 rows to train on, 3 are needed"),
     ],
 )
 def test_settings_that_do_not_fit_the_rows_are_refused(config, changes, message):
@@ -254,7 +257,7 @@ def test_settings_that_do_not_fit_the_rows_are_refused(config, changes, message)
     ("changes", "warning"),
     [
         ({"batch_size": 512}, "--batch-size 512 is above the 270 training rows: batches of 270"),
-        ({"latent_dim": 768}, "--latent-dim 768 is as long as the vectors"),
+        ({"latent_dim": 768}, "--latent-dim 768 is as many dimensions as the vectors have"),
         ({"val_fraction": 0}, "no rows are held out"),
     ],
 )
