@@ -31,7 +31,7 @@ class _Names(dict):
         return self.name(setting)
 
 
-class _NamesSettings:
+class _TemplateError(Exception):
     """An error that names settings: `str` as in Python (latent_dim), a script as its flags (--latent-dim).
 
     Args:
@@ -48,9 +48,9 @@ class _NamesSettings:
         return one_line(self.template.format_map(_Names(self.values, name)))
 
 
-class SettingError(_NamesSettings, InputError):
+class SettingError(_TemplateError, InputError):
     """A setting of the wrong type, outside its range, or that does not fit the data or another setting."""
 
 
-class TrainingError(_NamesSettings, RuntimeError):
+class TrainingError(_TemplateError, RuntimeError):
     """The loss or the weights are no longer finite; the message says where, and what to try."""

@@ -77,7 +77,8 @@ class Option:
     def _expected(self, value: Any) -> str | None:
         """What `value` must be and is not, or None."""
         kind = int if self.kind is tuple else self.kind
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if not fits:
             return _KINDS[kind]
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(self.choices)

@@ -59,8 +59,8 @@ def other_rows(record: ExperimentRecord, source: str, column: str | None, limit:
     Raises:
         InputError: the file cannot be read, or holds vectors of other dimensions.
     """
-    setting = "data" if record.config.images is None else "images"
-    config = replace(record.config, **{setting: source, "column": column, "limit": limit})
+    config = replace(record.config, column=column, limit=limit)
+    config = replace(config, data=source) if config.images is None else replace(config, images=source)
     vectors = open_data(config)
     if vectors.fingerprint == record.data.fingerprint:
         return _held_out(config, vectors, most)

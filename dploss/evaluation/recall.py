@@ -90,19 +90,19 @@ class RecallEvaluator:
         if len(x) > self.num_samples:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
-        x, z = _Searched("original", x), _Searched("latent", z)
+        originals, latents = _Searched("original", x), _Searched("latent", z)
         most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
         step = max(1, _CHUNK // rows)
         found = [0] * len(searches)
         for start in range(0, rows, step):
             queries = slice(start, min(start + step, rows))
-            from_x = x.closeness(queries)
+            from_x = originals.closeness(queries)
             nearest = from_x.topk(most_kept, largest=False).values
-            fetched = z.closeness(queries).topk(most_fetched, largest=False).indices.to(from_x.device)
+            fetched = latents.closeness(queries).topk(most_fetched, largest=False).indices.to(from_x.device)
             fetched = from_x.gather(-1, fetched)
             for place, (k, candidates) in enumerate(searches):
                 kth = nearest[:, k - 1 : k]
-                near = fetched[:, :candidates] <= kth + x.noise(queries, kth)
+                near = fetched[:, :candidates] <= kth + originals.noise(queries, kth)
                 found[place] += near.sum(-1).clamp_(max=k).sum().item()
         return [Recall(count / (rows * k), k, rows) for count, (k, _) in zip(found, searches, strict=True)]
 

@@ -7,7 +7,6 @@ time of change stay the same. torch is imported only where something has to be m
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from dploss.errors import InputError
 from dploss.experiments.catalog import Experiment
@@ -118,13 +117,13 @@ class _Cache:
         except InputError:
             # Not there yet, or damaged: everything is measured anew.
             content = {}
-        self.entries: dict[str, Any] = content if isinstance(content, dict) else {}
+        self.entries: dict = content if isinstance(content, dict) else {}
 
     def get(self, checkpoint: Path) -> MeasuredRecall | None:
         """What was measured of this very file."""
         state = checkpoint.stat()
-        entry = self.entries.get(checkpoint.name)
         try:
+            entry = self.entries[checkpoint.name]
             if (entry["size"], entry["mtime_ns"]) != (state.st_size, state.st_mtime_ns):
                 return None
             epoch, recall = entry["epoch"], entry["recall"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
+from dploss.experiments.checkpoints import Checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
@@ -154,7 +155,7 @@ class Report:
 
 
 def evaluate_encoder(
-    checkpoint: Mapping[str, Any],
+    checkpoint: Checkpoint,
     path: Path,
     encoder: DPEncoder | ConvAutoencoder,
     data: EvalRows,

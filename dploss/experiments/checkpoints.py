@@ -1,18 +1,4 @@
-"""CheckpointManager: the folder of one experiment, checkpoints/<uuid>/, and the `.pth` files in it.
-
-Every `.pth` is one dict of tensors, numbers, text, lists and dicts, so `torch.load(path)` reads it under
-weights_only=True without this package:
-
-    epoch                 finished epochs
-    step                  optimizer steps done, from the start of the training
-    model_state_dict      of a DPEncoder
-    optimizer_state_dict  of torch.optim.Adam
-    scheduler_state_dict  of torch.optim.lr_scheduler.LambdaLR
-    train_history         what train_history.json holds
-    config                what config.json holds
-    rng_state             states of torch's generators, by device
-    partial_epoch         loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch
-"""
+"""CheckpointManager: the folder of one experiment, checkpoints/<uuid>/, and the `.pth` files in it."""
 
 import os
 import uuid
@@ -20,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, get_type_hints
 
 import torch
 from filelock import FileLock
@@ -33,17 +19,36 @@ from dploss.files.atomic import atomic_write, remove_stale_temporaries, write_js
 from dploss.files.locks import lock_experiment
 from dploss.files.torch_archive import read_archive
 
-_KINDS = {
-    "epoch": int,
-    "step": int,
-    "model_state_dict": dict,
-    "optimizer_state_dict": dict,
-    "scheduler_state_dict": dict,
-    "train_history": dict,
-    "config": dict,
-    "rng_state": dict,
-    "partial_epoch": dict,
-}
+
+class Checkpoint(TypedDict):
+    """What a `.pth` holds: plain values and tensors alone.
+
+    So `torch.load(path)` reads it under weights_only=True without this package.
+
+    Attributes:
+        epoch: finished epochs.
+        step: optimizer steps done since the beginning of the training.
+        model_state_dict: of a DPEncoder or a ConvAutoencoder.
+        optimizer_state_dict: of torch.optim.Adam.
+        scheduler_state_dict: of torch.optim.lr_scheduler.LambdaLR.
+        train_history: what train_history.json holds.
+        config: what config.json holds.
+        rng_state: states of torch's generators, by device.
+        partial_epoch: loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch.
+    """
+
+    epoch: int
+    step: int
+    model_state_dict: dict
+    optimizer_state_dict: dict
+    scheduler_state_dict: dict
+    train_history: dict
+    config: dict
+    rng_state: dict
+    partial_epoch: dict
+
+
+_KINDS = get_type_hints(Checkpoint)
 
 
 class CheckpointManager:
@@ -95,11 +100,11 @@ class CheckpointManager:
         remove_stale_temporaries(self.folder)
         write_json(self.folder / CONFIG, record.as_dict())
 
-    def save_latest(self, state: dict[str, Any]) -> Path:
+    def save_latest(self, state: Checkpoint) -> Path:
         """Replace latest_model.pth, which --resume starts from."""
         return self._save(LATEST, state)
 
-    def save_epoch(self, state: dict[str, Any]) -> Path:
+    def save_epoch(self, state: Checkpoint) -> Path:
         """Write checkpoint_epoch_NNN.pth, NNN being the state's finished epochs."""
         return self._save(epoch_checkpoint(state["epoch"]), state)
 
@@ -107,7 +112,7 @@ class CheckpointManager:
         """Replace train_history.json."""
         history.save(self.folder / HISTORY)
 
-    def _save(self, name: str, state: dict[str, Any]) -> Path:
+    def _save(self, name: str, state: Checkpoint) -> Path:
         path = self.folder / name
         with atomic_write(path) as file:
             try:
@@ -118,11 +123,11 @@ class CheckpointManager:
         return path
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a `.pth` of ours onto the CPU; nothing in it is executed.
 
     Raises:
-        InputError: no such file, or not a checkpoint with the keys above, each of its kind.
+        InputError: no such file, or not a `Checkpoint`: a key is missing, or of another type.
     """
     path = Path(path)
     if not os.path.exists(path):

@@ -159,7 +159,7 @@ class TrainHistory:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainHistory":
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainHistory":
         """Read a history back, also one that another program wrote with no more than epochs and total_loss.
 
         Keys it does not know are left out. What JSON cannot say is put back: null is NaN. A per-epoch list that is
@@ -231,7 +231,7 @@ def _checked(name: str, value: Any) -> Any:
     return [math.nan if item is None else item for item in value]
 
 
-def _evaluation(value: dict[str, Any]) -> Evaluation:
+def _evaluation(value: Mapping[str, Any]) -> Evaluation:
     wrong = [name for name, kind in _EVALUATION.items() if type(value.get(name)) is not kind]
     if wrong or not 0 <= value["epoch"] <= MOST_EPOCHS:
         name = wrong[0] if wrong else "epoch"

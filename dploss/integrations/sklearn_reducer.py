@@ -102,11 +102,11 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             TrainingError: the loss became NaN or infinite.
         """
         config = self._config()
-        X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=3)
-        if config.latent_dim > X.shape[1]:
-            raise ValueError(f"n_components={config.latent_dim} is above n_features={X.shape[1]}: choose fewer")
+        rows: np.ndarray = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=3)
+        if config.latent_dim > rows.shape[1]:
+            raise ValueError(f"n_components={config.latent_dim} is above n_features={rows.shape[1]}: choose fewer")
         with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(X, np.float32)
+            rows = np.ascontiguousarray(rows, np.float32)
         vectors = as_vectors(rows, "X", config.metric)
         with torch.random.fork_rng():
             trainer = make_trainer(config, vectors)

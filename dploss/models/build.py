@@ -1,14 +1,12 @@
 """From settings, or from a checkpoint, to the encoder that they describe."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError
-from dploss.experiments.checkpoints import load_checkpoint
+from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
@@ -41,7 +39,7 @@ def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:
     return encoder_of(load_checkpoint(path), path)
 
 
-def encoder_of(checkpoint: Mapping[str, Any], path: str | Path) -> DPEncoder | ConvAutoencoder:
+def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAutoencoder:
     """Rebuild the encoder from a checkpoint's content.
 
     Args:

@@ -1,5 +1,6 @@
 """From settings to a training that is ready to run: a new experiment, or one that resumes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     return _prepare(config, open_data(config), manager, origin_of(manager.experiment_id), checkpoint=None)
 
 
-def resumed_experiment(reference: str, given: dict[str, Any]) -> TrainingRun:
+def resumed_experiment(reference: str, given: Mapping[str, Any]) -> TrainingRun:
     """Open an experiment and prepare to resume from its latest checkpoint, or from the one that is named.
 
     An experiment that was stopped before its first checkpoint starts again, under its own settings.
@@ -178,11 +179,11 @@ def _load(trainer: Trainer, path: Path) -> TrainHistory:
     return history
 
 
-def _resume(manager: CheckpointManager, reference: str, given: dict[str, Any]) -> TrainingRun:
+def _resume(manager: CheckpointManager, reference: str, given: Mapping[str, Any]) -> TrainingRun:
     folder = manager.folder
     refuse_links(folder)
     stored = ExperimentRecord.load(folder)
-    config = replace(stored.config, **{"quiet": False} | given | {"checkpoints_dir": str(folder.parent)})
+    config = replace(stored.config, **{"quiet": False, **given, "checkpoints_dir": str(folder.parent)})
     for name, setting in OPTIONS.items():
         old, new = getattr(stored.config, name), getattr(config, name)
         if old != new and not setting.on_resume:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dploss.evaluation.held_out import HeldOutRows
-from dploss.experiments.checkpoints import CheckpointManager
+from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.experiments.record import ExperimentRecord
 from dploss.tracking.tracker import BestCheckpointTracker
@@ -179,8 +179,8 @@ class ExperimentRun(TrainingRun):
         )
         return recall
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds (see dploss.experiments.checkpoints)."""
+    def state(self) -> Checkpoint:
+        """What a checkpoint holds."""
         return {
             **self.trainer.state_dict(),
             "train_history": self.history.as_dict(),

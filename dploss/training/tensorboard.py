@@ -96,5 +96,6 @@ class TensorBoardLog:
         self._write(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
     def _write(self, event: "Event") -> None:
+        assert self._writer is not None
         self._writer.write(event.SerializeToString())
         self._writer.flush()

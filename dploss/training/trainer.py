@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -39,6 +39,18 @@ class EpochResult:
     pairdist_loss: float
     learning_rate: float
     seconds: float
+
+
+class TrainerState(TypedDict):
+    """The part of a checkpoint that a Trainer resumes from; see dploss.experiments.checkpoints.Checkpoint."""
+
+    epoch: int
+    step: int
+    model_state_dict: dict
+    optimizer_state_dict: dict
+    scheduler_state_dict: dict
+    rng_state: dict
+    partial_epoch: dict
 
 
 class Trainer:
@@ -181,8 +193,8 @@ class Trainer:
             batch="" if x is None else f" (this batch is within {x.min().item():.3g} and {x.max().item():.3g})",
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The part of a checkpoint that `load_state_dict` takes up (see dploss.experiments.checkpoints)."""
+    def state_dict(self) -> TrainerState:
+        """What `load_state_dict` resumes from."""
         return {
             "epoch": self.epoch,
             "step": self.step,
