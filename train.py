@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dploss.cli.flags import add_settings, environment_settings
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.config import TrainConfig, flag_name
-from dploss.errors import SettingError, TrainingError
+from dploss.errors import SettingError, TrainingError, one_line
+from dploss.experiments.catalog import find_experiment
 from dploss.training.progress import Progress, summary
 from dploss.training.torchrun import is_main_process, n_processes
 
@@ -56,9 +57,12 @@ def train(args: Namespace) -> int:
     if target is not None and n_processes() > 1:
         raise SettingError("{target_recall} trains in one process: start it without torchrun")
     config = TrainConfig(**environment_settings() | given) if reference is None else None
+    if reference is not None:
+        # An unknown experiment is said in one line, at once.
+        find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
     if is_main_process():
         source = f"experiment {reference}" if config is None else config.images or config.data
-        Progress(given.get("quiet", False)).log(f"reading {source} ...")
+        Progress(given.get("quiet", False)).log(one_line(f"reading {source} ..."))
 
     # Imported late: --help, a wrong flag and the first line need not wait for torch.
     from dploss.training.distributed import leave_process_group

@@ -42,6 +42,7 @@ from dploss.experiments.catalog import open_experiment
 from dploss.experiments.comparison import compare
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import load_config
+from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import listing, summary
 from dploss.models.build import load_encoder
 from dploss.tracking.tracker import BestCheckpointTracker
@@ -294,11 +295,11 @@ def read_history(path: Path) -> None:
 def read_config(path: Path) -> None:
     path.rename(path.with_name("config.json"))
     (path.parent / "train_history.json").write_text(json.dumps(HISTORY))
-    config = load_config(path.parent)
+    load_config(path.parent)
     tell(path.parent)
     with suppress(InputError):
-        # It names the flag, and not the file.
-        TrainConfig.from_experiment(config)
+        # A file that is read may lack settings.
+        ExperimentRecord.load(path.parent)
 
 
 def read_recall(path: Path) -> None:
@@ -717,7 +718,7 @@ def test_whatever_a_history_and_a_config_hold_is_told_or_refused(history, config
         (folder / "config.json").write_text(json.dumps(config))
         with suppress(InputError):
             tell(folder)
-            TrainConfig.from_experiment(config)
+            ExperimentRecord.load(folder)
 
 
 @pytest.mark.parametrize("depth", [60, 900, 100_000])

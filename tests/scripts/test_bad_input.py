@@ -1,7 +1,6 @@
 """Flags a person could mistype, and rows that are unlike any embedding: trained, or refused in one line."""
 
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,14 +12,14 @@ import train
 import visualize_training
 from dploss.cli.main import Parser
 from dploss.cli.main import run as run_action
-from dploss.config import TrainConfig, flag_name
+from dploss.config import OPTIONS, flag_name
 from dploss.experiments.history import TrainHistory
 
 pytestmark = pytest.mark.faults
 SMALL = ("--latent-dim", "4", "--hidden-dims", "8", "--batch-size", "16", "--epochs", "2", "--k", "3", "--quiet")
 NONSENSE = ("-1", "nan", "1e400", "9" * 30, "1" + "0" * 400, "", "abc", "0.5.5", "1,,x", "²", "\x1b[2J", "../..")
 FLAGS = [
-    *((train, flag_name(one.name)) for one in fields(TrainConfig) if one.metadata["kind"] is not bool),
+    *((train, flag_name(name)) for name, one in OPTIONS.items() if one.kind is not bool),
     *((train, flag) for flag in ("--resume", "--target-recall")),
     *((test, flag) for flag in ("--experiment_id", "--checkpoint", "--data", "--rows", "--k", "--neighbours")),
     *((quick_plot, flag) for flag in ("--experiment_id", "--save")),
@@ -62,7 +61,7 @@ def test_nonsense_for_a_flag_is_one_line(script, flag, checkpoints, monkeypatch,
     monkeypatch.chdir(checkpoints.parent)
     # What a nonsense value leads to must be said before anything is trained.
     stopped = TrainHistory(status="interrupted")
-    monkeypatch.setattr("dploss.training.trainer.Trainer.run", lambda trainer, should_stop: stopped)
+    monkeypatch.setattr("dploss.training.run.ExperimentRun.run", lambda run, should_stop: stopped)
     monkeypatch.setattr("dploss.training.size_search.SizeSearch.run", lambda search, should_stop: None)
     small = ("--limit", "60", "--val-fraction", "0.3", *SMALL) if script is train else ()
     refused = 0
@@ -71,11 +70,13 @@ def test_nonsense_for_a_flag_is_one_line(script, flag, checkpoints, monkeypatch,
         if value[:1] in ("\x1b", ".") and flag in ("--data", "--images", "--checkpoints-dir"):
             continue
         code, error = told(script, [*small, flag, value], capsys)
-        lines = [line for line in error.splitlines() if not line.startswith(("warning", "skipped", "interrupted"))]
+        lines = [
+            line for line in error.splitlines() if not line.startswith(("warning", "skipped", "interrupted", "reading"))
+        ]
         assert code in (0, 1, 2, 130) and len(lines) == (code in (1, 2)), (value, error)
         assert "\x1b" not in error
         refused += code == 2
-    numbers = {flag_name(one.name) for one in fields(TrainConfig) if one.metadata["kind"] in (int, float, tuple)}
+    numbers = {flag_name(name) for name, one in OPTIONS.items() if one.kind in (int, float, tuple)}
     assert refused >= (len(NONSENSE) - 2 if script is train and flag in numbers else 0)
 
 

@@ -80,7 +80,7 @@ def test_it_says_whether_the_rows_chose_the_checkpoint(report, experiments, caps
     assert report("--checkpoint", str(folder / best))["chosen_on_them"] is True
     assert report("--checkpoint", str(other))["chosen_on_them"] is False
     assert script.main([]) == 0
-    assert "chosen      as the best by these very rows" in capsys.readouterr().out
+    assert "chosen        as the best by these very rows" in capsys.readouterr().out
 
 
 def test_a_matryoshka_encoder_is_judged_at_each_size(report, experiments, capsys):
@@ -93,7 +93,7 @@ def test_a_matryoshka_encoder_is_judged_at_each_size(report, experiments, capsys
         assert both["encoder"]["recall"]["5"] == run.history.recall_by_dim[dim][-1]
         assert both["PCA"]["recall"]["5"] == run.history.pca_recall_by_dim[dim]
     assert script.main(["--experiment_id", str(run.folder)]) == 0
-    assert "cut to the first numbers" in capsys.readouterr().out
+    assert "truncated to the first dimensions, norm restored" in capsys.readouterr().out
 
 
 def test_run_as_a_person_does(run, experiments, tmp_path):
@@ -101,9 +101,9 @@ def test_run_as_a_person_does(run, experiments, tmp_path):
     assert done.returncode == 0
     encoder = next(line for line in done.stdout.splitlines() if line.startswith("encoder  "))
     assert f"{max(experiments[0].history.recall_history):.4f}" in encoder
-    assert "judged on   40 held-out rows of builtin" in done.stdout
-    assert "768 -> 16 numbers, 3,072 -> 64 bytes a vector" in done.stdout
-    assert done.stdout.count("nearest of 40 rows by 768 numbers") == 5
+    assert "evaluated on  40 held-out rows of builtin" in done.stdout
+    assert "768 -> 16 dimensions, 3,072 -> 64 bytes a vector" in done.stdout
+    assert done.stdout.count("nearest of 40 rows by 768 dimensions") == 5
     assert done.stdout.endswith(f"\ncheckpoints/{experiments[0].id}/spaces.png\n")
     assert Image.open(experiments[0].folder / "spaces.png").size == (1950, 990)
 
@@ -170,12 +170,12 @@ def move_data(path, to):
         (["--text-column", "text"], "--text-column needs --neighbours"),
         (["--json", "--neighbours", "3"], "--neighbours prints text, which does not go with --json"),
         (["--neighbours", "0"], "--neighbours must be at least 1, got 0"),
-        (["--neighbours", "40"], "builtin: 40 rows to judge on are too few"),
+        (["--neighbours", "40"], "builtin: 40 rows are too few"),
         (["--k", "0", "5"], "--k must be at least 1, got 0"),
-        (["--k", "50"], "builtin: 40 rows to judge on are too few"),
+        (["--k", "50"], "builtin: 40 rows are too few"),
         (["--rows", "2"], "--rows must be at least 3, got 2"),
         (["--data", "gone.npy"], "gone.npy: no such file"),
-        (["--data", "short.npy"], "short.npy: its vectors have 5 numbers, the encoder takes 768"),
+        (["--data", "short.npy"], "short.npy: its vectors have 5 dimensions, the encoder takes 768"),
         (["--data", "long.npy", "--neighbours", "3"], "this format has no texts"),
         (["--plot", "a.txt"], "a.txt: a picture's name ends in .png, .pdf, .svg"),
     ],

@@ -207,7 +207,8 @@ def test_bad_files_are_one_line_and_leave_nothing(main, tmp_path):
     cases.append((("--data", "ragged.parquet", "--column", "vec"), "ragged.parquet: no column 'vec'; there are emb"))
     for flags, message in cases:
         code, out, error = main(*flags)
-        assert (code, out) == (2, "") and len(error.splitlines()) == 1 and message in error, error
+        assert (code, out) == (2, "") and error.splitlines()[:-1] == [f"reading {flags[1]} ..."], error
+        assert message in error.splitlines()[-1]
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -215,7 +216,8 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((40, 4), np.nan))
     done = run("train.py", "--data", "nan.npy")
     assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1 and "nan.npy: row 0, number 0 is nan" in done.stderr
+    progress, error = done.stderr.splitlines()
+    assert progress == "reading nan.npy ..." and error.startswith("train.py: nan.npy: row 0, number 0 is nan")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
         (["--epochs", 0], "--epochs must be at least 1, got 0"),
         (["--tau", "nan"], "--tau must be finite, got nan"),
         (["--loss-function", "DPLossV9"], "invalid choice: 'DPLossV9'"),
-        (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 numbers of a vector"),
+        (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 dimensions of the vectors"),
         (["--epoch", 3], "unrecognized arguments: --epoch 3"),
         (["--resume", "3f2a"], "no experiment in checkpoints: train.py makes one"),
         (["--resume", ""], "no experiment in checkpoints: train.py makes one"),
@@ -233,8 +235,16 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
 )
 def test_bad_flags_are_one_line(main, flags, message, tmp_path):
     code, out, error = main(*flags)
-    assert (code, out) == (2, "") and len(error.splitlines()) == 1 and message in error, error
+    lines = [line for line in error.splitlines() if line != "reading builtin ..."]
+    assert (code, out) == (2, "") and len(lines) == 1 and message in lines[0], error
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_first_line_does_not_wait_for_torch(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; import train; train.main(['--limit', '300', '--epochs', '1'])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr.startswith("reading builtin ...\nTraceback") and "import of torch halted" in done.stderr
 
 
 def test_help_shows_every_flag_in_groups_with_examples(main):
@@ -269,15 +279,15 @@ def test_no_hidden_dims_make_a_linear_encoder(main, tmp_path):
 def test_matryoshka_prints_every_size(main):
     code, out, error = main("--epochs", 1, *SMALL[2:], "--matryoshka-dims", "8,16", "32")
     assert code == 0 and "matryoshka_dims=8 16 32" in error and "latent_dim=32" in error
-    assert [line.split(":")[0] for line in out.splitlines()[2:-1]] == [f"first {dim} numbers" for dim in (8, 16, 32)]
+    assert [line.split(":")[0] for line in out.splitlines()[2:-1]] == [f"first {dim} dimensions" for dim in (8, 16, 32)]
 
 
 def test_a_target_recall_is_reached_by_the_smallest_size(main, tmp_path):
     code, out, error = main("--epochs", 1, *SMALL[2:], "--target-recall", 0.8, "--quiet")
     (experiment,) = experiments(tmp_path)
     size = json.loads((experiment / "config.json").read_text())["latent_dim"]
-    tried = [line for line in out.splitlines() if " numbers: held-out recall@5 " in line]
-    assert code == 0 and tried[-1].startswith(f"{size} numbers") and len(tried) > 1
+    tried = [line for line in out.splitlines() if " dimensions: held-out recall@5 " in line]
+    assert code == 0 and tried[-1].startswith(f"{size} dimensions") and len(tried) > 1
     assert out.splitlines()[-1] == f"checkpoints/{experiment.name}"
     assert error.startswith("the sizes that were not taken are in checkpoints/.target-recall-")
     for flag, value in (("--latent-dim", 8), ("--resume", experiment)):

@@ -86,7 +86,7 @@ def test_a_file_that_may_not_grow_is_one_line_too(tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (line,) = done.stderr.splitlines()
-    assert "File too large" in line and "latest_model.pth" in line and "go on with: train.py --resume" in line
+    assert "File too large" in line and "latest_model.pth" in line and "resume with: train.py --resume" in line
     (experiment,) = (tmp_path / "checkpoints").iterdir()
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "failed"
     assert not list(experiment.glob(".*.tmp"))
@@ -126,7 +126,7 @@ def test_sigterm_is_ctrl_c(tmp_path):
     experiment = wait_for(tmp_path, "checkpoints/*/latest_model.pth").parent
     training.send_signal(signal.SIGTERM)
     _, printed = training.communicate(timeout=60)
-    assert training.returncode == 130 and "interrupted; go on with" in printed and "Traceback" not in printed
+    assert training.returncode == 130 and "interrupted; resume with" in printed and "Traceback" not in printed
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "interrupted"
 
 
