@@ -1,4 +1,4 @@
-"""Bring images of any kind to one form: uint8 tensors of shape (3, height, width)."""
+"""Convert images of any kind to one form: uint8 tensors of shape (3, height, width)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,19 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from metrics.errors import InputError
+from metrics.modes import as_rgb_or_float
 
 CHANNELS = (1, 3, 4)
 
 
 def as_sequence(images: Any) -> Sequence[Any]:
-    """Many images as something with a length and an index.
+    """Images as an object with a length and an index.
 
-    A single image counts as one: a PIL image, or a tensor or array of 2 or 3 dimensions. What has a length and an
-    index (a list, a folder, a tensor or array of 4 dimensions) stays as it is, unread; anything else is gone through.
+    A single image becomes a list of one: a PIL image, or a tensor or array of 2 or 3 dimensions. What has a length and
+    an index (a list, a folder, a tensor or array of 4 dimensions) is returned unread; other iterables become a list.
     """
     if isinstance(images, Image.Image) or (isinstance(images, Tensor | np.ndarray) and images.ndim < 4):
         return [images]
@@ -33,18 +34,18 @@ def to_image(image: Any, name: object = 0) -> Tensor:
     Args:
         image: A PIL image of any mode, or a tensor or array: uint8, or floating point within 0..1. Of 2 dimensions it
             is grey. Of 3, the channels' axis is the one of length 1, 3 or 4: a tensor's first if that fits, otherwise
-            its last; an array's last if that fits, otherwise its first. One channel is grey, four are RGB and alpha,
-            which is laid on white.
-        name: What an error calls the image: its number, say.
+            its last; an array's last if that fits, otherwise its first. One channel is grey, four are RGB and alpha;
+            transparent pixels are laid on white. A PIL image is rotated as its EXIF orientation says.
+        name: What an error calls the image, such as its index.
 
     Raises:
-        InputError: another type or shape, or numbers that are not finite or lie outside 0..1.
+        InputError: another type or shape, or values that are not finite or outside their range.
     """
     if isinstance(image, Image.Image):
         try:
-            image = _plain_array(image)
+            image = np.array(as_rgb_or_float(image))
         except Exception as error:
-            # PIL decodes only now what a file says of itself; damaged, it leads to errors of any kind.
+            # PIL decodes lazily, and damaged bytes lead decoders to errors of any kind.
             raise InputError(f"image {name}: cannot be read ({str(error) or type(error).__name__})") from error
         channels_first = False
     elif isinstance(image, Tensor):
@@ -54,19 +55,6 @@ def to_image(image: Any, name: object = 0) -> Tensor:
     else:
         raise InputError(f"image {name}: {type(image).__name__} is no PIL image, tensor or array")
     return _three_channels(_bytes(_channels_first(torch.as_tensor(image), channels_first, name), name))
-
-
-def _plain_array(image: Image.Image) -> np.ndarray:
-    """A PIL image's numbers, (height, width[, channels]): uint8, or float within 0..1 for deeper modes."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # 16 bits, which PIL opens as I;16 or, older versions, as I; its own convert("RGB") would cut at 255.
-        return np.asarray(image).astype(np.float64) / 65535
-    if image.mode == "F":
-        return np.array(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return np.array(image.convert("RGBA"))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _channels_first(image: Tensor, prefer_first: bool, name: object) -> Tensor:
@@ -85,12 +73,12 @@ def _bytes(image: Tensor, name: object) -> Tensor:
     if image.dtype == torch.uint8:
         return image
     if not image.is_floating_point():
-        raise InputError(f"image {name}: numbers are to be uint8 or floating point, got {image.dtype}")
+        raise InputError(f"image {name}: values must be uint8 or floating-point, got {image.dtype}")
     if not torch.isfinite(image).all():
-        raise InputError(f"image {name}: some numbers are not finite")
+        raise InputError(f"image {name}: some floating-point values are not finite")
     low, high = image.min().item(), image.max().item()
     if low < 0 or high > 1:
-        raise InputError(f"image {name}: floating point numbers must lie within 0..1, found {low:.4g}..{high:.4g}")
+        raise InputError(f"image {name}: floating-point values must lie within 0..1, found {low:.4g}..{high:.4g}")
     return (image.double() * 255).round().to(torch.uint8)
 
 
@@ -107,25 +95,25 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
     """The image at another size: bicubic with antialiasing, uint8 (3, height, width)."""
     if image.shape[1:] == (height, width):
         return image
-    larger = F.interpolate(image[None].float(), (height, width), mode="bicubic", antialias=True)
-    return larger[0].round().clamp(0, 255).to(torch.uint8)
+    result = F.interpolate(image[None].float(), (height, width), mode="bicubic", antialias=True)
+    return result[0].round().clamp(0, 255).to(torch.uint8)
 
 
-def batches(images: Sequence[Any], size: int, what: str = "") -> Iterator[tuple[list[int], Tensor]]:
-    """Images in batches of one size in pixels; only one chunk of `size` is held at a time.
+def batches(images: Sequence[Any], size: int, prefix: str = "") -> Iterator[tuple[list[int], Tensor]]:
+    """Images in batches of one height and width; at most `size` images are held at a time.
 
     Args:
         images: Images as `to_image` takes them, read by index.
-        size: The most images in a batch. Images of different sizes become several smaller batches.
-        what: Put before an image's number in errors.
+        size: The most images in a batch. Images of different sizes in pixels become several smaller batches.
+        prefix: Put before an image's index in errors.
 
     Yields:
-        The images' places in the sequence, and the images: uint8 (n, 3, height, width).
+        The images' indices in the sequence, and the images: uint8 (n, 3, height, width).
     """
     for start in range(0, len(images), size):
         groups: dict[torch.Size, list[tuple[int, Tensor]]] = {}
-        for place in range(start, min(start + size, len(images))):
-            image = to_image(images[place], f"{what}{place}")
-            groups.setdefault(image.shape, []).append((place, image))
+        for index in range(start, min(start + size, len(images))):
+            image = to_image(images[index], f"{prefix}{index}")
+            groups.setdefault(image.shape, []).append((index, image))
         for group in groups.values():
-            yield [place for place, _ in group], torch.stack([image for _, image in group])
+            yield [index for index, _ in group], torch.stack([image for _, image in group])

@@ -41,7 +41,7 @@ def test_wrong_input_as_a_person_meets_it(folders):
     done = subprocess.run(
         [sys.executable, "-m", "metrics", "gone"], capture_output=True, text=True, env=environment, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "python -m metrics: gone: no such folder\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "python -m metrics: gone: no such folder of images\n")
 
 
 def test_a_table_for_people(folders, capsys):
