@@ -1,4 +1,4 @@
-"""The contract of a metric: batches in, one number out."""
+"""The interface of a metric: batches in, one value out."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class Metric(ABC):
-    """A number about images, gathered batch by batch, so that a folder of any size fits into memory.
+    """A value computed from images batch by batch, so that a folder of any size fits into memory.
 
-    `update` takes a batch, `compute` says the number, `reset` forgets the batches; `measure` is all three.
+    `update` takes a batch, `compute` returns the value, `reset` forgets the batches; `measure` does all three.
 
     Attributes:
         name: The key in reports.
-        value_range: The least and the greatest value it can have.
+        value_range: Its least and greatest possible value.
         higher_is_better: Its direction.
         needs_prompts: Whether every image needs its text.
         needs_pairs: Whether every image needs its own reference image.
-        needs_references: Whether a set of reference images is needed, of any number; given to `add_references`.
+        needs_references: Whether a set of reference images, of any number, is needed; it goes to `add_references`.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Metric(ABC):
     needs_references: ClassVar[bool] = False
 
     def prepare(self) -> None:  # noqa: B027 -- a metric without a model has nothing to load
-        """Load the model, once; what is loaded stays until `release`.
+        """Load the model, once; it stays loaded until `release`.
 
         Raises:
             Unavailable: its weights are neither on this machine nor within reach.
@@ -61,7 +61,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> float:
-        """The number for all batches since the last reset.
+        """The value for all batches since the last reset.
 
         Raises:
             Unavailable: it is undefined for so few images.
@@ -69,48 +69,54 @@ class Metric(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget the batches; the model stays."""
+        """Forget the batches; the model stays loaded."""
 
     def extras(self) -> dict[str, float]:
-        """Further numbers, under their own keys; after `compute`."""
+        """Further values, under their own keys; after `compute`."""
         return {}
 
     def notes(self) -> list[str]:
-        """What a reader must know to judge the number, in sentences; after `compute`."""
+        """What a reader must know to interpret the value, in sentences; after `compute`."""
         return []
 
     def weights(self) -> dict[str, str] | None:
         """{"source": path, "sha256": digest} of the file that the model was loaded from, where there is one."""
         return None
 
-    def release(self) -> None:  # noqa: B027 -- nor to let go of
-        """Let go of the model; the next `prepare` loads it again."""
+    def release(self) -> None:  # noqa: B027 -- nor to free
+        """Free the model; the next `prepare` loads it again."""
 
     def measure(
         self, generated: Any, references: Any = None, prompts: Sequence[str] | None = None, batch_size: int = 32
     ) -> float:
-        """The number for images of any kind that `metrics.images.to_image` takes.
+        """The value for images of any kind that `metrics.images.to_image` takes.
+
+        Args:
+            generated: The images, in any form that `ImageEvaluator.evaluate` takes, as are the other arguments.
+            references: Reference images: one for each image, or a set.
+            prompts: A text for each image.
+            batch_size: The most images in a batch.
 
         Raises:
-            Unavailable: it cannot be computed from what is given.
+            Unavailable: it cannot be computed from these inputs.
             InputError: images that cannot be used.
         """
-        # Imported late: they need torch, and streaming this module.
+        # Imported late: they load torch, which `import metrics` does not wait for.
         from metrics.references import References
         from metrics.streaming import missing, stream
 
-        described = References.of(references, generated)
-        reason = missing(self, described, prompts)
+        references = References.of(references, generated)
+        reason = missing(self, references, prompts)
         if reason:
             raise Unavailable(reason)
         self.prepare()
         self.reset()
-        stream([self], generated, described, prompts, batch_size)
+        stream([self], generated, references, prompts, batch_size)
         return self.compute()
 
 
 class MeanMetric(Metric):
-    """A metric whose number is the mean of one value per image."""
+    """A metric that is the mean of one value per image."""
 
     def __init__(self) -> None:
         self.reset()
@@ -122,7 +128,7 @@ class MeanMetric(Metric):
     def update(
         self, generated: "Tensor", references: "Tensor | None" = None, prompts: Sequence[str] | None = None
     ) -> None:
-        """Add the batch's values up; see `Metric.update`."""
+        """Add up the batch's values; see `Metric.update`."""
         self._sum += self.values(generated, references, prompts).double().sum().item()
         self._count += len(generated)
 

@@ -1,4 +1,4 @@
-"""Reference images: a set, and, where it is known, each generated image's own."""
+"""Reference images: a set, and the reference of each generated image where there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class References:
 
     Attributes:
         everything: The set, for FID.
-        pairs: Each generated image's own reference, in their order; None where there are no pairs.
-        why_unpaired: Where `pairs` is None: why.
+        pairs: The reference of each generated image, in their order; None where there are no pairs.
+        why_unpaired: The reason why `pairs` is None.
     """
 
     everything: Sequence[Any]
@@ -23,7 +23,7 @@ class References:
 
     @classmethod
     def of(cls, references: Any, generated: Any) -> "References | None":
-        """References as `ImageEvaluator.evaluate` takes them; of as many images as were generated they are pairs."""
+        """From what `ImageEvaluator.evaluate` takes; as many references as generated images are pairs."""
         if references is None or isinstance(references, cls):
             return references
         references, wanted = as_sequence(references), len(as_sequence(generated))

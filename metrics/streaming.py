@@ -1,20 +1,34 @@
-"""Drive metrics over images, one batch in memory at a time."""
+"""Feed images to metrics, one batch in memory at a time."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 from metrics.errors import InputError, Unavailable
 from metrics.images import as_sequence, batches, resized, to_image
-from metrics.metric import Metric
 from metrics.references import References
 
-Refuse = Callable[[Metric, Unavailable], None]
+_OF_REFERENCES = "of the references, "
 
 
-def missing(metric: Metric, references: References | None, prompts: Sequence[str] | None) -> str | None:
-    """What the metric needs and was not given, as a reason; None where nothing is missing."""
+class Streamed(Protocol):
+    """The part of a `metrics.Metric` that takes batches; see there."""
+
+    needs_prompts: ClassVar[bool]
+    needs_pairs: ClassVar[bool]
+    needs_references: ClassVar[bool]
+
+    def update(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> None:
+        """Take a batch."""
+
+    def add_references(self, references: Tensor) -> None:
+        """Take a batch of the set of references."""
+
+
+def missing(metric: Streamed, references: References | None, prompts: Sequence[str] | None) -> str | None:
+    """Which input the metric needs and was not given, as a reason; None where nothing is missing."""
     if metric.needs_prompts and prompts is None:
         return "it needs prompts"
     if (metric.needs_references or metric.needs_pairs) and references is None:
@@ -26,29 +40,30 @@ def missing(metric: Metric, references: References | None, prompts: Sequence[str
 
 @torch.inference_mode()
 def stream(
-    metrics: Iterable[Metric],
+    metrics: Iterable[Streamed],
     generated: Any,
     references: References | None,
     prompts: Sequence[str] | None,
     batch_size: int,
+    *,
     progress: Callable[[int], object] = lambda images: None,
-    refuse: Refuse | None = None,
+    on_unavailable: Callable[[Any, Unavailable], object] | None = None,
 ) -> None:
-    """Give every batch to every metric: the generated images, then the set of references.
+    """Give every batch to every metric: first the generated images, then the set of references.
 
     Args:
-        metrics: They were given all that they need.
-        generated: Images of any kind; those of the references that are pairs are brought to their sizes.
-        references: What they are compared with.
+        metrics: None of them lacks an input; see `missing`.
+        generated: Images of any kind that `metrics.images.to_image` takes.
+        references: What they are compared with; pairs are resized to the generated images.
         prompts: A text for each generated image.
         batch_size: The most images in a batch.
         progress: Called with the number of images after each batch.
-        refuse: Called when a metric says that it cannot measure such images; it gets no further batches. Without it
-            the exception goes on.
+        on_unavailable: Called with the metric and the reason when one cannot measure such images; it gets no further
+            batches. Without it the exception is raised.
 
     Raises:
         InputError: no images, images that cannot be used, or another number of prompts than of images.
-        Unavailable: see `refuse`.
+        Unavailable: see `on_unavailable`.
     """
     generated, active = as_sequence(generated), list(metrics)
     if not len(generated):
@@ -56,27 +71,24 @@ def stream(
     if prompts is not None and len(prompts) != len(generated):
         raise InputError(f"{len(generated)} images but {len(prompts)} prompts")
 
-    def give(metric: Metric, *batch: Any) -> None:
-        try:
-            metric.update(*batch)
-        except Unavailable as reason:
-            if refuse is None:
-                raise
-            active.remove(metric)
-            refuse(metric, reason)
-
-    for places, images in batches(generated, batch_size):
+    for indices, images in batches(generated, batch_size):
         pairs = None
         if any(metric.needs_pairs for metric in active):
-            own = [to_image(references.pairs[place], f"of the references, {place}") for place in places]
+            own = [to_image(references.pairs[index], f"{_OF_REFERENCES}{index}") for index in indices]
             pairs = torch.stack([resized(image, *images.shape[2:]) for image in own])
-        texts = None if prompts is None else [prompts[place] for place in places]
+        texts = None if prompts is None else [prompts[index] for index in indices]
         for metric in list(active):
-            give(metric, images, pairs, texts)
-        progress(len(places))
-    takers = [metric for metric in active if metric.needs_references]
-    if takers:
-        for places, images in batches(references.everything, batch_size, "of the references, "):
-            for metric in takers:
+            try:
+                metric.update(images, pairs, texts)
+            except Unavailable as reason:
+                if on_unavailable is None:
+                    raise
+                active.remove(metric)
+                on_unavailable(metric, reason)
+        progress(len(indices))
+    comparing = [metric for metric in active if metric.needs_references]
+    if comparing:
+        for indices, images in batches(references.everything, batch_size, _OF_REFERENCES):
+            for metric in comparing:
                 metric.add_references(images)
-            progress(len(places))
+            progress(len(indices))

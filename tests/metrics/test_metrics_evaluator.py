@@ -8,18 +8,24 @@ import pytest
 import torch
 from PIL import Image
 
-from metrics import ImageEvaluator, InputError, Metric, References, Unavailable, register, unregister
-from metrics.inception import Activations
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path):
-    def refuse(url):
-        raise Unavailable("its weights are not on this machine")
-
-    monkeypatch.setattr("metrics.clip_score.require_network", refuse)
-    monkeypatch.setattr("metrics.weights.require_network", refuse)
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+from metrics import (
+    FID,
+    LPIPS,
+    PSNR,
+    SSIM,
+    CLIPScore,
+    ImageEvaluator,
+    Inception,
+    InceptionScore,
+    InputError,
+    Metric,
+    References,
+    Unavailable,
+    register,
+    unregister,
+)
+from metrics.registry import direction
+from metrics.table import BUILT_IN, DIRECTIONS
 
 
 @pytest.fixture
@@ -40,20 +46,45 @@ def pictures(count, seed=0, size=32):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8))
 
 
-def offline():
-    """An evaluator whose models are replaced by small functions of the picture."""
-    evaluator = ImageEvaluator(batch_size=4)
-    metrics = evaluator._built_in
-    metrics["clip_score"]._given = metrics["clip_score"]._embed = lambda images, texts: (
-        torch.ones(len(images), 2),
-        torch.ones(len(texts), 2) * torch.tensor([1.0, -0.9]),
-    )
-    metrics["lpips"]._given = metrics["lpips"]._distance = lambda one, other: (one - other).abs().mean((1, 2, 3))
-    inception = metrics["fid"]._inception
-    inception._given = inception._network = lambda images: Activations(
-        images.float().mean((2, 3)), images.float().mean((2, 3)) / 4
-    )
-    return evaluator
+def offline(*registered, batch_size=4):
+    """An evaluator of all built-in metrics, whose models are small functions of the image, and of registered ones."""
+
+    def embed(images, texts):
+        return torch.ones(len(images), 2), torch.ones(len(texts), 2) * torch.tensor([1.0, -0.9])
+
+    def features(images):
+        return images.float().mean((2, 3)), images.float().mean((2, 3)) / 4
+
+    inception = Inception(network=features)
+    models = [
+        CLIPScore(embed=embed),
+        LPIPS(distance=lambda one, other: (one - other).abs().mean((1, 2, 3))),
+        InceptionScore(inception=inception),
+        FID(inception=inception),
+    ]
+    return ImageEvaluator(metrics=[*models, "psnr", "ssim", *registered], batch_size=batch_size)
+
+
+class OutOfReach(Metric):
+    """A metric whose weights cannot be had; it counts how often they were asked for."""
+
+    higher_is_better = True
+
+    def __init__(self, name):
+        self.name, self.asked = name, 0
+
+    def prepare(self):
+        self.asked += 1
+        raise Unavailable("its weights are not on this machine")
+
+    def update(self, generated, references=None, prompts=None):
+        raise AssertionError
+
+    def compute(self):
+        raise AssertionError
+
+    def reset(self):
+        raise AssertionError
 
 
 def test_all_metrics_in_one_plain_dictionary():
@@ -71,9 +102,7 @@ def test_batches_and_kinds_of_images_make_no_difference():
     expected = offline().evaluate(images, references)
     as_pil = [Image.fromarray(image.movedim(0, 2).numpy()) for image in images]
     assert offline().evaluate(as_pil, list(references.movedim(1, 3).numpy())) == expected
-    evaluator = offline()
-    evaluator._batch_size = 1
-    assert evaluator.evaluate(images.double() / 255, references)["fid"] == pytest.approx(expected["fid"])
+    assert offline(batch_size=1).evaluate(images.double() / 255, references)["fid"] == pytest.approx(expected["fid"])
 
 
 def test_images_of_mixed_sizes_keep_their_references():
@@ -93,37 +122,32 @@ def test_a_set_of_references_is_for_fid_alone():
 
 
 def test_a_reason_is_logged_once_and_always_reported(caplog):
-    evaluator = ImageEvaluator()
+    missing = ("clip_score", "lpips", "inception_score", "fid")
+    evaluator = ImageEvaluator(metrics=[*map(OutOfReach, missing), "psnr"])
     with caplog.at_level(logging.WARNING, "metrics"):
         first = evaluator.evaluate(pictures(2), pictures(2), ["a", "b"])
         again = evaluator.evaluate(pictures(2), pictures(2), ["a", "b"])
     logged = [record.getMessage() for record in caplog.records if record.name == "metrics"]
-    missing = {"clip_score", "lpips", "inception_score", "fid"}
     assert sorted(line.split()[0] for line in logged) == sorted(missing)
-    assert first["left_out"] == again["left_out"] and first["left_out"].keys() == missing | {"composite_score"}
+    assert first["left_out"] == again["left_out"] and first["left_out"].keys() == {*missing, "composite_score"}
     assert "not on this machine" in first["left_out"]["clip_score"]
-    assert first["psnr"] == 100 and not missing & first.keys()
+    assert first["psnr"] == 100 and not {*missing} & first.keys()
 
 
-def test_out_of_reach_is_asked_once_until_release(monkeypatch):
-    evaluator, asked = ImageEvaluator(metrics=["lpips"]), []
-
-    def refuse(url):
-        asked.append(url)
-        raise Unavailable("no network")
-
-    monkeypatch.setattr("metrics.weights.require_network", refuse)
+def test_out_of_reach_is_asked_once_until_release():
+    metric = OutOfReach("lpips")
+    evaluator = ImageEvaluator(metrics=[metric])
     for _ in range(3):
         evaluator.evaluate(pictures(1), pictures(1))
-    assert len(asked) == 1
+    assert metric.asked == 1
     evaluator.release()
     evaluator.evaluate(pictures(1), pictures(1))
-    assert len(asked) == 2
+    assert metric.asked == 2
 
 
 def test_random_states_are_untouched(own):
     own("careless", lambda *_: random.random() + np.random.rand() + torch.rand(1).item(), True)
-    evaluator = offline()
+    evaluator = offline("careless")
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     evaluator.evaluate(pictures(3), pictures(3), ["a"] * 3)
     assert random.getstate() == before[0] and np.random.get_state()[1].tolist() == before[1]
@@ -157,7 +181,7 @@ def test_metrics_of_ones_own_are_in_the_result(own):
     own("class", Brightness, True)
     own("instance", Brightness(), True)
     white = torch.ones(5, 3, 12, 12)
-    result = offline().evaluate(white, pictures(5), list("abcde"))
+    result = offline("count", "class", "instance").evaluate(white, pictures(5), list("abcde"))
     assert result["count"] == 5.0 and result["class"] == result["instance"] == 1.0
     assert "count" in result["composite_parts"] and "class" not in result["composite_parts"]
     (images, references, prompts) = seen[0]
@@ -169,10 +193,35 @@ def test_a_metric_of_ones_own_may_be_unavailable_or_fail(own):
         raise Unavailable("not on Sundays")
 
     own("sunday", unavailable, True)
-    assert offline().evaluate(pictures(2))["left_out"]["sunday"] == "not on Sundays"
+    assert offline("sunday").evaluate(pictures(2))["left_out"]["sunday"] == "not on Sundays"
     own("sunday", lambda *_: 1 / 0, True)
     with pytest.raises(ZeroDivisionError):
-        offline().evaluate(pictures(2))
+        offline("sunday").evaluate(pictures(2))
+
+
+def test_names_and_ready_metrics_are_taken_together(own):
+    own("count", lambda images, *_: len(images), True)
+    result = ImageEvaluator(metrics=[Brightness(), "psnr", "count"]).evaluate(pictures(2), pictures(2))
+    assert [name for name in result if isinstance(result[name], float)] == ["psnr", "brightness", "count"]
+    assert result["brightness"] == pytest.approx(pictures(2).double().mean().item() / 255)
+
+
+def test_a_ready_metric_replaces_the_built_in_of_its_name():
+    class Halved(PSNR):
+        def values(self, generated, references, prompts):
+            return super().values(generated, references, prompts) / 2
+
+    assert ImageEvaluator(metrics=[Halved()]).evaluate(pictures(2), pictures(2))["psnr"] == 50
+
+
+def test_the_table_has_what_the_classes_say(own):
+    classes = [CLIPScore, LPIPS, InceptionScore, FID, PSNR, SSIM]
+    assert [(one.name, one.higher_is_better) for one in classes] == [
+        (name, info.higher_is_better) for name, info in BUILT_IN.items()
+    ]
+    own("less", lambda *_: 0.0, False)
+    assert direction("less") is False and direction("inception_score_std") is None
+    assert {name: direction(name) for name in DIRECTIONS} == DIRECTIONS
 
 
 def test_only_the_chosen_metrics():
@@ -189,6 +238,9 @@ def test_images_too_small_for_one_metric_leave_the_others():
     ("settings", "message"),
     [
         ({"metrics": ["fidd"]}, "no metric has the name 'fidd'; there are clip_score"),
+        ({"metrics": ["psnr", PSNR()]}, "two metrics have the name 'psnr'"),
+        ({"metrics": [OutOfReach("notes")]}, "the name 'notes' is taken"),
+        ({"metrics": [PSNR]}, "by its name or as a metrics.Metric, not as ABCMeta"),
         ({"device": "abacus"}, "device abacus"),
         ({"lpips_net": "resnet"}, "nets"),
         ({"batch_size": 0}, "at least 1"),
@@ -209,5 +261,8 @@ def test_wrong_images_are_said():
 
 
 def test_the_package_is_there_without_torch():
-    code = "import sys, metrics; from metrics import register, composite_score; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, metrics, metrics.table, metrics.folders; from metrics import register, composite_score; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from no_network import no_weights
 from PIL import Image, ImageFilter
 
 from metrics import FID, LPIPS, PSNR, SSIM, CLIPScore, Inception, InceptionScore, InputError, Unavailable
@@ -47,18 +47,7 @@ def blurred(images, radius):
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """Empty caches and no network."""
-
-    def refuse(*_, **__):
-        raise urllib.error.URLError("no network in this test")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setattr("metrics.clip_score.require_network", lambda url: _unreachable())
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-
-
-def _unreachable():
-    raise Unavailable("its weights are not on this machine, and cannot be reached")
+    no_weights(monkeypatch, tmp_path)
 
 
 @asset(ALEXNET)
@@ -160,10 +149,8 @@ def test_fid_through_the_real_network(inception):
 def test_two_metrics_run_the_network_once(inception):
     images = scenes(1)
     calls = []
-    network = inception._network
-    inception._network = lambda batch: calls.append(len(batch)) or network(batch)
-    features, logits = inception.features(images), inception.logits(images)
-    inception._network = network
+    counting = Inception(network=lambda batch: calls.append(len(batch)) or inception(batch))
+    features, logits = counting.features(images), counting.logits(images)
     assert calls == [1] and features.shape == (1, 2048) and logits.shape == (1, 1008)
 
 

@@ -195,7 +195,7 @@ def test_a_metric_of_ones_own_enters_the_composite():
         (("fid", len, True), "taken"),
         (("", len, True), "taken"),
         (("mine", 3, True), "not int"),
-        (("mine", dict, True), "no metrics.Metric"),
+        (("mine", dict, True), "not a metrics.Metric"),
         (("mine", len, True, -1.0), "above 0"),
         (("mine", len, False, 1.0), "above 0"),
         (("mine", len, True, math.nan), "above 0"),
