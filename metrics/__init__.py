@@ -1,12 +1,12 @@
-"""Judge generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and one composite of them.
+"""Evaluate generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and one composite of them.
 
-The public names are loaded when first used, so that `import metrics` does not wait for torch.
+The public names are imported when first used, so that `import metrics` does not wait for torch.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
+_MODULES = {
     "CLIPScore": "clip_score",
     "Composite": "composite",
     "FID": "fid",
@@ -25,13 +25,13 @@ _HOMES = {
     "register": "registry",
     "unregister": "registry",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'metrics' has no attribute {name!r}")
-    value = getattr(import_module(f"metrics.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"metrics.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
-"""Judge a folder of generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and their composite.
+"""Evaluate a folder of generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and their composite.
 
-What cannot be computed (no references, no captions, weights out of reach) is left out, and the reason said. LPIPS, PSNR
-and SSIM compare files of one name in both folders; FID compares the folders as sets.
+What cannot be computed (no references, no captions, weights out of reach) is left out, and the reason reported. LPIPS,
+PSNR and SSIM compare files of the same name in both folders; FID compares the folders as sets.
 
 Examples:
   python -m metrics samples/
@@ -9,7 +9,7 @@ Examples:
   python -m metrics samples/ --references photos/ --metrics fid psnr --device cuda --batch-size 128
   python -m metrics samples/ --references photos/ --lpips-weights alexnet.pth --inception-weights inception.pth
   python -m metrics samples/ --prompts captions.csv --clip-model ViT-L-14 --clip-pretrained openai
-  python -m metrics samples/ --import my_metrics        my_metrics.py registers metrics of your own
+  python -m metrics samples/ --import my_metrics        my_metrics.py registers your own metrics
   python -m metrics samples/ --json > report.json
 """
 
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave with exit code 2."""
+        """Print the error and exit with code 2."""
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the flags)\n")
 
 
@@ -55,7 +55,9 @@ def parser() -> Parser:
     )
     flags.add_argument("generated", metavar="GENERATED_DIR", help="the folder of generated images")
     flags.add_argument("--references", metavar="DIR", help="the folder of reference images")
-    flags.add_argument("--prompts", metavar="CSV", help="captions: columns image_path (from the file on) and text_en")
+    flags.add_argument(
+        "--prompts", metavar="CSV", help="captions: columns image_path (relative to the file) and text_en"
+    )
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help=f"only these (default: all): {', '.join(BUILT_IN)}")
     flags.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers more metrics")
     flags.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -69,14 +71,16 @@ def parser() -> Parser:
     )
     models.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help="(default: alex)")
     models.add_argument("--lpips-weights", metavar="FILE", help="the net's ImageNet weights (default: torch's cache)")
-    models.add_argument("--inception-weights", metavar="FILE", help="for FID and Inception Score (default: likewise)")
+    models.add_argument(
+        "--inception-weights", metavar="FILE", help="for FID and Inception Score (default: torch's cache)"
+    )
     models.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     models.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
     return flags
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Judge the folder and print the report."""
+    """Evaluate the folder and print the report."""
     if args.module:
         _import(args.module)
 
@@ -84,7 +88,7 @@ def measure(args: argparse.Namespace) -> int:
     references = None if args.references is None else ImageFolder(args.references)
     prompts = None if args.prompts is None else read_captions(args.prompts, generated)
 
-    # Imported late: --help and a wrong folder need not wait for torch.
+    # Imported late: --help and errors in the input need not wait for torch.
     from metrics.evaluator import ImageEvaluator
 
     evaluator = ImageEvaluator(
@@ -99,17 +103,17 @@ def measure(args: argparse.Namespace) -> int:
         progress=True,
     )
     paired = None if references is None else pair(generated, references, args.metrics or ())
-    with _reasons_in_the_report_alone():
+    with _no_warnings():
         report = evaluator.evaluate(generated, paired, prompts)
     print(json_text(report) if args.json else "\n".join(table(report)))
     return 0
 
 
-def pair(generated: ImageFolder, references: ImageFolder, asked: Sequence[str]) -> "References":
-    """The references as a set, and each generated image's own by its name.
+def pair(generated: ImageFolder, references: ImageFolder, chosen: Sequence[str]) -> "References":
+    """The references as a set, and paired with the generated images by name.
 
     Raises:
-        InputError: an image has none, and a metric that compares pairs was asked for by name.
+        InputError: an image has no reference, and a metric that compares pairs was chosen by name.
     """
     from metrics.references import References
 
@@ -117,7 +121,7 @@ def pair(generated: ImageFolder, references: ImageFolder, asked: Sequence[str]) 
     for name in generated.names:
         if name not in known:
             reason = f"{references.folder / name}: no such reference"
-            for metric in asked:
+            for metric in chosen:
                 if metric in PAIRED:
                     raise InputError(f"{reason}, and {metric} compares each image with the reference of its name")
             return References(references, None, reason)
@@ -125,7 +129,7 @@ def pair(generated: ImageFolder, references: ImageFolder, asked: Sequence[str]) 
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """The report as aligned lines: values, what is left out, notes, files of weights."""
+    """The report as aligned lines: values, what is left out, notes, weight files."""
     scores = [name for name in report if isinstance(report[name], float)]
     width = max(len(name) for name in [*scores, *report["left_out"], "num_references"])
     lines = []
@@ -142,7 +146,7 @@ def table(report: dict[str, Any]) -> list[str]:
 
 
 def json_text(report: dict[str, Any]) -> str:
-    """The report as strict JSON: what is not finite is null."""
+    """The report as strict JSON: a value that is not finite is null."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
     }
@@ -156,14 +160,14 @@ def _import(module: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise InputError(f"--import {module}: no such module here or in Python's path") from error
+        raise InputError(f"--import {module}: no such module in this folder or in Python's path") from error
     finally:
         sys.path.remove(os.getcwd())
 
 
 @contextmanager
-def _reasons_in_the_report_alone() -> Iterator[None]:
-    """The report says what is left out; a second telling on stderr would get in the way of a one-line error."""
+def _no_warnings() -> Iterator[None]:
+    """The report has the reasons for what is left out; as warnings on stderr they would hide a one-line error."""
     log = logging.getLogger("metrics")
     before, log.disabled = log.disabled, True
     try:
@@ -177,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 for input that cannot be used, 1 for output that cannot be written, 130 for Ctrl-C; for these the reason
-        is one line on stderr.
+        is printed as one line on stderr.
     """
     flags = parser()
     args = flags.parse_args(argv)
@@ -187,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{flags.prog}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output, `| head` say, has all that it wanted; the interpreter would flush once more.
+        # The reader of the output, such as `| head`, has closed it; the interpreter would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

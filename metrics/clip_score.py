@@ -19,18 +19,18 @@ LOCAL = "local-dir:"
 
 
 class CLIPScore(MeanMetric):
-    """2.5 * max(cos(image, text), 0), the mean over the pairs, cut at 1: range 0..1 (Hessel et al. 2021).
+    """2.5 * max(cos(image, text), 0), the mean over the pairs, clipped at 1: range 0..1 (Hessel et al. 2021).
 
-    arXiv:2104.08718. The texts are used as they are given; to follow the paper to the letter, put "A photo depicts"
-    before each. A model reads only the first 77 tokens of a text. Figures of different models do not compare.
+    arXiv:2104.08718. The texts are used as given; to follow the paper exactly, prefix each with "A photo depicts". A
+    model reads only the first 77 tokens of a text. Scores of different models are not comparable.
 
     Args:
         model: An open_clip model.
         pretrained: The model's trained weights: an open_clip tag, a file, or "local-dir:FOLDER" with a configuration
-            and weights (`model` is then ignored). A model without trained weights is refused.
+            and weights (`model` is then ignored). Untrained models are refused.
         device: Where it runs.
-        embed: Another model, used as it is: uint8 images (n, 3, height, width), n texts -> embeddings of the images
-            and of the texts, (n, d) each, of any length.
+        embed: Another model instead: uint8 images (n, 3, height, width), n texts -> embeddings of the images and of
+            the texts, (n, d) each, of any norm.
     """
 
     name = "clip_score"
@@ -49,7 +49,7 @@ class CLIPScore(MeanMetric):
             raise InputError("CLIP score needs pretrained weights: a tag of open_clip, a file, or local-dir:FOLDER")
         super().__init__()
         self._model, self._pretrained, self._device = model, str(pretrained), torch.device(device)
-        self._given = self._embed = embed
+        self._custom = self._embed = embed
         self._weights: dict[str, str] | None = None
 
     def prepare(self) -> None:
@@ -60,7 +60,7 @@ class CLIPScore(MeanMetric):
             self._weights = provenance(path)
 
     def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
-        """The pairs' scores, (n,); single ones may exceed 1."""
+        """The score of each pair, (n,); it may exceed 1."""
         self.prepare()
         with torch.inference_mode():
             images, texts = self._embed(generated, prompts)
@@ -75,12 +75,12 @@ class CLIPScore(MeanMetric):
         return self._weights
 
     def release(self) -> None:
-        """Let go of the model."""
-        self._embed = self._given
+        """Free the model."""
+        self._embed = self._custom
 
 
 def _find(model: str, pretrained: str) -> tuple[str, Path, dict]:
-    """The model's name, its file of weights, and what open_clip is to know of them."""
+    """The model's name, its weight file, and the settings of open_clip that go with it."""
     from open_clip import get_model_config
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
@@ -90,7 +90,7 @@ def _find(model: str, pretrained: str) -> tuple[str, Path, dict]:
             raise InputError(f"{folder}: no folder with an open_clip_config.json")
         files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth")]
         if len(files) != 1:
-            raise InputError(f"{folder}: one file of weights expected (.safetensors, .bin or .pth), found {len(files)}")
+            raise InputError(f"{folder}: one weight file expected (.safetensors, .bin or .pth), found {len(files)}")
         return pretrained, files[0], {}
     if get_model_config(model) is None:
         raise InputError(f"open_clip has no model {model!r}")
@@ -109,7 +109,7 @@ def _find(model: str, pretrained: str) -> tuple[str, Path, dict]:
 def _tagged_file(tag: dict) -> Path:
     """The tag's file from the cache, or downloaded.
 
-    open_clip itself asks the network even for what is in the cache, and offline tries again for most of a minute.
+    open_clip itself asks the network even for cached files, and offline it retries for most of a minute.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from open_clip.pretrained import download_pretrained
@@ -140,15 +140,15 @@ def _load(name: str, path: Path, settings: dict, device: torch.device) -> Embed:
                 name, **source, **settings, require_pretrained=True
             )
         except Exception as error:
-            # Of many types: whatever a file that is no such model makes pickle, torch or open_clip say.
+            # A file that is no such model leads pickle, torch and open_clip to errors of many types.
             raise InputError(f"{path}: not the weights of {name} ({str(error)[:200]})") from error
     model.eval().to(device)
     tokenize = open_clip.get_tokenizer(name)
 
     def embed(images: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        pictures = [preprocess(Image.fromarray(image.movedim(0, 2).cpu().numpy())) for image in images]
+        prepared = [preprocess(Image.fromarray(image.movedim(0, 2).cpu().numpy())) for image in images]
         return (
-            model.encode_image(torch.stack(pictures).to(device)),
+            model.encode_image(torch.stack(prepared).to(device)),
             model.encode_text(tokenize(list(texts)).to(device)),
         )
 

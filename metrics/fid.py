@@ -1,4 +1,4 @@
-"""Frechet Inception Distance: do the images look like draws from where the references come from?"""
+"""Frechet Inception Distance: how far is the distribution of the images from that of the references?"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from metrics.metric import Metric
 
 
 class Moments:
-    """Mean and covariance of rows that come in batches, in float64 (Chan, Golub & LeVeque 1983)."""
+    """Mean and covariance of rows given in batches, in float64 (Chan, Golub & LeVeque 1983)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -46,12 +46,12 @@ def frechet_distance(
     """The squared Frechet (2-Wasserstein) distance of two Gaussians (Dowson & Landau 1982), never below 0.
 
     |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)). With C = F F^T the last trace is the sum of the singular values
-    of F1^T F2. That loses no digits to a square root near 0, as eigenvalues of C1 C2 do where a covariance is singular:
-    equal Gaussians are at 0 but for rounding.
+    of F1^T F2. Unlike the eigenvalues of C1 C2, these lose no digits to square roots near 0 where a covariance is
+    singular: equal Gaussians have distance 0 up to rounding.
 
     Args:
         mean: (d,).
-        covariance: (d, d), symmetric, no eigenvalue below 0.
+        covariance: (d, d), symmetric positive semidefinite.
         other_mean: (d,).
         other_covariance: Like `covariance`.
     """
@@ -61,9 +61,9 @@ def frechet_distance(
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F with F F^T = covariance, (d, rank): Cholesky's, pivoted, which ends where no variance is left."""
+    """F with F F^T = covariance, (d, rank): pivoted Cholesky, which stops where no variance is left."""
     triangle, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance, lower=1)
-    # Of a constant set rank is 0; the product with an empty factor would have no singular values to take.
+    # A constant set has rank 0, and the product with an empty factor no singular values.
     factor = np.empty((len(covariance), max(rank, 1)))
     factor[pivots - 1] = np.tril(triangle)[:, : max(rank, 1)]
     return factor
@@ -72,12 +72,12 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
 class FID(Metric):
     """The Frechet distance of Gaussians fitted to both sets' Inception features (Heusel et al. 2017, arXiv:1706.08500).
 
-    0 for equal sets, without a bound above, lower is better. Biased upwards where images are few, and the more the
-    fewer they are: compare only figures of equal numbers. Of the images only mean and covariance are kept.
+    0 for equal sets, unbounded above, lower is better. It is biased upwards, the more so the fewer images there are:
+    compare only values from equally many images. Only mean and covariance of the features are kept.
 
     Args:
         extractor: uint8 (n, 3, height, width) -> features (n, d); by default the shared Inception-v3's, d = 2048.
-        inception: The network to take the features of; one is made where neither it nor an extractor is given.
+        inception: The network whose features are used; one is made where neither it nor an extractor is given.
         weights: A file for that network; see `Inception`.
         device: Where that network runs.
     """
@@ -104,11 +104,11 @@ class FID(Metric):
             self._inception.prepare()
 
     def update(self, generated: Tensor, references: Tensor | None = None, prompts: Sequence[str] | None = None) -> None:
-        """Take a batch of generated images; the references go to `add_references`."""
+        """Add a batch of generated images; the references go to `add_references`."""
         self._generated.add(self._features(generated))
 
     def add_references(self, references: Tensor) -> None:
-        """Take a batch of the references, uint8 (n, 3, height, width)."""
+        """Add a batch of the references, uint8 (n, 3, height, width)."""
         self._references.add(self._features(references))
 
     def _features(self, images: Tensor) -> np.ndarray:
@@ -126,7 +126,7 @@ class FID(Metric):
         )
 
     def notes(self) -> list[str]:
-        """How many images, and whether they are enough."""
+        """The number of images, and whether it suffices."""
         generated, references = self._generated.count, self._references.count
         note = f"fid: {generated} images and {references} references"
         enough = len(self._generated.mean) + 1
@@ -143,6 +143,6 @@ class FID(Metric):
         self._generated, self._references = Moments(), Moments()
 
     def release(self) -> None:
-        """Let go of the network."""
+        """Free the network."""
         if self._inception:
             self._inception.release()

@@ -1,4 +1,4 @@
-"""Inception-v3 as FID and Inception Score use it, run once for both."""
+"""Inception-v3 for FID and Inception Score, run once for both."""
 
 import io
 from collections.abc import Callable
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Activations(NamedTuple):
-    """What the network makes of n images."""
+    """The network's outputs for n images."""
 
     features: Tensor
     """The last pooling layer, float32 (n, 2048)."""
     logits: Tensor
-    """Of the classes, without the bias, as Salimans et al. computed them: float32 (n, 1008)."""
+    """Class logits without the bias, as Salimans et al. computed them: float32 (n, 1008)."""
 
 
 class Inception:
     """The Inception-v3 of the FID paper (TensorFlow, 2015-12-05), as torch-fidelity ported it.
 
-    Images are brought to 299 x 299 by TensorFlow 1's bilinear interpolation, without antialiasing, as the published
-    figures were. Shared by two metrics, it sees each batch once.
+    Images are resized to 299 x 299 by TensorFlow 1's bilinear interpolation without antialiasing, as for the published
+    results. Shared by two metrics, it runs once for each batch.
 
     Args:
         weights: A file in torch-fidelity's format; without one, torch.hub's cache or a download.
         device: Where it runs.
-        network: Another network, used as it is: uint8 (n, 3, height, width) -> (features, logits).
+        network: Another network instead: uint8 (n, 3, height, width) -> (features, logits).
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Inception:
         self.device = torch.device(device)
         self.weights: dict[str, str] | None = None
         self._path = weights
-        self._given = self._network = network
-        self._seen: tuple[Tensor, Activations] | None = None
+        self._custom = self._network = network
+        self._last: tuple[Tensor, Activations] | None = None
 
     def prepare(self) -> None:
         """Load the network, once.
 
         Raises:
-            Unavailable: no weights on this machine, none within reach.
+            Unavailable: its weights are neither on this machine nor within reach.
             InputError: a file that does not hold this network's weights.
         """
         if self._network is None:
@@ -66,30 +66,30 @@ class Inception:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Activations:
         """Features and logits of uint8 images (n, 3, height, width), on the CPU."""
-        if self._seen is None or self._seen[0] is not images:
+        if self._last is None or self._last[0] is not images:
             self.prepare()
             features, logits = self._network(images.to(self.device))
-            self._seen = (images, Activations(features.cpu(), logits.cpu()))
-        return self._seen[1]
+            self._last = (images, Activations(features.cpu(), logits.cpu()))
+        return self._last[1]
 
     def features(self, images: Tensor) -> Tensor:
-        """FID's part, (n, 2048)."""
+        """The features, for FID, (n, 2048)."""
         return self(images).features
 
     def logits(self, images: Tensor) -> Tensor:
-        """Inception Score's part, (n, 1008)."""
+        """The logits, for Inception Score, (n, 1008)."""
         return self(images).logits
 
     def release(self) -> None:
-        """Let go of the network and of the last batch."""
-        self._network, self._seen = self._given, None
+        """Free the network and the last batch."""
+        self._network, self._last = self._custom, None
 
 
 def _network(path: str | Path) -> "nn.Module":
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     state = read_state(path)
-    # The extractor reads its file with weights_only=False, and without one it downloads: it is given the tensors that
+    # The extractor reads its file with weights_only=False, and downloads one if it gets none: it gets the tensors that
     # were read safely, as a file in memory.
     safe = io.BytesIO()
     torch.save(state, safe)

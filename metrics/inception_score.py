@@ -1,4 +1,4 @@
-"""Inception Score: are single images clear, and all together varied?"""
+"""Inception Score: is each image clear, and are they varied?"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,17 +18,17 @@ ENOUGH_IN_A_SPLIT = 500
 class InceptionScore(Metric):
     """exp(mean over the images of KL(p(y|x) || p(y))), the mean over splits (Salimans et al. 2016, arXiv:1606.03498).
 
-    1 where every image is given the same classes, the number of classes where all are sure and every class is as
-    frequent. Images are dealt to the splits at random but in the same way each time, so that neither images sorted by
-    class nor classes in turn distort it. Computed in float64; of the images only sums over classes are kept.
+    1 where the predictions are the same for every image, the number of classes where each is certain and all classes
+    are equally frequent. Images are assigned to the splits at random, with a fixed seed, so that their order (sorted
+    by class, or classes in turn) does not distort it. Computed in float64; only sums over classes are kept.
 
     Args:
         extractor: uint8 (n, 3, height, width) -> logits (n, classes); by default the shared Inception-v3's.
-        inception: The network to take the logits of; one is made where neither it nor an extractor is given.
+        inception: The network whose logits are used; one is made where neither it nor an extractor is given.
         weights: A file for that network; see `Inception`.
         device: Where that network runs.
-        splits: The most splits. Fewer where a split would have less than 500 images: 1 below 1,000 images, 10 from
-            5,000 up.
+        splits: The most splits; fewer where a split would have less than 500 images (1 below 1,000 images, 10 from
+            5,000 on).
     """
 
     name = "inception_score"
@@ -56,21 +56,23 @@ class InceptionScore(Metric):
             self._inception.prepare()
 
     def update(self, generated: Tensor, references: Tensor | None = None, prompts: Sequence[str] | None = None) -> None:
-        """Take a batch; see `Metric.update`."""
+        """Add a batch; see `Metric.update`."""
         logs = self._extractor(generated).detach().cpu().double().log_softmax(dim=1)
-        shares = logs.exp()
-        if self._shares is None:
-            self._shares = torch.zeros(self._splits, shares.shape[1], dtype=torch.float64)
-        splits = torch.tensor([self._next_split() for _ in shares])
-        self._shares.index_add_(0, splits, shares)
-        # A share of 0 times its logarithm, -inf, counts as 0.
-        self._negative_entropies.index_add_(0, splits, torch.where(shares > 0, shares * logs, 0.0).sum(dim=1))
-        self._counts.index_add_(0, splits, torch.ones(len(shares), dtype=torch.float64))
+        probabilities = logs.exp()
+        if self._sums is None:
+            self._sums = torch.zeros(self._splits, probabilities.shape[1], dtype=torch.float64)
+        splits = torch.tensor([self._next_split() for _ in probabilities])
+        self._sums.index_add_(0, splits, probabilities)
+        # A probability of 0 times its logarithm, -inf, counts as 0.
+        self._negative_entropies.index_add_(
+            0, splits, torch.where(probabilities > 0, probabilities * logs, 0.0).sum(dim=1)
+        )
+        self._counts.index_add_(0, splits, torch.ones(len(probabilities), dtype=torch.float64))
 
     def _next_split(self) -> int:
-        if not self._dealt:
-            self._dealt = self._random.permutation(self._splits).tolist()
-        return self._dealt.pop()
+        if not self._pending:
+            self._pending = self._random.permutation(self._splits).tolist()
+        return self._pending.pop()
 
     def compute(self) -> float:
         """The mean over the splits."""
@@ -86,13 +88,13 @@ class InceptionScore(Metric):
             raise Unavailable("no images")
         splits = _affordable(self._splits, images)
         counts = self._counts.view(splits, -1).sum(dim=1)
-        marginals = self._shares.view(splits, self._splits // splits, -1).sum(dim=1) / counts[:, None]
+        marginals = self._sums.view(splits, self._splits // splits, -1).sum(dim=1) / counts[:, None]
         conditional = self._negative_entropies.view(splits, -1).sum(dim=1) / counts
-        # Rounding may leave a divergence a hair below 0.
+        # Rounding may leave a divergence slightly below 0.
         return (conditional - torch.special.xlogy(marginals, marginals).sum(dim=1)).clamp(min=0).exp()
 
     def notes(self) -> list[str]:
-        """How many images, and whether they are enough."""
+        """The number of images, and whether it suffices."""
         images = int(self._counts.sum())
         splits = _affordable(self._splits, images)
         note = f"inception_score: {images} images in {splits} split{'s' if splits > 1 else ''}"
@@ -106,19 +108,19 @@ class InceptionScore(Metric):
 
     def reset(self) -> None:
         """Forget the batches."""
-        self._shares: Tensor | None = None
+        self._sums: Tensor | None = None
         self._negative_entropies = torch.zeros(self._splits, dtype=torch.float64)
         self._counts = torch.zeros(self._splits, dtype=torch.float64)
         self._random = np.random.default_rng(0)
-        self._dealt: list[int] = []
+        self._pending: list[int] = []
 
     def release(self) -> None:
-        """Let go of the network."""
+        """Free the network."""
         if self._inception:
             self._inception.release()
 
 
 def _affordable(splits: int, images: int) -> int:
-    """The most splits of equal size that `splits` can be joined to, with enough images in each."""
+    """The most splits that divide `splits` evenly and have enough images each."""
     most = max(1, images // ENOUGH_IN_A_SPLIT)
     return max(number for number in range(1, splits + 1) if splits % number == 0 and number <= most)

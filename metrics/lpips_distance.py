@@ -1,4 +1,4 @@
-"""LPIPS: how different do two images look?"""
+"""LPIPS: the perceptual distance of two images."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ class LPIPS(MeanMetric):
     arXiv:1801.03924, version 0.1 of its linear heads. 0 for equal images, rarely above 1, lower is better.
 
     Args:
-        net: The backbone: "alex" (the authors' choice for judging), "vgg" or "squeeze".
-        weights: A file of the backbone's ImageNet weights with torchvision's keys (`features.*`; others are ignored).
-            Without one, torch.hub's cache or a download.
+        net: The backbone: "alex" (the authors' choice for evaluation), "vgg" or "squeeze".
+        weights: A file of the backbone's ImageNet weights with torchvision's keys (`features.*`; others are ignored);
+            None for torch.hub's cache or a download.
         device: Where it runs.
-        distance: Another distance, used as it is: two float32 batches (n, 3, height, width) within -1..1, first the
-            generated -> n values.
+        distance: Another distance instead: two float32 batches (n, 3, height, width) within -1..1, first the
+            generated images -> n values.
     """
 
     name = "lpips"
@@ -49,7 +49,7 @@ class LPIPS(MeanMetric):
             raise InputError(f"LPIPS has the nets {', '.join(SMALLEST)}, not {net!r}")
         super().__init__()
         self._net, self._path, self._device = net, weights, torch.device(device)
-        self._given = self._distance = distance
+        self._custom = self._distance = distance
         self._weights: dict[str, str] | None = None
 
     def prepare(self) -> None:
@@ -63,7 +63,7 @@ class LPIPS(MeanMetric):
         """Distances, (n,)."""
         self.prepare()
         smallest = SMALLEST[self._net]
-        if self._given is None and min(generated.shape[2:]) < smallest:
+        if self._custom is None and min(generated.shape[2:]) < smallest:
             raise Unavailable(f"an image is smaller than the {smallest} x {smallest} pixels its net can see")
         with torch.inference_mode():
             first, second = (images.to(self._device) / 127.5 - 1 for images in (generated, references))
@@ -74,12 +74,12 @@ class LPIPS(MeanMetric):
         return self._weights
 
     def release(self) -> None:
-        """Let go of the network."""
-        self._distance = self._given
+        """Free the network."""
+        self._distance = self._custom
 
 
 def _address(net: str) -> str:
-    """Where torchvision has the backbone's weights."""
+    """The address of torchvision's weights of the backbone."""
     from torchvision import models
 
     kinds = {"alex": models.AlexNet_Weights, "vgg": models.VGG16_Weights, "squeeze": models.SqueezeNet1_1_Weights}
@@ -91,16 +91,16 @@ def _network(net: str, path: str | Path) -> "nn.Module":
     import lpips
 
     state = read_state(path)
-    # Without pnet_rand it would download; its draws are overwritten below, and must not cost the caller random numbers.
+    # Without pnet_rand it would download. Its random weights are overwritten below; the caller's random state is kept.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     backbone = {}
     for key in network.net.state_dict():
-        # The package cuts torchvision's layers into slices and keeps their numbers: features.3 is slice2.3.
+        # The package groups torchvision's layers into slices and keeps their indices: features.3 is slice2.3.
         theirs = "features." + key.split(".", 1)[1]
         if theirs not in state:
-            raise InputError(f"{path}: no {theirs} in it, so it does not hold the weights of {net}")
+            raise InputError(f"{path}: not the weights of {net}: no {theirs} in it")
         backbone[key] = state[theirs]
     fill(network.net, backbone, path)
     return network

@@ -14,8 +14,8 @@ WINDOW = 11
 class PSNR(MeanMetric):
     """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / mean squared error), the mean over the images.
 
-    Equal images would be at infinity, and a single one would make the mean infinite: each image's value is cut at
-    100 dB. 0 dB is black against white.
+    Each image's value is capped at 100 dB: that of equal images is infinite, and a single one would make the mean
+    infinite. 0 dB is black against white.
     """
 
     name = "psnr"
@@ -25,7 +25,7 @@ class PSNR(MeanMetric):
 
     def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
         """Decibels per image, (n,)."""
-        # Imported late, here and below: it takes seconds.
+        # Imported late, here and below: the import takes seconds.
         from torchmetrics.functional.image import peak_signal_noise_ratio
 
         ratios = peak_signal_noise_ratio(
@@ -37,7 +37,7 @@ class PSNR(MeanMetric):
 class SSIM(MeanMetric):
     """Structural similarity in a Gaussian window of 11 x 11 pixels, the mean over the images (Wang et al. 2004).
 
-    1 for equal images; unrelated ones are near 0, and the least value is -1.
+    1 for equal images, near 0 for unrelated ones, -1 at least.
     """
 
     name = "ssim"

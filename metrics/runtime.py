@@ -1,4 +1,4 @@
-"""The machine that metrics run on: its device and its random states."""
+"""The device that metrics run on, and the random states that they leave as they were."""
 
 import random
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from metrics.errors import InputError
 
 
 def working_device(device: str | torch.device) -> torch.device:
-    """The device, tried out.
+    """The device, after a trial allocation on it.
 
     Raises:
-        InputError: it is unknown or not there.
+        InputError: it is unknown or not available.
     """
     try:
         torch.zeros(1, device=device)
@@ -25,7 +25,7 @@ def working_device(device: str | torch.device) -> torch.device:
 
 @contextmanager
 def randomness_kept() -> Iterator[None]:
-    """Leave the random states of torch, numpy and random as they were."""
+    """Restore the random states of torch, numpy and random at the end of the block."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""Files of weights: found in a cache or downloaded, checked, and read without running what is in them."""
+"""Weight files: found in a cache or downloaded, checked, and read without executing code in them."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ REACH_SECONDS = 10
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a file that is there.
+    """The path, of a file that exists.
 
     Raises:
         InputError: no such file.
@@ -28,7 +28,7 @@ def existing(path: str | Path) -> Path:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth` file, on the CPU; code in the file is never run (weights_only).
+    """The tensors of a `.pth` file, on the CPU; code in the file is never executed (weights_only).
 
     Raises:
         InputError: no such file, or not a dictionary of tensors.
@@ -41,15 +41,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path}: cannot be read as plain weights ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds no dictionary of tensors")
+        raise InputError(f"{path}: not a dictionary of tensors")
     return state
 
 
 def fill(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Load the tensors into the module; none may be missing, left over or of another shape.
+    """Load the tensors into the module.
 
     Raises:
-        InputError: they are not this module's.
+        InputError: one is missing, unexpected, or of another shape.
     """
     try:
         module.load_state_dict(state)
@@ -58,19 +58,19 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
 
 
 def hub_file(url: str) -> Path:
-    """The file behind a torch.hub address: from torch's cache, or downloaded into it.
+    """The file of a torch.hub address: from torch's cache, or downloaded into it.
 
-    The names of such files end in the first digits of their SHA-256; torch checks them only while downloading.
+    The names of such files end in the first digits of their SHA-256; torch checks it only while downloading.
 
     Raises:
         Unavailable: not in the cache, and the network cannot be reached.
-        InputError: the file in the cache is not the one that its name says.
+        InputError: the SHA-256 of the file in the cache is not that of its name.
     """
     path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
     prefix = path.stem.rsplit("-", 1)[-1]
     if path.is_file():
         if not sha256(path).startswith(prefix):
-            raise InputError(f"{path}: not the file its name says (its SHA-256 is another); remove it")
+            raise InputError(f"{path}: corrupt: its SHA-256 is not the one in its name; remove it")
         return path
     require_network(url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def hub_file(url: str) -> Path:
 
 
 def require_network(url: str) -> None:
-    """See within seconds whether the address answers.
+    """Check within seconds whether the address answers.
 
     Raises:
         Unavailable: it does not.
@@ -100,5 +100,5 @@ def sha256(path: str | Path) -> str:
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
-    """What a report says of a file of weights: {"source": its path, "sha256": its digest}."""
+    """A weight file's entry in a report: {"source": its path, "sha256": its digest}."""
     return {"source": str(path), "sha256": sha256(path)}
