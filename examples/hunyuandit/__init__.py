@@ -1,1 +1,1 @@
-"""The parts of train_hunyuandit.py: its data, its model, its loss, its checkpoints and their judge."""
+"""The parts of train_hunyuandit.py: its data, its model, its loss, its checkpoints and their evaluation."""

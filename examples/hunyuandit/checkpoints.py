@@ -1,9 +1,8 @@
-"""Checkpoints of a training with accelerate, 0002000.pt or the directory 0002000/: whole, or not there."""
+"""Checkpoints of a training with accelerate, 0002000.pt or the directory 0002000/, written atomically."""
 
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,28 @@ from accelerate import Accelerator
 from diffusers import HunyuanDiT2DModel
 from diffusers.training_utils import EMAModel
 
+from dploss.files.atomic import move, remove
 from metrics import InputError
 
 _STATE, _AVERAGED, _PROGRESS = "state", "transformer_ema", "training.json"
 
 
 class Checkpoints:
-    """Saves a training's state under the number of its step, and takes it up again.
+    """Saves a training's state under the number of its step, and restores it.
 
     A file has step, epoch, config, model_state_dict, ema_state_dict (with ema_step), optimizer_state_dict and
     scaler_state_dict, and loads with torch.load(path, weights_only=True). A directory has training.json (step, epoch,
-    config, ema_step), state/ (accelerate's, whatever the backend; under DeepSpeed each process writes its share) and
+    config, ema_step), state/ (accelerate's, whatever the backend; with DeepSpeed each process writes its shard) and
     transformer_ema/ (the averaged weights in diffusers' layout).
 
     Args:
-        folder: where they are.
+        folder: of the checkpoints.
         accelerator: it has prepared the model and the optimizer.
         model: the transformer itself, not wrapped.
         optimizer: the prepared one.
         ema: the average of the model's weights; None where none is kept.
-        directories: whether they are directories.
-        config: the settings, ready for JSON.
+        directories: whether they are directories, not files.
+        config: the settings, as JSON values.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Checkpoints:
         model: HunyuanDiT2DModel,
         optimizer: torch.optim.Optimizer,
         ema: EMAModel | None,
+        *,
         directories: bool,
         config: Mapping[str, Any],
     ) -> None:
@@ -53,39 +54,39 @@ class Checkpoints:
         """Save the state after a step; all processes call it.
 
         Returns:
-            The file's or directory's path; it is whole.
+            The path of the complete file or directory.
 
         Raises:
-            OSError: the disk is full, say; what was saved before stays.
+            OSError: the disk is full, for example; earlier checkpoints are intact.
         """
         path = self.folder / (f"{step:07d}" if self.directories else f"{step:07d}.pt")
         progress = {"step": step, "epoch": epoch, "config": self.config}
         if self.ema is not None:
             progress["ema_step"] = self.ema.optimization_step
-        temporary = _beside(path)
-        leads = self.accelerator.is_main_process
+        temporary = _temporary(path)
+        is_main = self.accelerator.is_main_process
         try:
             if self.directories:
                 self._save_directory(temporary, progress)
-            elif leads:
+            elif is_main:
                 torch.save({**progress, **self._state()}, temporary)
-            if leads:
+            if is_main:
                 _publish(temporary, path)
         except BaseException as error:
-            if leads:
-                _discard(temporary)
+            if is_main:
+                remove(temporary)
             if isinstance(error, Exception):
-                # torch, safetensors and DeepSpeed each say in their own way that a disk is full.
+                # torch, safetensors and DeepSpeed each have their own error for a full disk.
                 raise OSError(f"{path}: cannot be written ({error})") from error
             raise
         self.accelerator.wait_for_everyone()
         return path
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Take up a saved state; all processes call it.
+        """Restore a saved state; all processes call it.
 
         Returns:
-            What the checkpoint says of itself: step, epoch and config.
+            The checkpoint's step, epoch and config.
 
         Raises:
             InputError: it cannot be read, or does not fit the model.
@@ -102,7 +103,7 @@ class Checkpoints:
                 progress = {name: content[name] for name in ("step", "epoch", "config")}
                 self._restore(content)
             if not isinstance(progress["step"], int) or not isinstance(progress["config"], dict):
-                raise ValueError("its step or its config is none")
+                raise ValueError("no step or config in it")
         except Exception as error:
             # Damaged bytes lead the unpickler, safetensors and JSON to errors of any kind.
             reason = (str(error) or type(error).__name__)[:300]
@@ -148,42 +149,30 @@ def newest(folder: Path) -> Path | None:
     return max(found, key=lambda path: int(path.stem), default=None)
 
 
-def remove(path: Path) -> None:
-    """Remove a checkpoint; at no instant a half one has its name."""
-    doomed = _beside(path)
-    os.replace(path, doomed)
-    _discard(doomed)
+def delete(path: Path) -> None:
+    """Delete a checkpoint; it is renamed first, so that no partial one has its name."""
+    to_delete = _temporary(path)
+    os.replace(path, to_delete)
+    remove(to_delete)
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what a killed training left half-written; only the process that owns the folder may."""
+    """Remove incomplete checkpoints of a killed training; only the process that holds the folder's lock may."""
     for path in folder.glob(".[0-9]*.tmp"):
-        _discard(path)
+        remove(path)
 
 
-def _beside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def _discard(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _publish(temporary: Path, path: Path) -> None:
-    """Give what is written its name, once it is safely on the disk."""
+    """Sync what is written to disk, then give it its name."""
     for file in [temporary, *temporary.rglob("*")]:
         if file.is_file():
             with open(file, "rb+") as written:
                 os.fsync(written.fileno())
     if path.is_dir():
         # A directory cannot be renamed over.
-        shutil.rmtree(path)
-    os.replace(temporary, path)
-    if os.name != "nt":
-        # Windows cannot open a folder, and does not need it.
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        remove(path)
+    move(temporary, path)

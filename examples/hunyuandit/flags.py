@@ -4,26 +4,18 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows the flags)\n")
+from dploss.cli.main import Parser
 
 
 def parser(description: str) -> Parser:
     """The script's flags.
 
     Args:
-        description: the script's: a line of what it does, a blank line, examples.
+        description: the script's docstring: a line on what it does, a blank line, examples.
     """
     about, examples = description.split("\n\n", 1)
-    shape = argparse.RawDescriptionHelpFormatter
-    flags = Parser("train_hunyuandit.py", description=about, epilog=examples, formatter_class=shape, allow_abbrev=False)
+    flags = Parser(prog="train_hunyuandit.py", description=about, epilog=examples)
 
     model = flags.add_argument_group("model and data")
     source = model.add_mutually_exclusive_group(required=True)
@@ -36,28 +28,33 @@ def parser(description: str) -> Parser:
 
     training = flags.add_argument_group("training")
     training.add_argument("--max-steps", type=_at_least(1), default=10_000, help=_default("optimizer steps"))
-    training.add_argument("--batch-size", type=_at_least(1), default=1, help=_default("images a process holds at once"))
+    training.add_argument("--batch-size", type=_at_least(1), default=1, help=_default("images per process and batch"))
     training.add_argument(
-        "--gradient-accumulation", type=_at_least(1), default=1, help=_default("batches of a step, in each process")
+        "--gradient-accumulation", type=_at_least(1), default=1, help=_default("batches per step and process")
     )
     training.add_argument("--lr", type=_above_0, default=1e-4, help=_default("learning rate of AdamW"))
     training.add_argument(
-        "--caption-dropout", type=_share, default=0.1, help=_default("share of captions left empty, for guidance")
+        "--caption-dropout",
+        type=_fraction,
+        default=0.1,
+        help=_default("fraction of captions dropped, for classifier-free guidance"),
     )
     training.add_argument(
-        "--ema-decay", type=_share, default=0.9999, help=_default("of the averaged weights; 0 keeps none")
+        "--ema-decay", type=_fraction, default=0.9999, help=_default("decay of the averaged weights; 0: no average")
     )
     training.add_argument(
         "--mixed-precision",
         choices=("auto", "no", "fp16", "bf16"),
         default="auto",
-        help=_default("auto: what accelerate's configuration says, else bf16 or fp16 on a GPU"),
+        help=_default("auto: as in accelerate's configuration, else bf16 or fp16 on a GPU"),
     )
     training.add_argument("--num-workers", type=_at_least(0), default=0, help=_default("processes that read images"))
-    training.add_argument("--seed", type=_at_least(0), default=0, help=_default("of all that is drawn"))
+    training.add_argument(
+        "--seed", type=_at_least(0), default=0, help=_default("random seed of the training and the samples")
+    )
 
     saving = flags.add_argument_group("checkpoints")
-    saving.add_argument("--output-dir", type=Path, required=True, help="where they go, with all that is said of them")
+    saving.add_argument("--output-dir", type=Path, required=True, help="their folder, also of the evaluations and logs")
     saving.add_argument("--ckpt-every", type=_at_least(1), default=1000, help=_default("steps between checkpoints"))
     saving.add_argument("--checkpoint-dirs", action="store_true", help="directories, not files; always with DeepSpeed")
     saving.add_argument(
@@ -65,37 +62,41 @@ def parser(description: str) -> Parser:
         nargs="?",
         const="newest",
         metavar="CHECKPOINT",
-        help="go on as if it had never stopped: from the newest checkpoint in --output-dir, or from this one",
+        help="resume from the newest checkpoint in --output-dir, or from this one",
     )
     saving.add_argument("--save-top-k", type=_at_least(1), default=3, help=_default("best checkpoints to keep"))
     saving.add_argument(
         "--keep-every-n-steps",
         type=_at_least(0),
         default=10_000,
-        help=_default("never delete checkpoints of steps that are its multiples; 0 spares none"),
+        help=_default("never delete checkpoints of steps that are multiples of it; 0: no such rule"),
     )
     saving.add_argument("--no-prune", action="store_true", help="delete no checkpoint")
 
-    judging = flags.add_argument_group("evaluation")
-    judging.add_argument("--no-evaluation", action="store_true", help="judge no checkpoint, and delete none")
-    judging.add_argument(
-        "--eval-every", type=_at_least(1), default=2, help=_default("judge every so-many-th checkpoint")
+    evaluation = flags.add_argument_group("evaluation")
+    evaluation.add_argument("--no-evaluation", action="store_true", help="evaluate no checkpoint, and delete none")
+    evaluation.add_argument(
+        "--eval-every", type=_at_least(1), default=2, metavar="N", help=_default("evaluate every N-th saved checkpoint")
     )
-    judging.add_argument("--metric-name", default="composite_score", help=_default("what decides which is best"))
-    judging.add_argument("--num-evaluation-samples", type=_at_least(1), default=20, help=_default("images to sample"))
-    judging.add_argument(
-        "--evaluation-data", metavar="DATA", help="prompts and photographs to judge by (default: --data)"
+    evaluation.add_argument(
+        "--metric-name", default="composite_score", help=_default("the metric that decides which is best")
     )
-    judging.add_argument(
+    evaluation.add_argument(
+        "--num-evaluation-samples", type=_at_least(1), default=20, help=_default("images to sample")
+    )
+    evaluation.add_argument(
+        "--evaluation-data", metavar="DATA", help="prompts and photographs for evaluation (default: --data)"
+    )
+    evaluation.add_argument(
         "--sampling-steps", type=_at_least(1), default=50, help=_default("denoising steps of a sample")
     )
-    judging.add_argument("--clip-model", default="ViT-B-32", help=_default("CLIP score: model of open_clip"))
-    judging.add_argument(
+    evaluation.add_argument("--clip-model", default="ViT-B-32", help=_default("CLIP score: an open_clip model"))
+    evaluation.add_argument(
         "--clip-pretrained", default="laion2b_s34b_b79k", help=_default("its weights: a tag or a file")
     )
-    judging.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help=_default("LPIPS"))
-    judging.add_argument("--lpips-weights", help="LPIPS: a file with the backbone's weights")
-    judging.add_argument("--inception-weights", help="Inception Score and FID: a file with the weights")
+    evaluation.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help=_default("LPIPS"))
+    evaluation.add_argument("--lpips-weights", help="LPIPS: a file with the backbone's weights")
+    evaluation.add_argument("--inception-weights", help="Inception Score and FID: a file with the weights")
     return flags
 
 
@@ -119,7 +120,7 @@ def _size(text: str) -> int:
     return size
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     if not 0 <= _number(text) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text}")
     return float(text)

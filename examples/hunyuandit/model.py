@@ -1,4 +1,4 @@
-"""HunyuanDiT in parts: loaded, asked for its prediction, and its loss."""
+"""HunyuanDiT: loading its parts, the denoising loss, and sampling."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from metrics import InputError
 
 PREDICTIONS = ("epsilon", "v_prediction")
-# The longest texts, in tokens, of the BERT-style CLIP and of mT5.
+# The most tokens of a text, of the BERT-style CLIP and of mT5.
 _TOKENS = (77, 256)
 
 
@@ -26,26 +26,28 @@ def load_pipeline(source: str | Path) -> HunyuanDiTPipeline:
         source: a folder in diffusers' layout, or a repository of the Hugging Face hub.
 
     Raises:
-        InputError: there is none, it cannot be reached, or it is another model's.
+        InputError: there is none, it cannot be reached, or it is another model.
     """
     try:
         pipeline = HunyuanDiTPipeline.from_pretrained(
             str(source), safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
     except Exception as error:
-        # Of a wrong folder or repository each of the libraries below has its own errors.
+        # Each of the libraries below has its own errors for a wrong folder or repository.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(f"--pretrained {source}: no HunyuanDiT in diffusers' layout there ({reason})") from error
     if pipeline.scheduler.config.prediction_type not in PREDICTIONS:
-        raise InputError(f"--pretrained {source}: its scheduler's prediction_type is none of {', '.join(PREDICTIONS)}")
+        raise InputError(
+            f"--pretrained {source}: its scheduler's prediction_type must be one of {', '.join(PREDICTIONS)}"
+        )
     return pipeline
 
 
 def place(pipeline: HunyuanDiTPipeline, device: torch.device, frozen_dtype: torch.dtype) -> None:
-    """Bring the parts to the device: the transformer to be trained, the others frozen.
+    """Move the parts to the device: the transformer to be trained, the others frozen.
 
-    The transformer and the autoencoder stay in float32: the one is trained, the other leaves the range of half
-    precision easily.
+    The transformer and the autoencoder stay in float32: the former is trained, the latter easily overflows in half
+    precision.
 
     Args:
         pipeline: all parts; changed in place.
@@ -62,7 +64,7 @@ def place(pipeline: HunyuanDiTPipeline, device: torch.device, frozen_dtype: torc
 
 
 def generator_of(*key: int) -> torch.Generator:
-    """A generator whose numbers follow from the key alone, on every device the same: it draws on the CPU."""
+    """A generator seeded by the key alone; it draws on the CPU, so the numbers are the same for every device."""
     (seed,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(seed))
 
@@ -74,10 +76,10 @@ def denoising_loss(
     captions: Sequence[str],
     generator: torch.Generator,
 ) -> Tensor:
-    """How well the transformer takes noise off images: the mean squared error of what the scheduler has it predict.
+    """The mean squared error of the transformer's prediction of the noise, or of v, as the scheduler asks for.
 
-    Of the 2C channels that it gives, the first C are the prediction. The others, the learned variance, take no part in
-    sampling with diffusers' schedulers, and none in this loss.
+    Of its 2C output channels the first C are the prediction. The others, the learned variance, are used neither by
+    diffusers' schedulers nor by this loss.
 
     Args:
         pipeline: the other parts, and the schedule.
@@ -87,7 +89,7 @@ def denoising_loss(
         generator: draws the latents, the noise and the timesteps.
 
     Returns:
-        A number, float32, with a gradient.
+        A float32 scalar with a gradient.
     """
     model, schedule = pipeline.transformer, pipeline.scheduler
     device, dtype = model.device, model.dtype
@@ -112,28 +114,28 @@ def denoising_loss(
 
 @torch.no_grad()
 def text_conditions(pipeline: HunyuanDiTPipeline, captions: Sequence[str]) -> dict[str, Tensor]:
-    """What the transformer is told of the captions: both encoders' states and masks, as in sampling."""
+    """The transformer's inputs for the captions: states and masks of both text encoders, as in sampling."""
     conditions = {}
-    for place, (tokens, suffix) in enumerate(zip(_TOKENS, ("", "_t5"), strict=True)):
+    for index, (tokens, suffix) in enumerate(zip(_TOKENS, ("", "_t5"), strict=True)):
         states, _, mask, _ = pipeline.encode_prompt(
             list(captions),
             dtype=pipeline.transformer.dtype,
             device=pipeline.transformer.device,
             do_classifier_free_guidance=False,
             max_sequence_length=tokens,
-            text_encoder_index=place,
+            text_encoder_index=index,
         )
         conditions[f"encoder_hidden_states{suffix}"] = states
         conditions[f"text_embedding_mask{suffix}"] = mask
     return conditions
 
 
-def size_conditions(pipeline: HunyuanDiTPipeline, count: int, image_size: int) -> dict[str, Any]:
-    """What the transformer is told of the images' size, style and grid, as in sampling.
+def size_conditions(pipeline: HunyuanDiTPipeline, n_images: int, image_size: int) -> dict[str, Any]:
+    """The transformer's inputs for the images' size, style and grid, as in sampling.
 
     Args:
         pipeline: all parts.
-        count: images in the batch.
+        n_images: the batch size.
         image_size: pixels along a side.
     """
     model = pipeline.transformer
@@ -146,16 +148,16 @@ def size_conditions(pipeline: HunyuanDiTPipeline, count: int, image_size: int) -
         device=model.device,
         output_type="pt",
     )
-    # Original size, target size, and where the crop begins.
+    # Original size, target size, and the crop's top left corner.
     sizes = torch.tensor([image_size] * 4 + [0, 0], dtype=model.dtype, device=model.device)
-    style = torch.zeros(count, dtype=torch.long, device=model.device)
-    return {"image_meta_size": sizes.repeat(count, 1), "style": style, "image_rotary_emb": rotary}
+    style = torch.zeros(n_images, dtype=torch.long, device=model.device)
+    return {"image_meta_size": sizes.repeat(n_images, 1), "style": style, "image_rotary_emb": rotary}
 
 
 def sample(
     pipeline: HunyuanDiTPipeline, prompts: Sequence[str], seeds: Sequence[int], image_size: int, steps: int
 ) -> list[Any]:
-    """Make an image of every prompt; the same seed makes the same image, whatever else is in the batch.
+    """Generate an image for every prompt; the same seed gives the same image, whatever else is in the batch.
 
     Args:
         pipeline: all parts.

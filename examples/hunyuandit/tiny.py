@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
 from transformers import BertConfig, BertModel, BertTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-# The lengths at which HunyuanDiTPipeline cuts and pads its two kinds of tokens.
+# The lengths to which HunyuanDiTPipeline truncates and pads the tokens of its two encoders.
 CLIP_TOKENS, T5_TOKENS = 77, 256
 _WIDTH, _HEADS = 64, 4
 _SIGNS = string.ascii_lowercase + string.digits + string.punctuation
@@ -15,7 +15,7 @@ _SIGNS = string.ascii_lowercase + string.digits + string.punctuation
 def tiny_pipeline(image_size: int, seed: int) -> HunyuanDiTPipeline:
     """Build HunyuanDiT with some 850,000 parameters and two tokenizers of single characters.
 
-    The same seed gives the same weights. torch's random state is as before afterwards.
+    The same seed gives the same weights. torch's random state is restored.
 
     Args:
         image_size: pixels along a side, a multiple of 16.
@@ -38,7 +38,7 @@ def tiny_pipeline(image_size: int, seed: int) -> HunyuanDiTPipeline:
 
 
 def _transformer(image_size: int) -> HunyuanDiT2DModel:
-    # Of four blocks the last has the long skip connection; with fewer there is none.
+    # With four blocks the last has the long skip connection; with fewer there is none.
     return HunyuanDiT2DModel(
         num_attention_heads=_HEADS,
         attention_head_dim=_WIDTH // _HEADS,
@@ -56,7 +56,7 @@ def _transformer(image_size: int) -> HunyuanDiT2DModel:
 
 
 def _autoencoder() -> AutoencoderKL:
-    # Four levels, for an eighth of the image's size: the pipeline counts on it.
+    # Four levels reduce the image to an eighth of its size, which the pipeline assumes.
     autoencoder = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -66,7 +66,7 @@ def _autoencoder() -> AutoencoderKL:
         scaling_factor=4.0,
     )
     with torch.no_grad():
-        # A trained autoencoder is sure of its latents; at random this one would drown them in noise of variance 1.
+        # A trained autoencoder's latents have little variance; with random weights noise of variance 1 would hide them.
         autoencoder.quant_conv.weight[4:] = 0
         autoencoder.quant_conv.bias[4:] = -10
     return autoencoder.eval()
@@ -85,7 +85,7 @@ def _clip_side() -> BertModel:
 
 
 def _t5_side() -> T5EncoderModel:
-    # mT5 is T5 with gated GELUs, and the pipeline asks for this class.
+    # mT5 is T5 with gated GELUs, and the pipeline requires this class.
     configuration = T5Config(
         vocab_size=len(_t5_vocabulary()),
         d_model=_WIDTH,

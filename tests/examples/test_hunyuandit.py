@@ -23,11 +23,12 @@ from hunyuandit.data import Order, read_captioned
 from hunyuandit.flags import parser
 from hunyuandit.model import denoising_loss, generator_of
 from hunyuandit.tiny import tiny_pipeline
+from no_network import no_weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dploss import open_images
-from metrics import InputError, Unavailable, unregister
+from metrics import InputError, unregister
 
 SIZE = 32
 SMALL = ("--tiny", "--image-size", SIZE, "--ckpt-every", 2, "--num-evaluation-samples", 2, "--sampling-steps", 2)
@@ -52,20 +53,9 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def out_of_reach(patch, folder):
-    """No weights of metrics, whatever this machine has: neither in a cache nor over a network."""
-
-    def unreachable(*args):
-        raise Unavailable("its weights are out of reach")
-
-    patch.setenv("TORCH_HOME", str(folder / "no_cache"))
-    patch.setattr("metrics.weights.require_network", unreachable)
-    patch.setattr("metrics.clip_score._tagged_file", unreachable)
-
-
 @pytest.fixture(autouse=True)
-def no_weights(monkeypatch, tmp_path):
-    out_of_reach(monkeypatch, tmp_path)
+def out_of_reach(monkeypatch, tmp_path):
+    no_weights(monkeypatch, tmp_path)
 
 
 def main(*flags) -> int:
@@ -82,7 +72,7 @@ def undisturbed(data, tmp_path_factory) -> Path:
     """A training from its first to its last step."""
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        out_of_reach(patch, folder.parent)
+        no_weights(patch, folder.parent)
         assert main(*SMALL, "--data", data / "captions.csv", "--output-dir", folder, "--max-steps", 12) == 0
     return folder
 
@@ -210,7 +200,7 @@ def test_ctrl_c_saves_the_step_and_says_how_to_go_on(data, undisturbed, tmp_path
         patch.setattr("hunyuandit.data.CaptionedImages.__getitem__", interrupting(13))
         assert main(*flags) == 130
     said = capsys.readouterr().err
-    assert f"interrupted after step 4; saved {folder / '0000004.pt'}; go on with the same command and --resume" in said
+    assert f"interrupted after step 4; saved {folder / '0000004.pt'}; resume with the same command and --resume" in said
     assert main(*flags, "--resume") == 0
     assert_ends_the_same(folder, undisturbed)
 
@@ -270,9 +260,9 @@ def test_an_error_in_sampling_leaves_the_trained_weights(data, undisturbed, tmp_
     def out_of_memory(*args, **settings):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr("hunyuandit.judging.sample", out_of_memory)
+    monkeypatch.setattr("hunyuandit.evaluation.sample", out_of_memory)
     assert main(*SMALL, "--data", data, "--output-dir", tmp_path / "out", "--max-steps", 6) == 0
-    assert "the evaluation at step 4 failed: CUDA out of memory; the training goes on" in capsys.readouterr().err
+    assert "the evaluation at step 4 failed: CUDA out of memory; the training continues" in capsys.readouterr().err
     assert losses(tmp_path / "out")[6] == losses(undisturbed)[6]
 
 
@@ -334,17 +324,17 @@ def test_the_loss_is_the_error_of_what_the_scheduler_asks_for(prediction):
 
 
 def test_an_epoch_has_every_image_once_and_processes_share_a_step():
-    order = iter(Order(5, 2, 1, seed=3, first_step=0, process=0, processes=1))
+    order = iter(Order(5, 2, batches=1, seed=3))
     places = [place for _ in range(10) for place in next(order)]
     epochs = [places[start : start + 5] for start in range(0, 20, 5)]
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs) and len(set(map(tuple, epochs))) > 1
-    resumed = iter(Order(5, 2, 1, seed=3, first_step=4, process=0, processes=1))
+    resumed = iter(Order(5, 2, batches=1, seed=3, first_step=4))
     assert [place for _ in range(6) for place in next(resumed)] == places[8:]
 
-    team = [iter(Order(5, 1, 4, seed=3, first_step=1, process=process, processes=2)) for process in (0, 1)]
-    together = [place for _ in range(2) for one in team for place in next(one)]
+    orders = [iter(Order(5, 1, batches=4, seed=3, first_step=1, process=process, processes=2)) for process in (0, 1)]
+    together = [place for _ in range(2) for order in orders for place in next(order)]
     assert together == places[4:8]
-    assert [Order(5, 2, 1, 3, 0, 0, 1).epoch(step) for step in (0, 2, 3, 5)] == [0, 0, 1, 2]
+    assert [Order(5, 2, batches=1, seed=3).epoch(step) for step in (0, 2, 3, 5)] == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -391,10 +381,10 @@ def test_no_model_there_is_one_line(data, tmp_path, capsys):
 def test_a_folder_has_one_training_at_a_time_and_is_not_begun_twice(data, undisturbed, tmp_path, capsys):
     flags = (*SMALL, "--data", data, "--no-evaluation")
     assert main(*flags, "--output-dir", undisturbed) == 2
-    assert "it has checkpoints already: --resume goes on with them" in capsys.readouterr().err
+    assert "it has checkpoints already: --resume continues them" in capsys.readouterr().err
     with FileLock(tmp_path / ".lock"):
         assert main(*flags, "--output-dir", tmp_path) == 2
-    assert "another training writes there" in capsys.readouterr().err
+    assert "another process is training" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_and_other_settings_are_said(data, undisturbed, tmp_path, capsys):
@@ -406,7 +396,7 @@ def test_a_damaged_checkpoint_and_other_settings_are_said(data, undisturbed, tmp
     assert "0000004.pt: not a checkpoint of this model" in line
     (tmp_path / "0000004.pt").write_bytes(whole)
     assert main(*flags, "--resume", "--caption-dropout", 0.5) == 0
-    assert "warning: caption_dropout was 0.1, now 0.5: the result will be another" in capsys.readouterr().err
+    assert "warning: caption_dropout was 0.1, now 0.5: the result will differ" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line_and_costs_nothing(data, tmp_path, capsys, monkeypatch):
@@ -425,24 +415,24 @@ def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path, capsys):
     flags = ("--data", data, "--output-dir", tmp_path, "--no-evaluation", "--max-steps", 8, "--lr", 1e30)
     assert main(*SMALL, *flags) == 1
     assert re.search(
-        r"the loss is nan at step \d; the last checkpoint is intact; try --lr 1e\+29", capsys.readouterr().err
+        r"loss is NaN or infinite at step \d; lower --lr \(try 1e\+29\) or check the data", capsys.readouterr().err
     )
 
 
 def test_captions_and_images_of_all_kinds_are_read(data, tmp_path):
-    from hunyuandit.data import picture
+    from hunyuandit.data import read_square
 
     assert [item.caption for item in read_captioned(data / "photos")] == [
         item.caption for item in read_captioned(data / "captions.csv")
     ]
     Image.new("LA", (20, 10), (0, 0)).save(tmp_path / "clear.png")
-    assert np.array(picture(tmp_path / "clear.png", 16)).min() == 255
-    Image.new("I;16", (20, 30)).save(tmp_path / "deep.png")
-    assert picture(tmp_path / "deep.png", 16).size == (16, 16)
+    assert np.array(read_square(tmp_path / "clear.png", 16)).min() == 255
+    Image.new("I;16", (20, 30), 257 * 200).save(tmp_path / "deep.png")
+    assert read_square(tmp_path / "deep.png", 16).getcolors() == [(256, (200, 200, 200))]
     content = (data / "photos" / "0.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"cut\.png: cannot be read as an image"):
-        picture(tmp_path / "cut.png", 16)
+        read_square(tmp_path / "cut.png", 16)
 
 
 def test_tiny_parts_are_the_real_classes_and_can_be_saved_and_loaded(tmp_path):
