@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def no_second_for_the_speed() -> Iterator[None]:
     """test.py encodes for a second to say how fast that is; here a moment will do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dploss.evaluation.scores._TIMED_SECONDS", 0.01)
+        patch.setattr("dploss.evaluation.scores.TIMED_SECONDS", 0.01)
         yield
 
 

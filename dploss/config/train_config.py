@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from dploss.config.option import UNSET, option, options_of
 from dploss.errors import InputError, SettingError
+from metrics.table import BUILT_IN, COMPOSITE
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"
@@ -105,10 +106,10 @@ class TrainConfig:
         "recall",
         EVALUATION,
         "metric that ranks the checkpoints: recall, total_loss, rank_loss, pairdist_loss; with --images also "
-        "composite_score, clip_score, lpips, inception_score, fid, psnr, ssim",
+        + ", ".join((COMPOSITE, *BUILT_IN)),
         metavar="NAME",
         on_resume=True,
-        with_images="composite_score",
+        with_images=COMPOSITE,
     )
     eval_every: int = option(
         1, EVALUATION, "evaluate every N-th saved checkpoint (0: never)", at_least=0, on_resume=True, with_images=2

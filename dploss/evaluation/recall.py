@@ -9,7 +9,7 @@ from torch import Tensor
 from dploss.experiments.history import Recall
 
 # Distances held at a time, per space: 2**23 of them are 32 MB in float32.
-_CHUNK = 2**23
+CHUNK = 2**23
 
 
 class RecallEvaluator:
@@ -92,7 +92,7 @@ class RecallEvaluator:
             x, z = x[index.to(x.device)], z[index.to(z.device)]
         originals, latents = _Searched("original", x), _Searched("latent", z)
         most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
-        step = max(1, _CHUNK // rows)
+        step = max(1, CHUNK // rows)
         found = [0] * len(searches)
         for start in range(0, rows, step):
             queries = slice(start, min(start + step, rows))

@@ -13,7 +13,7 @@ from dploss.evaluation.recall import RecallEvaluator
 
 RERANK_FACTORS = (2, 5, 10)
 _PAIRED_ROWS = 1000
-_TIMED_SECONDS = 1.0
+TIMED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def rows_per_second(encode: Callable[[np.ndarray], object], rows: np.ndarray) ->
     """Encoding speed: the median over about a second of encoding all `rows` again and again, after a first time."""
     encode(rows)
     times: list[float] = []
-    while sum(times) < _TIMED_SECONDS:
+    while sum(times) < TIMED_SECONDS:
         start = time.perf_counter()
         encode(rows)
         times.append(time.perf_counter() - start)

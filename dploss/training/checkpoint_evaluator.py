@@ -10,12 +10,13 @@ from dploss.experiments.history import Evaluation, Recall
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
+from metrics.table import BUILT_IN, COMPOSITE
 
 if TYPE_CHECKING:
     from dploss.training.reconstruction import Reconstruction
 
 TRAINING_METRICS = ("recall", "total_loss", "rank_loss", "pairdist_loss")
-IMAGE_METRICS = ("composite_score", "clip_score", "lpips", "inception_score", "fid", "psnr", "ssim")
+IMAGE_METRICS = (COMPOSITE, *BUILT_IN)
 
 
 class CheckpointEvaluator:

@@ -87,7 +87,7 @@ def test_a_row_is_not_its_own_neighbour():
 
 def test_chunks_make_no_difference(builtin, monkeypatch):
     whole = RecallEvaluator(5).evaluate(builtin, builtin[:, :32])
-    monkeypatch.setattr("dploss.evaluation.recall._CHUNK", 7 * 600)
+    monkeypatch.setattr("dploss.evaluation.recall.CHUNK", 7 * 600)
     assert RecallEvaluator(5).evaluate(builtin, builtin[:, :32]) == whole
 
 
