@@ -62,6 +62,7 @@ class CLIPScore(MeanMetric):
     def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
         """The score of each pair, (n,); it may exceed 1."""
         self.prepare()
+        assert prompts is not None and self._embed is not None
         with torch.inference_mode():
             images, texts = self._embed(generated, prompts)
             return 2.5 * F.cosine_similarity(images.float(), texts.float()).clamp(min=0).cpu()

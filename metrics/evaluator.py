@@ -143,8 +143,9 @@ class ImageEvaluator:
                 metric.reset()
                 streamed[name] = metric
         name_of = {id(metric): name for name, metric in streamed.items()}
-        compared = references and any(metric.needs_references for metric in streamed.values())
-        total = len(generated) + (len(references.everything) if compared else 0)
+        total = len(generated)
+        if references and any(metric.needs_references for metric in streamed.values()):
+            total += len(references.everything)
         with tqdm(total=total, unit="image", leave=False, disable=None if self._progress else True) as bar:
             stream(
                 streamed.values(),

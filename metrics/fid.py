@@ -18,8 +18,8 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean: np.ndarray | float = 0.0
-        self._scatter: np.ndarray | float = 0.0
+        self.mean = np.zeros(())
+        self._scatter = np.zeros(())
 
     def add(self, rows: np.ndarray) -> None:
         """Take a batch, (n, d)."""
@@ -94,8 +94,11 @@ class FID(Metric):
         weights: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self._inception = None if extractor else inception or Inception(weights, device)
-        self._extractor = extractor or self._inception.features
+        self._inception: Inception | None = None
+        if extractor is None:
+            self._inception = inception or Inception(weights, device)
+            extractor = self._inception.features
+        self._extractor = extractor
         self.reset()
 
     def prepare(self) -> None:

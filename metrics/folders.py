@@ -63,7 +63,7 @@ def check_image(path: str | Path) -> None:
         pass
 
 
-class ImageFolder(Sequence):
+class ImageFolder(Sequence[Image.Image]):
     """The images of a folder and its subfolders, as `find_images` sorts them; each is read when indexed.
 
     Args:
@@ -86,7 +86,7 @@ class ImageFolder(Sequence):
         """The number of images."""
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> Image.Image:  # type: ignore[override]  # no slices
         """The image at an index, as `read_image` decodes it."""
         return read_image(self.folder / self.names[index])
 

@@ -68,6 +68,7 @@ class Inception:
         """Features and logits of uint8 images (n, 3, height, width), on the CPU."""
         if self._last is None or self._last[0] is not images:
             self.prepare()
+            assert self._network is not None
             features, logits = self._network(images.to(self.device))
             self._last = (images, Activations(features.cpu(), logits.cpu()))
         return self._last[1]

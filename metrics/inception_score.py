@@ -35,6 +35,12 @@ class InceptionScore(Metric):
     higher_is_better = True
     value_range = (1.0, 1008.0)
 
+    _sums: Tensor | None
+    _negative_entropies: Tensor
+    _counts: Tensor
+    _random: np.random.Generator
+    _pending: list[int]
+
     def __init__(
         self,
         extractor: Callable[[Tensor], Tensor] | None = None,
@@ -45,8 +51,11 @@ class InceptionScore(Metric):
     ) -> None:
         if splits < 1:
             raise InputError(f"splits must be at least 1, got {splits}")
-        self._inception = None if extractor else inception or Inception(weights, device)
-        self._extractor = extractor or self._inception.logits
+        self._inception: Inception | None = None
+        if extractor is None:
+            self._inception = inception or Inception(weights, device)
+            extractor = self._inception.logits
+        self._extractor = extractor
         self._splits = splits
         self.reset()
 
@@ -84,7 +93,7 @@ class InceptionScore(Metric):
 
     def _scores(self) -> Tensor:
         images = int(self._counts.sum())
-        if not images:
+        if self._sums is None or not images:
             raise Unavailable("no images")
         splits = _affordable(self._splits, images)
         counts = self._counts.view(splits, -1).sum(dim=1)
@@ -108,11 +117,11 @@ class InceptionScore(Metric):
 
     def reset(self) -> None:
         """Forget the batches."""
-        self._sums: Tensor | None = None
+        self._sums = None
         self._negative_entropies = torch.zeros(self._splits, dtype=torch.float64)
         self._counts = torch.zeros(self._splits, dtype=torch.float64)
         self._random = np.random.default_rng(0)
-        self._pending: list[int] = []
+        self._pending = []
 
     def release(self) -> None:
         """Free the network."""

@@ -62,6 +62,7 @@ class LPIPS(MeanMetric):
     def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
         """Distances, (n,)."""
         self.prepare()
+        assert references is not None and self._distance is not None
         smallest = SMALLEST[self._net]
         if self._custom is None and min(generated.shape[2:]) < smallest:
             raise Unavailable(f"an image is smaller than the {smallest} x {smallest} pixels its net can see")

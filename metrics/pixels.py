@@ -1,6 +1,7 @@
 """Metrics that compare an image with its reference pixel by pixel: no model, no weights."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class PSNR(MeanMetric):
         # Imported late, here and below: the import takes seconds.
         from torchmetrics.functional.image import peak_signal_noise_ratio
 
+        assert references is not None, "needs_pairs"
         ratios = peak_signal_noise_ratio(
             generated.double(), references.double(), data_range=255.0, reduction="none", dim=(1, 2, 3)
         )
@@ -51,7 +53,8 @@ class SSIM(MeanMetric):
             raise Unavailable(f"an image is smaller than its window of {WINDOW} x {WINDOW} pixels")
         from torchmetrics.functional.image import structural_similarity_index_measure
 
+        assert references is not None, "needs_pairs"
         similarity = structural_similarity_index_measure(
             generated.float(), references.float(), data_range=255.0, reduction="none"
         )
-        return similarity.reshape(len(generated))
+        return cast(Tensor, similarity).reshape(len(generated))

@@ -31,10 +31,11 @@ def missing(metric: Streamed, references: References | None, prompts: Sequence[s
     """Which input the metric needs and was not given, as a reason; None where nothing is missing."""
     if metric.needs_prompts and prompts is None:
         return "it needs prompts"
-    if (metric.needs_references or metric.needs_pairs) and references is None:
-        return "it needs references"
-    if metric.needs_pairs and references.pairs is None:
-        return references.why_unpaired
+    if metric.needs_references or metric.needs_pairs:
+        if references is None:
+            return "it needs references"
+        if metric.needs_pairs and references.pairs is None:
+            return references.why_unpaired
     return None
 
 
@@ -70,11 +71,12 @@ def stream(
         raise InputError("no images")
     if prompts is not None and len(prompts) != len(generated):
         raise InputError(f"{len(generated)} images but {len(prompts)} prompts")
+    everything, pairs_of = (references.everything, references.pairs) if references else ((), None)
 
     for indices, images in batches(generated, batch_size):
         pairs = None
-        if any(metric.needs_pairs for metric in active):
-            own = [to_image(references.pairs[index], f"{_OF_REFERENCES}{index}") for index in indices]
+        if pairs_of is not None and any(metric.needs_pairs for metric in active):
+            own = [to_image(pairs_of[index], f"{_OF_REFERENCES}{index}") for index in indices]
             pairs = torch.stack([resized(image, *images.shape[2:]) for image in own])
         texts = None if prompts is None else [prompts[index] for index in indices]
         for metric in list(active):
@@ -88,7 +90,7 @@ def stream(
         progress(len(indices))
     comparing = [metric for metric in active if metric.needs_references]
     if comparing:
-        for indices, images in batches(references.everything, batch_size, _OF_REFERENCES):
+        for indices, images in batches(everything, batch_size, _OF_REFERENCES):
             for metric in comparing:
                 metric.add_references(images)
             progress(len(indices))

@@ -4,7 +4,7 @@ Files are found and decoded by `metrics.folders`, which needs no torch, so that 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,15 @@ def open_images(source: str | Path = BUILTIN, image_size: int = 64, limit: int |
         InputError: no folder, fewer than three images in it, or a file that cannot be read; the message names it.
     """
     name = str(source)
+    images: Sequence[Path | Image.Image]
+    captions: Sequence[str | None]
     if name == BUILTIN:
         crops = list(_builtin_crops())[:limit]
         images, captions = [crop for crop, _ in crops], [caption for _, caption in crops]
     else:
         with metrics_errors():
-            images = find_images(name)[:limit]
-            captions = _captions(Path(name), images)
+            images = paths = find_images(name)[:limit]
+            captions = _captions(Path(name), paths)
     if len(images) < 3:
         raise InputError(f"{name}: {len(images)} images in it, training needs at least 3 ({', '.join(SUFFIXES)})")
     try:
