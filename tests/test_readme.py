@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT
+from no_network import no_weights
 from small_models import TEXTS, tiny_model
 
 from dploss import DPEncoder
@@ -27,14 +28,7 @@ def test_both_languages_show_the_same_commands_and_code():
 
 
 def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
-    from metrics import Unavailable
-
-    def unreachable(*args):
-        raise Unavailable("its weights are out of reach")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_cache"))
-    monkeypatch.setattr("metrics.weights.require_network", unreachable)
-    monkeypatch.setattr("metrics.clip_score._tagged_file", unreachable)
+    no_weights(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     (code,) = [block for block in blocks("README.md", "python") if "BestCheckpointTracker" in block]
     assert len([line for line in code.splitlines() if line and "import" not in line]) <= 30

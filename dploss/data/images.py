@@ -87,7 +87,7 @@ def metrics_errors() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def as_picture(row: np.ndarray, image_size: int) -> Image.Image:
+def as_image(row: np.ndarray, image_size: int) -> Image.Image:
     """One row of pixels, (3 * S * S,), as an image; values are clipped to 0..1."""
     pixels = row.reshape(3, image_size, image_size).transpose(1, 2, 0)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))

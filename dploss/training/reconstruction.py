@@ -9,13 +9,11 @@ import torch
 from PIL import Image
 
 from dploss.config import TrainConfig
-from dploss.data.images import Images, as_picture, side_by_side
+from dploss.data.images import Images, as_image, metrics_errors, side_by_side
 from dploss.data.split import evenly_spaced
-from dploss.errors import InputError
 from dploss.files.atomic import atomic_write
 from dploss.models.autoencoder import ConvAutoencoder
 from metrics import ImageEvaluator
-from metrics import InputError as MetricsInputError
 
 SAMPLES = "evaluation_samples"
 # As many are shown in TensorBoard.
@@ -62,14 +60,12 @@ class Reconstruction:
             latents = torch.from_numpy(self.autoencoder.encode(self.samples.rows)).to(self.autoencoder.mean)
             reconstructed = self.autoencoder.decode(latents).clamp(0, 1).numpy(force=True)
         prompts = [caption for caption in self.samples.captions if caption]
-        try:
+        with metrics_errors():
             metrics = self._evaluator.evaluate(
                 torch.from_numpy(self._as_images(reconstructed)),
                 torch.from_numpy(self._as_images(self.samples.rows)),
                 prompts if len(prompts) == len(reconstructed) else None,
             )
-        except MetricsInputError as error:
-            raise InputError(str(error)) from error
         return reconstructed, metrics
 
     def _as_images(self, rows: np.ndarray) -> np.ndarray:
@@ -90,8 +86,8 @@ class Reconstruction:
         size = self.samples.image_size
         shown = {}
         for number, (row, original) in enumerate(zip(reconstructed, self.samples.rows, strict=True)):
-            generated = as_picture(row, size)
-            comparison = side_by_side(as_picture(original, size), generated)
+            generated = as_image(row, size)
+            comparison = side_by_side(as_image(original, size), generated)
             for name, image in (("generated", generated), ("comparison", comparison)):
                 with atomic_write(folder / f"eval_{name}_{number:03d}.jpg") as file:
                     image.save(file, "JPEG", quality=95)

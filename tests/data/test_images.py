@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dploss.data.images import as_picture, open_images, side_by_side
+from dploss.data.images import as_image, open_images, side_by_side
 from dploss.errors import InputError
 from metrics.folders import ImageFolder
 from metrics.images import to_image
@@ -193,8 +193,8 @@ def test_the_builtin_images_are_cut_from_two_photographs():
 
 def test_rows_become_pictures_again(folder):
     images = open_images(folder, 16)
-    assert as_picture(images.rows[0], 16).getpixel((3, 3)) == (0, 0, 255)
-    both = side_by_side(as_picture(images.rows[0], 16), as_picture(images.rows[2] + 5, 16))
+    assert as_image(images.rows[0], 16).getpixel((3, 3)) == (0, 0, 255)
+    both = side_by_side(as_image(images.rows[0], 16), as_image(images.rows[2] + 5, 16))
     assert both.size == (32, 16) and both.getpixel((3, 3)) == (0, 0, 255) and both.getpixel((20, 3)) == (255, 255, 255)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assets
+from no_network import no_weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -15,7 +16,6 @@ from dploss.errors import InputError
 from dploss.models.build import load_encoder
 from dploss.training.launch import new_experiment, resumed_experiment
 from dploss.training.reconstruction import choose_samples
-from metrics import Unavailable
 
 SMALL = {
     "images": "builtin",
@@ -33,13 +33,7 @@ SMALL = {
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    # No weights in reach, whatever this machine has: neither in a cache nor over a network.
-    def unreachable(*args):
-        raise Unavailable("its weights are out of reach")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_cache"))
-    monkeypatch.setattr("metrics.weights.require_network", unreachable)
-    monkeypatch.setattr("metrics.clip_score._tagged_file", unreachable)
+    no_weights(monkeypatch, tmp_path)
     return {**SMALL, "checkpoints_dir": str(tmp_path / "checkpoints")}
 
 
