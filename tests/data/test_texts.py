@@ -86,10 +86,10 @@ def test_neighbours_are_marked_as_kept_lost_or_new():
     start = lines.index("zero")
     assert lines[start : start + 7] == [
         "zero",
-        "  nearest of 4 rows by 1 numbers",
+        "  nearest of 4 rows by 1 dimensions",
         "      one",
         "    - two",
-        "  by 1 numbers: 1 of 2 kept",
+        "  by 1 dimensions: 1 of 2 kept",
         "      one",
         "    + ten ten ten ten ten ten ten ten…",
     ]
