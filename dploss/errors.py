@@ -1,11 +1,11 @@
-"""What can go wrong in a way that a person should read one line about."""
+"""Errors whose message is one line for a person to read."""
 
 from collections.abc import Callable
 
 
 def one_line(text: str) -> str:
-    """Text as a terminal may show it: line breaks become blanks, and what could steer the terminal a sign for it."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
+    """Text on one line, safe for a terminal: whitespace becomes single blanks, other control characters U+FFFD."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 
 class InputError(ValueError):
@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        """Keep the message on one line, whatever text of another library went into it."""
+        """Bring the message to one line: it may contain another library's text."""
         super().__init__(one_line(message))
 
 
@@ -53,4 +53,4 @@ class SettingError(_TemplateError, InputError):
 
 
 class TrainingError(_TemplateError, RuntimeError):
-    """The loss or the weights are no longer finite; the message says where, and what to try."""
+    """The loss or the weights are NaN or infinite; the message says where and what to try."""

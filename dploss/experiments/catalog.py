@@ -12,7 +12,7 @@ from dploss.errors import InputError
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, load_config
 from dploss.experiments.record import ExperimentRecord
-from dploss.files.links import leads_out
+from dploss.files.links import points_outside
 from dploss.files.locks import was_abandoned
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -64,7 +64,7 @@ def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:
         if os.path.exists(path) and _is_experiment(folder):
             return folder if folder.name else folder.absolute()
     home = Path(checkpoints_dir)
-    ids = [folder.name for folder in _folders(home) if _is_experiment(folder) and not leads_out(folder, home)]
+    ids = [folder.name for folder in _folders(home) if _is_experiment(folder) and not points_outside(folder, home)]
     if not ids:
         raise no_experiment(checkpoints_dir)
     return Path(checkpoints_dir) / match_id(ids, reference, str(checkpoints_dir))
@@ -114,7 +114,7 @@ def refuse_links(folder: Path) -> None:
         InputError: one of them is a link out of the folder.
     """
     for path in folder.iterdir():
-        if leads_out(path, folder):
+        if points_outside(path, folder):
             raise InputError(f"{path}: a link out of its experiment's folder is not followed; remove it")
 
 
@@ -126,7 +126,7 @@ def list_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], lis
     """
     experiments, skipped = [], []
     for folder in _folders(checkpoints_dir):
-        if leads_out(folder, Path(checkpoints_dir)):
+        if points_outside(folder, Path(checkpoints_dir)):
             skipped.append(f"{folder}: a link out of {checkpoints_dir} is not followed; give its own path")
             continue
         try:

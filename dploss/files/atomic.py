@@ -1,4 +1,4 @@
-"""Files that are whole at every instant: written beside themselves, synced, then renamed over the old one."""
+"""Atomic writes: a file is written beside its place, synced, then renamed over the old one."""
 
 import json
 import math
@@ -25,9 +25,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         A binary file open for writing.
 
     Raises:
-        OSError: the disk is full, the folder is not writable, ...; it names `path`.
+        OSError: the disk is full, the folder is not writable, ...; its filename is `path`.
     """
-    # A name that nobody can guess, and "x": nobody can have put a link there that leads elsewhere.
+    # An unguessable name, and mode "x": nobody can have put a link there beforehand.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -43,13 +43,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def move(old: Path, new: Path) -> None:
-    """Rename durably, over a file that is there."""
+    """Rename durably, replacing `new`."""
     os.replace(old, new)
     sync_folder(new.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; Windows cannot open a folder, and does not need it."""
+    """Make a rename in `folder` durable; Windows neither can nor need open a folder for that."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -62,14 +62,14 @@ def sync_folder(folder: Path) -> None:
 def remove_stale_temporaries(folder: Path) -> None:
     """Remove what `atomic_write` left in `folder`, and in the folders in it, when its process was killed.
 
-    Only the process that owns the folder may call this: it would take the file from under a running writer.
+    Only the process that owns the folder may call this: it also removes the temporary file of a running writer.
     """
     for temporary in list(folder.rglob(".*.tmp")):
         remove(temporary)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder, if it is there."""
+    """Remove a file, a link or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

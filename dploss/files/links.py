@@ -1,4 +1,4 @@
-"""Point a name such as best.pt at a checkpoint beside it: a relative symlink, or a copy where there are none."""
+"""Links such as best.pt to a checkpoint beside them: relative symlinks, or copies where symlinks are not supported."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ from dploss.files.atomic import remove, sync_folder
 
 
 def point_to(link: Path, target: str) -> None:
-    """Make `link` lead to `target`, in one instant where symlinks can be made.
+    """Make `link` point to `target`, atomically where symlinks are supported.
 
     Args:
-        link: the name; what it was before is replaced, a folder that is no link too.
+        link: its path; whatever is there is replaced, even a folder.
         target: a file or folder, relative to the link's folder.
 
     Raises:
@@ -28,7 +28,7 @@ def point_to(link: Path, target: str) -> None:
     sync_folder(link.parent)
 
 
-def leads_to(link: Path, target: str) -> bool:
+def points_to(link: Path, target: str) -> bool:
     """Whether `link` is a relative symlink to `target`, or a file or folder with the same content."""
     if link.is_symlink():
         return os.readlink(link) == target and link.exists()
@@ -38,20 +38,20 @@ def leads_to(link: Path, target: str) -> bool:
     return link.is_file() and wanted.is_file() and _identity(link) == _identity(wanted)
 
 
-def leads_out(path: Path, home: Path) -> bool:
-    """Whether `path` is a link to what is not in the folder `home`; files that a stranger put there can be such."""
+def points_outside(path: Path, home: Path) -> bool:
+    """Whether `path` is a symlink to something outside the folder `home`, as a downloaded folder may contain."""
     return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file or folder to NAME.before1, or the next number that is free; returns where it is now."""
+    """Rename a file or folder to NAME.before1, or the next free number; returns the new path."""
     aside = next(free for number in count(1) if not (free := path.with_name(f"{path.name}.before{number}")).exists())
     os.replace(path, aside)
     return aside
 
 
 def _copy(source: Path, copy: Path) -> None:
-    """Copy with times, by which `leads_to` knows it again."""
+    """Copy with modification times, by which `points_to` recognises the copy."""
     if source.is_dir():
         shutil.copytree(source, copy)
     else:
@@ -60,7 +60,7 @@ def _copy(source: Path, copy: Path) -> None:
 
 def _replace(temporary: Path, link: Path) -> None:
     if link.is_dir() and not link.is_symlink():
-        # A folder cannot be renamed over: it goes out of the way first.
+        # A folder cannot be renamed over: it is moved aside first.
         aside = link.with_name(f".{link.name}.{os.getpid()}.old.tmp")
         os.replace(link, aside)
         os.replace(temporary, link)

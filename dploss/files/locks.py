@@ -1,4 +1,4 @@
-"""One writer for each experiment: a lock on its folder, which the system lets go when its holder dies."""
+"""Locks: one writer per experiment or output file. The system releases a lock when the process that holds it ends."""
 
 from pathlib import Path
 
@@ -7,34 +7,39 @@ from filelock import FileLock, Timeout
 from dploss.errors import InputError
 
 _LOCK = ".lock"
-# Whoever asks `was_abandoned` holds the lock for an instant.
+# `was_abandoned` holds the lock for an instant.
 _SECONDS = 1.0
 
 
 def lock_experiment(folder: Path) -> FileLock:
-    """Become the only process that trains an experiment, until the lock's `release` is called or the process ends.
+    """Lock an experiment for training, until the lock's `release` is called or the process ends.
 
     Args:
-        folder: the experiment's; it exists.
+        folder: of the experiment; it must exist.
 
     Returns:
         The lock, held.
 
     Raises:
-        InputError: another process trains it.
+        InputError: another process is training it.
         OSError: the folder is not writable.
     """
-    return _locked(folder / _LOCK, f"{folder}: another process is training this experiment; stop it, or let it finish")
+    return _locked(
+        folder / _LOCK, f"{folder}: another process is training this experiment; stop it or wait until it ends"
+    )
 
 
 def lock_output(path: Path) -> FileLock:
-    """Become the only process that writes a file, until the lock's `release` is called or the process ends.
+    """Lock an output file for writing, until the lock's `release` is called or the process ends.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file; its folder must exist.
+
+    Returns:
+        The lock, held.
 
     Raises:
-        InputError: another process writes it.
+        InputError: another process is writing it.
         OSError: the folder is not writable.
     """
     return _locked(path.with_name(f".{path.name}{_LOCK}"), f"{path}: another process is writing this file")
@@ -50,7 +55,7 @@ def _locked(path: Path, busy: str) -> FileLock:
 
 
 def was_abandoned(folder: Path) -> bool:
-    """Whether whoever trained the experiment in `folder` is gone; False too where that cannot be found out."""
+    """Whether the process that trained the experiment in `folder` has ended; False also where that is unknown."""
     if not (folder / _LOCK).is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a file that somebody made or downloaded can do to its reader, brought down to one InputError."""
+"""Reading untrusted files: whatever is wrong with one raises an InputError, and no memory is taken before the check."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from dploss.errors import InputError
 
-# Real vectors pack to more than a hundredth of their size, and any machine has 256 MiB.
+# Real vectors compress to more than a hundredth of their size, and any machine has 256 MiB.
 _UNPACKED = 100
 _SMALL = 2**28
 _DEPTH = 50
@@ -17,14 +17,14 @@ _DEPTH = 50
 
 @contextmanager
 def decoding(path: str | Path, trouble: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an InputError.
+    """Turn any exception inside into an InputError.
 
-    Damaged bytes lead the decoders of other libraries to errors of any kind: TokenError, LZMAError, struct.error,
+    Corrupt bytes raise errors of any kind in the decoders of other libraries: TokenError, LZMAError, struct.error,
     UnicodeDecodeError, MemoryError, ... Put nothing but a decoder inside.
 
     Args:
-        path: of the file.
-        trouble: what to say of it, like "not a readable image".
+        path: of the file, for the message.
+        trouble: the message, like "not a readable image".
     """
     try:
         yield
@@ -35,10 +35,10 @@ def decoding(path: str | Path, trouble: str) -> Iterator[None]:
 
 
 def regular_file(path: Path) -> Path:
-    """The path, where a file is there: from a pipe or a device one might read for ever.
+    """Check that `path` is a regular file, and return it: reading a pipe or a device might never end.
 
     Raises:
-        InputError: nothing is there, or something else.
+        InputError: it does not exist, or is no regular file.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: " + ("not a file" if os.path.exists(path) else "no such file"))
@@ -46,36 +46,34 @@ def regular_file(path: Path) -> Path:
 
 
 def check_claim(path: Path, unpacked: int) -> None:
-    """Refuse a small file that claims to unpack to a large array, before memory is taken for it.
+    """Refuse a small file that declares a large array, before memory is allocated for it.
 
     Args:
         path: of the file.
-        unpacked: bytes that it claims.
+        unpacked: declared size in bytes.
 
     Raises:
-        InputError: it claims more than anything real does.
+        InputError: the declared size is more than real data compresses to the file's.
     """
     size = path.stat().st_size
     if unpacked > max(_SMALL, _UNPACKED * size):
-        raise InputError(
-            f"{path}: its {size:,} bytes claim to hold {unpacked:,}: it is damaged, or made to fill memory"
-        )
+        raise InputError(f"{path}: corrupt: declares {unpacked:,} bytes, too many for a file of {size:,}")
 
 
 def read_json(path: Path, trouble: str) -> Any:
-    """The content of a JSON file, which can be told, copied and written again.
+    """The content of a JSON file, safe to print, to copy and to write again.
 
     Raises:
-        InputError: no such file, not JSON, text that no encoding has, or lists in lists without end.
+        InputError: no such file, not JSON, not valid Unicode, or nested too deeply.
     """
     with decoding(path, trouble):
         value = json.loads(regular_file(path).read_text(encoding="utf-8"))
-        # JSON can spell half a character, "\ud800", which cannot be printed.
+        # JSON can contain a lone surrogate, "\ud800", which cannot be encoded.
         json.dumps(value, ensure_ascii=False).encode()
     level, depth = [value], 0
     while level:
         if depth > _DEPTH:
-            raise InputError(f"{path}: {trouble}: it is nested more than {_DEPTH} deep")
+            raise InputError(f"{path}: {trouble}: nested more than {_DEPTH} levels deep")
         inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
         level, depth = [item for items in inner for item in items], depth + 1
     return value

@@ -1,7 +1,7 @@
 """Distance-preserving losses: the distances within a batch, and their ranks, should survive the encoder.
 
-Every loss is lambda_rank * rank + lambda_pairdist * pairdist. The base class checks the batch and takes the
-distances once; a child is one rule for the rank term.
+Every loss is lambda_rank * rank + lambda_pairdist * pairdist. The base class checks the batch and computes the
+distances once; a subclass defines the rank term.
 """
 
 import math
@@ -16,7 +16,7 @@ from dploss.losses.soft_rank import hard_rank, soft_rank
 
 
 class LossTerms(NamedTuple):
-    """What a loss gives back: three scalars, of which `total` is the one to differentiate."""
+    """What a loss returns: three scalars, of which `total` is the one to differentiate."""
 
     total: Tensor
     rank: Tensor
@@ -53,8 +53,8 @@ def without_diagonal(d: Tensor) -> Tensor:
 class DPLoss(nn.Module, ABC):
     """Base of the family: total = lambda_rank * rank + lambda_pairdist * pairdist.
 
-    pairdist is the mean squared difference of the distances within the batch, before and after. The rank term
-    is a child's. A row's distance to itself is in no rank, sum or mean.
+    pairdist is the mean squared difference of the distances within the batch, before and after. Subclasses define the
+    rank term. A row's distance to itself is in no rank, sum or mean.
 
     Args:
         k: what DPLossV1 and DPLossV1Norm divide their rank term by, at least 1; the V2 losses have no k.
@@ -93,8 +93,8 @@ class DPLoss(nn.Module, ABC):
             LossTerms of scalars.
 
         Raises:
-            ValueError: x or z is no floating-point matrix, their rows differ in number or are fewer than 3, or a
-                value is not finite.
+            ValueError: x or z is no floating-point matrix, they differ in their number of rows or have fewer than 3,
+                or a value is not finite.
         """
         check_batch(x, z)
         return self.compare(*self.original(x), z)
@@ -109,7 +109,7 @@ class DPLoss(nn.Module, ABC):
         return d_x, self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
 
     def compare(self, d_x: Tensor, tau: Tensor, z: Tensor) -> LossTerms:
-        """The terms for (B, d) latents `z`, given what `original` says of their vectors."""
+        """The terms for (B, d) latents `z`, given the distances and tau that `original` returns for their vectors."""
         d_z = without_diagonal(pairwise_distances(_at_least_float32(z)))
         rank = self.rank_term(d_x, d_z, tau)
         pairdist = (d_z - d_x).square().mean()
@@ -198,7 +198,7 @@ LOSSES: dict[str, type[DPLoss]] = {
 
 
 def check_batch(x: Tensor, z: Tensor) -> None:
-    """Refuse what is no batch of vectors and latents.
+    """Check a batch of vectors and latents.
 
     Raises:
         ValueError: see `DPLoss.forward`.

@@ -1,1 +1,1 @@
-"""Encoders, the layers they are made of, and PCA, which they start from."""
+"""Encoders, their layers, and PCA, from which they are initialised."""

@@ -1,4 +1,4 @@
-"""The encoder of images, and the way back: linear paths that start at PCA, convolutions beside them."""
+"""Encoder and decoder of images: linear paths initialised from PCA, convolutions beside them."""
 
 from itertools import pairwise
 
@@ -13,14 +13,14 @@ _SHRINK = 2 ** len(_CHANNELS)
 
 
 class ConvAutoencoder(Encoder):
-    """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale, and the same the other way.
+    """z = scale * (linear(u) + branch(u)) with u = (x - mean) / scale, and a decoder of the same form.
 
     Args:
-        image_size: S, pixels along a side, a multiple of 8.
-        latent_dim: d, numbers in a latent.
+        image_size: S, height and width in pixels, a multiple of 8.
+        latent_dim: d, dimensions of a latent.
 
     Raises:
-        ValueError: an image_size that cannot be halved three times.
+        ValueError: image_size is no multiple of 8.
     """
 
     def __init__(self, image_size: int, latent_dim: int) -> None:
@@ -43,8 +43,8 @@ class ConvAutoencoder(Encoder):
             nn.Flatten(),
         )
 
-    def start_at(self, pca: PCA) -> None:
-        """Become that PCA, there and back; the branches start at nothing."""
+    def initialize_from_pca(self, pca: PCA) -> None:
+        """Initialise the linear paths with the PCA projection and its transpose, the branches' last layers with 0."""
         self.standardize(pca)
         components = torch.from_numpy(pca.components)
         self.linear.set_matrix(components)
@@ -60,13 +60,13 @@ class ConvAutoencoder(Encoder):
         return self.scale * (self.linear(u) + self.branch(u))
 
     def decode(self, z: Tensor) -> Tensor:
-        """(N, d) latents -> (N, 3 * S * S) images; values a little outside 0..1 occur."""
+        """(N, d) latents -> (N, 3 * S * S) reconstructions; values slightly outside 0..1 occur."""
         v = z / self.scale
         return self.mean + self.scale * (self.linear_back(v) + self.branch_back(v))
 
 
 def _downward() -> list[nn.Module]:
-    """Halve the sides at every layer."""
+    """Convolutions that halve height and width at every layer."""
     layers: list[nn.Module] = []
     for before, after in pairwise((3, *_CHANNELS)):
         layers += [nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1), nn.GELU()]
@@ -74,7 +74,7 @@ def _downward() -> list[nn.Module]:
 
 
 def _upward() -> list[nn.Module]:
-    """Double them again."""
+    """Transposed convolutions that double height and width at every layer."""
     layers: list[nn.Module] = []
     for before, after in pairwise((*_CHANNELS[::-1], 3)):
         layers += [nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1), nn.GELU()]

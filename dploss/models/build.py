@@ -1,4 +1,4 @@
-"""From settings, or from a checkpoint, to the encoder that they describe."""
+"""Build encoders: from settings, or from a checkpoint."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:
         The encoder on the CPU, in evaluation mode.
 
     Raises:
-        InputError: no file there, not a checkpoint of ours, or weights that do not fit its config.
+        InputError: no such file, no checkpoint of train.py, or weights that do not fit its config.
     """
     return encoder_of(load_checkpoint(path), path)
 
@@ -43,8 +43,8 @@ def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAuto
     """Rebuild the encoder from a checkpoint's content.
 
     Args:
-        checkpoint: what `load_checkpoint` returned.
-        path: where it came from, for messages.
+        checkpoint: as `load_checkpoint` returns it.
+        path: of its file, for messages.
 
     Returns:
         The encoder on the CPU, in evaluation mode.
@@ -56,16 +56,16 @@ def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAuto
     try:
         record = ExperimentRecord.from_dict(checkpoint["config"])
         _check(record, len(weights))
-        # A config can claim any size: nothing is allocated before the weights have been seen to fit it.
+        # A config can declare any size: no memory is allocated before the weights are known to fit it.
         with torch.device("meta"):
             encoder = build_encoder(record.config, record.input_dim)
         expected = encoder.state_dict()
         odd = [name for name, one in weights.items() if name in expected and one.dtype != expected[name].dtype]
         if odd:
-            raise TypeError(f"{odd[0]} is of another dtype")
+            raise TypeError(f"{odd[0]} is {weights[odd[0]].dtype}, expected {expected[odd[0]].dtype}")
         encoder.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path}: weights and config do not make an encoder: {error}") from error
+        raise InputError(f"{path}: weights do not fit the config: {error}") from error
     return encoder.eval()
 
 

@@ -1,4 +1,4 @@
-"""The encoder: a linear path that starts at PCA, an MLP branch that starts at nothing, and lengths given back."""
+"""The encoder of vectors: a linear path initialised from PCA, an MLP branch initialised to 0, and the norm restored."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,13 +18,13 @@ class EqualizedLinear(nn.Module):
     """A linear layer whose weights are all of one size: y = (weight @ x / sqrt(input_dim) + bias) / size.
 
     Adam moves every weight by about its learning rate, whatever the gradient's size. With weights of one size that is
-    the same small relative step, lr / size, at any width, so one --lr serves them all, and a start at PCA is refined
-    instead of shaken off. Karras et al., arXiv:1710.10196, section 4.1, "equalized learning rate".
+    the same small relative step, lr / size, at any width: one --lr serves all of them, and an initialisation from PCA
+    is refined instead of lost. Karras et al., arXiv:1710.10196, section 4.1, "equalized learning rate".
 
     Args:
-        input_dim: numbers in.
-        output_dim: numbers out.
-        size: of the weights, above 0.
+        input_dim: dimensions of the input.
+        output_dim: dimensions of the output.
+        size: standard deviation of the initial weights, above 0.
     """
 
     def __init__(self, input_dim: int, output_dim: int, size: float = 1.0) -> None:
@@ -40,19 +40,19 @@ class EqualizedLinear(nn.Module):
 
     @torch.no_grad()
     def set_matrix(self, matrix: Tensor) -> None:
-        """Become the projection x -> matrix @ x, for a (output_dim, input_dim) matrix."""
+        """Set the layer to the projection x -> matrix @ x, for an (output_dim, input_dim) matrix."""
         self.weight.copy_(matrix * (self.size / self.gain))
         self.bias.zero_()
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout of a batch that several processes share: each draws for all rows, and takes its own.
+    """Dropout of a batch sharded over processes: each draws the mask of the whole batch and applies its own rows of it.
 
-    With the same random state everywhere, the rows lose the numbers that they would lose in one process.
+    With the same random state in every process, the mask is the one that a single process would draw.
 
     Attributes:
-        rank: of this process.
-        size: how many there are, each with as many rows.
+        rank: index of this process, 0..size - 1.
+        size: number of processes, all with shards of equal size.
     """
 
     rank, size = 0, 1
@@ -66,14 +66,14 @@ class SharedDropout(nn.Dropout):
 
 
 class Encoder(nn.Module):
-    """What every encoder has: the mean and the scale of its training rows, and a way to encode arrays.
+    """Base of the encoders: standardises by the mean and scale of the training rows, and encodes arrays.
 
-    Mean and scale are buffers, so the weights see numbers near 1 whatever the units of the vectors, and the latents
-    keep those units. Fresh from the constructor the mean is 0 and the scale 1.
+    Mean and scale are buffers, so that the weights see values near 1 whatever the units of the vectors, and the latents
+    are in those units again. A new encoder has mean 0 and scale 1.
 
     Args:
-        input_dim: D, numbers in a vector.
-        latent_dim: d, numbers in a latent.
+        input_dim: D, dimensions of a vector.
+        latent_dim: d, dimensions of a latent.
     """
 
     def __init__(self, input_dim: int, latent_dim: int) -> None:
@@ -85,27 +85,27 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def standardize(self, pca: PCA) -> None:
-        """Take mean and scale from the training rows' PCA; the weights stay as they are."""
+        """Take mean and scale from a PCA of the training rows; the weights are not changed."""
         self.mean.copy_(torch.from_numpy(pca.mean))
         self.scale.fill_(pca.scale)
 
     @torch.no_grad()
     def encode(self, array: np.ndarray | Tensor, batch_size: int = 8192, dim: int | None = None) -> np.ndarray | Tensor:
-        """Shorten vectors, without gradients, in evaluation mode.
+        """Encode vectors, without gradients, in evaluation mode.
 
         Args:
             array: (N, D), NumPy or torch, any floating dtype, on any device; it is not changed.
             batch_size: rows at a time, at least 1.
-            dim: shorten to the first so many numbers, 1..d, each brought back to length (see `cut`); d if None. Of a
-                Matryoshka encoder each size that it was trained for is a good code.
+            dim: truncate the latents to their first `dim` dimensions, 1..d, norm restored (see `truncate`); d if None.
+                Meant for the sizes that a Matryoshka encoder was trained for.
 
         Returns:
             (N, dim) latents of the same kind: NumPy or torch, dtype and device as given. They are computed in the
-            encoder's own precision and on its own device.
+            encoder's precision and on its device.
 
         Raises:
-            TypeError: not an array of floating-point numbers.
-            ValueError: not of shape (N, D), a batch_size below 1, or a dim outside 1..d.
+            TypeError: array is no floating-point array.
+            ValueError: array is not of shape (N, D), batch_size is below 1, or dim is outside 1..d.
         """
         floating = (
             array.is_floating_point()
@@ -127,15 +127,15 @@ class Encoder(nn.Module):
         try:
             starts = range(0, max(len(array), 1), batch_size)
             batches = (self(self._to_input(array[start : start + batch_size])) for start in starts)
-            latents = torch.cat([self.cut(batch, dim) for batch in batches])
+            latents = torch.cat([self.truncate(batch, dim) for batch in batches])
         finally:
             self.train(was_training)
         if isinstance(array, Tensor):
             return latents.to(array)
         return latents.numpy(force=True).astype(array.dtype)
 
-    def cut(self, latents: Tensor, dim: int, length_share: float = 1.0) -> Tensor:
-        """(..., d) latents -> their first `dim` numbers; an encoder that gives lengths back uses the share."""
+    def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:
+        """(..., d) latents -> (..., dim), their first dimensions; `norm_share` is for encoders that restore norms."""
         return latents[..., :dim]
 
     def _to_input(self, rows: np.ndarray | Tensor) -> Tensor:
@@ -146,21 +146,23 @@ class Encoder(nn.Module):
 
 
 class DPEncoder(Encoder):
-    """z = scale * y * (|u| / |y|)^length_power with y = linear(u) + branch(u), u = (x - mean) / scale.
+    """Encoder of vectors: a linear path, an MLP branch beside it, and the norm of the vector restored.
 
-    A projection keeps the directions of rows better than their distances: it shortens every row by what it drops, some
-    rows more than others, and the shortened ones become everybody's neighbours. So each latent gets its vector's
-    distance from the mean back, wholly (length_power 1) or in part.
+    z = scale * y * (|u| / |y|)^norm_power with u = (x - mean) / scale and y = linear(u) + branch(u).
 
-    Fresh from the constructor the weights are random.
+    Why restore norms: a projection shortens rows unevenly, each by what it drops of it. Rows that became short lie near
+    the mean, and so near everything: they are hubs, neighbours of all others. With norm_power 1 every latent is as far
+    from 0 as its vector is from the mean; 0 leaves y as it is. The exponent is the buffer `length_power`.
+
+    A new encoder has random weights and norm_power 0.
 
     Args:
-        input_dim: D, numbers in a vector.
-        hidden_dims: widths of the branch's hidden layers; none of them makes the encoder linear, for then there is no
-            branch, and length_power stays 0.
-        latent_dim: d, numbers in a latent.
-        metric: "euclidean", or "cosine": every vector is brought to length 1 first.
-        dropout: share of the branch's hidden numbers that are dropped in training, 0 to below 1.
+        input_dim: D, dimensions of a vector.
+        hidden_dims: widths of the branch's hidden layers. Without any there is no branch: the encoder is linear, and
+            restores no norms.
+        latent_dim: d, dimensions of a latent.
+        metric: "euclidean", or "cosine", which normalises every vector first.
+        dropout: probability of dropping a hidden unit of the branch in training, 0 <= dropout < 1.
     """
 
     def __init__(
@@ -179,8 +181,8 @@ class DPEncoder(Encoder):
         self.branch = _mlp([input_dim, *hidden_dims, latent_dim], dropout) if hidden_dims else None
         self.register_buffer("length_power", torch.zeros(()))
 
-    def start_at(self, pca: PCA) -> None:
-        """Become that PCA: its projection on the linear path, and a branch whose last layer is 0."""
+    def initialize_from_pca(self, pca: PCA) -> None:
+        """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""
         self.standardize(pca)
         self.linear.set_matrix(torch.from_numpy(pca.components))
         if self.branch is not None:
@@ -194,29 +196,29 @@ class DPEncoder(Encoder):
         y = self.linear(u)
         if self.branch is None:
             return y * self.scale
-        return _lengthen(y + self.branch(u), u, self.length_power) * self.scale
+        return _restore_norm(y + self.branch(u), u, self.length_power) * self.scale
 
-    def cut(self, latents: Tensor, dim: int, length_share: float = 1.0) -> Tensor:
-        """Shorten latents to their first numbers, and give each its length back as far as the encoder does.
+    def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:
+        """Matryoshka truncation: the first dimensions of the latents, norm restored as far as the encoder does.
 
-        With a length_power of 1 that is latents[:, :dim] * (|latents| / |latents[:, :dim]|)^length_share.
+        latents[:, :dim] * (|latents| / |latents[:, :dim]|)^(norm_power * norm_share)
 
         Args:
             latents: (..., d).
             dim: 1..d.
-            length_share: of the encoder's length_power, 0 to 1; in training less is given back than in use.
+            norm_share: share of the encoder's norm_power, 0 to 1; the Matryoshka loss restores less than `encode`.
 
         Returns:
             (..., dim).
         """
-        return _lengthen(latents[..., :dim], latents, self.length_power * length_share)
+        return _restore_norm(latents[..., :dim], latents, self.length_power * norm_share)
 
 
-def _lengthen(short: Tensor, long: Tensor, power: Tensor) -> Tensor:
-    """Bring `short` to the length of `long`, as far as `power` says: short * (|long| / |short|)^power."""
-    least = torch.finfo(short.dtype).eps
-    lengths = (v.norm(dim=-1, keepdim=True).clamp_min(least) for v in (long, short))
-    return short * torch.div(*lengths) ** power
+def _restore_norm(projected: Tensor, original: Tensor, power: Tensor) -> Tensor:
+    """Scale each row to projected * (|original| / |projected|)^power: its full norm at power 1, unchanged at 0."""
+    least = torch.finfo(projected.dtype).eps
+    norms = (v.norm(dim=-1, keepdim=True).clamp_min(least) for v in (original, projected))
+    return projected * torch.div(*norms) ** power
 
 
 def _mlp(widths: list[int], dropout: float) -> nn.Sequential:

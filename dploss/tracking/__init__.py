@@ -1,1 +1,1 @@
-"""BestCheckpointTracker and what it is made of; usable in any training loop."""
+"""BestCheckpointTracker, for any training loop, and its parts."""

@@ -1,4 +1,4 @@
-"""best_checkpoints.json: what BestCheckpointTracker remembers, read with the distrust that a file deserves."""
+"""best_checkpoints.json, the state of BestCheckpointTracker; checked when read."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrackerState:
-    """The tracker's memory.
+    """The state of a tracker.
 
     Attributes:
-        entries: every judged checkpoint, in the order of the judgements.
-        latest: the path of the last one judged.
-        owns_link: whether best.pt is the tracker's.
-        settings: metric_name, higher_is_better, save_top_k and keep_every_n_steps that it had.
+        entries: the evaluated checkpoints, oldest evaluation first.
+        latest: path of the last one evaluated.
+        owns_link: whether best.pt was made by the tracker.
+        settings: its metric_name, higher_is_better, save_top_k and keep_every_n_steps.
     """
 
     entries: list[Entry]
@@ -49,25 +49,25 @@ def write_state(
         OSError: the folder is not writable, or full.
     """
     metric_name = settings["metric_name"]
-    others = [*selection.kept, *selection.doomed]
+    others = [*selection.kept, *selection.to_delete]
     write_json(
         path,
         {
             **settings,
             "latest": latest,
             "owns_link": owns_link,
-            "checkpoints": [record(entry, metric_name) for entry in selection.top],
+            "checkpoints": [record(entry, metric_name) for entry in selection.best],
             "others": [record(entry, metric_name) for entry in others],
         },
     )
 
 
 def read_state(path: Path) -> TrackerState | None:
-    """Read best_checkpoints.json; None where there is none. One that cannot be read is moved aside, and said."""
+    """Read best_checkpoints.json; None where there is none. An unreadable one is moved aside, with a warning."""
     if not path.exists():
         return None
     try:
-        content = read_json(path, "not a readable state")
+        content = read_json(path, "not a readable tracker state")
         entries = [_entry(one) for one in [*content["checkpoints"], *content["others"]]]
         newest = {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.order)}
         latest = content["latest"]
@@ -76,7 +76,7 @@ def read_state(path: Path) -> TrackerState | None:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         aside = path.with_name(path.name + ".unreadable")
         os.replace(path, aside)
-        _log.warning("%s cannot be read (%s); it is now %s, and tracking starts anew", path, error, aside.name)
+        _log.warning("%s cannot be read (%s); renamed to %s, tracking starts anew", path, error, aside.name)
         return None
     return TrackerState(list(newest.values()), latest, content.get("owns_link") is True, content)
 
@@ -86,7 +86,7 @@ def _entry(value: dict[str, Any]) -> Entry:
     kinds = (entry.path, str), (entry.step, int), (entry.epoch, int), (entry.metrics, dict), (entry.order, int)
     for item, kind in kinds:
         if type(item) is not kind:
-            raise TypeError(f"{item!r} is no {kind.__name__}")
+            raise TypeError(f"expected {kind.__name__}, got {item!r}")
     if not entry.path.isprintable():
-        raise ValueError(f"{entry.path!r} is no path")
+        raise ValueError(f"not a path: {entry.path!r}")
     return entry

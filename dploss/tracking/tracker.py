@@ -1,6 +1,6 @@
-"""BestCheckpointTracker: keeps the best checkpoints of a training, and best.pt leading to the best of them.
+"""BestCheckpointTracker: keeps the best checkpoints of a training, and a link best.pt to the best of them.
 
-It serves any training loop that saves checkpoints, files or folders, and judges them. In a training of several
+It serves any training loop that saves checkpoints, files or folders, and evaluates them. In a training of several
 processes, only one of them may use it.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dploss.files.atomic import remove, write_json
-from dploss.files.links import leads_to, point_to, set_aside
+from dploss.files.links import point_to, points_to, set_aside
 from dploss.text import metrics_text
 from dploss.tracking.retention import DIRECTIONS, Entry, Selection, select
 from dploss.tracking.state import BEST, BEST_RESULTS, BEST_STATE, read_state, record, write_state
@@ -19,7 +19,7 @@ from dploss.tracking.state import BEST, BEST_RESULTS, BEST_STATE, read_state, re
 _log = logging.getLogger(__name__)
 _SETTINGS = ("metric_name", "higher_is_better", "save_top_k", "keep_every_n_steps")
 _DELETED = ".deleted.tmp"
-# The last two are train.py's.
+# The last two are written by train.py.
 _NO_CHECKPOINTS = (BEST, BEST_STATE, BEST_RESULTS, "config.json", "train_history.json")
 
 
@@ -27,20 +27,20 @@ class BestCheckpointTracker:
     """Keeps the `save_top_k` best checkpoints by one metric.
 
     The folder then holds best.pt, a relative link to the best checkpoint (a copy where links cannot be made);
-    best_checkpoints.json, the state, from which a tracker made anew on the folder goes on; and, after
-    `export_results`, best_checkpoint_results.json. Killed at any instant, the folder has a best and a latest checkpoint
-    that are whole, and best.pt leads to a checkpoint that is there: new state is written before best.pt moves, and
-    best.pt moves before anything is deleted.
+    best_checkpoints.json, the state, from which a new tracker on the folder continues; and, after `export_results`,
+    best_checkpoint_results.json. If the process is killed at any instant, the folder has a complete best and latest
+    checkpoint, and best.pt points to an existing one: the state is written before best.pt is replaced, and best.pt is
+    replaced before anything is deleted.
 
     Args:
-        checkpoint_dir: where the checkpoints are; made if need be.
-        metric_name: the metric that decides.
-        higher_is_better: its direction; None: a known metric brings its own, and of any other more is better.
-        save_top_k: how many to keep, at least 1.
-        keep_every_n_steps: checkpoints of steps that are its multiples are never deleted; 0 spares none.
-        prune: whether what falls out of the best is deleted. Only checkpoints given to `update` ever are, and never
-            the latest of them, nor the one the run was resumed from.
-        resumed_from: the checkpoint that this run started from.
+        checkpoint_dir: folder of the checkpoints; created if missing.
+        metric_name: the metric to rank by.
+        higher_is_better: its direction; None: the known one of a metric in `retention.DIRECTIONS`, True for others.
+        save_top_k: number of best checkpoints to keep, at least 1.
+        keep_every_n_steps: checkpoints at steps that are multiples of it are never deleted; 0: no such rule.
+        prune: whether checkpoints that are no longer among the best are deleted. Only those given to `update` ever are,
+            and never the latest of them, nor the one that the run was resumed from.
+        resumed_from: the checkpoint that the run was resumed from.
 
     Raises:
         ValueError: an argument outside its range.
@@ -81,50 +81,50 @@ class BestCheckpointTracker:
     @property
     def top(self) -> list[Entry]:
         """The best checkpoints, best first."""
-        return self._select(self._entries, self._latest).top
+        return self._select(self._entries, self._latest).best
 
     @property
     def best(self) -> Entry | None:
-        """The best checkpoint; None before a finite score was seen."""
+        """The best checkpoint; None before the first finite score."""
         return next(iter(self.top), None)
 
     def update(self, step: int, epoch: int, checkpoint_path: str | Path, metrics: Mapping[str, Any]) -> bool:
-        """Take note of a checkpoint that was saved and judged.
+        """Track a checkpoint that was saved and evaluated.
 
         Args:
             step: optimizer steps done.
             epoch: finished epochs.
             checkpoint_path: its file or folder, in checkpoint_dir.
-            metrics: what was measured, by name; plain values, ready for JSON.
+            metrics: measured values by name, serialisable as JSON; NumPy and torch scalars too.
 
         Returns:
             Whether it is the new best.
 
         Raises:
             ValueError: the path is not in checkpoint_dir, or is a link.
-            FileNotFoundError: nothing is there.
-            OSError: the state cannot be written; nothing is lost, and the checkpoint is not tracked.
+            FileNotFoundError: no such checkpoint.
+            OSError: the state cannot be written; the old state is kept, and the checkpoint is not tracked.
         """
         name = self._name(Path(checkpoint_path))
         order = 1 + max((entry.order for entry in self._entries), default=-1)
-        # NumPy's and torch's numbers have item(), JSON has numbers.
+        # NumPy and torch scalars become Python's.
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in metrics.items()}
         new = Entry(name, int(step), int(epoch), plain, order)
         if new.score(self.metric_name) is None:
             _log.warning("step %d: %s was not measured or is not finite; not ranked", step, self.metric_name)
         elif self.best is not None and not new.comparable(self.best, self.metric_name):
             _log.warning(
-                "step %d: %s is made of other parts than before; earlier ones rank below", step, self.metric_name
+                "step %d: %s has other parts than before; earlier checkpoints rank below it", step, self.metric_name
             )
         entries = [*(entry for entry in self._present(self._entries) if entry.path != name), new]
         selection = self._select(entries, name)
-        if selection.top:
+        if selection.best:
             self._take_over_link()
         self._save(entries, name)
         self._entries, self._latest = entries, name
         self._point()
-        self._delete(selection.doomed)
-        return bool(selection.top) and selection.top[0] is new
+        self._delete(selection.to_delete)
+        return bool(selection.best) and selection.best[0] is new
 
     def summary(self) -> str:
         """The best checkpoints as text, best first."""
@@ -146,7 +146,7 @@ class BestCheckpointTracker:
         print(self.summary())
 
     def export_results(self) -> Path:
-        """Write best_checkpoint_results.json, the summary for other programs.
+        """Write best_checkpoint_results.json, the summary as JSON.
 
         Returns:
             Its path.
@@ -168,12 +168,12 @@ class BestCheckpointTracker:
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def _select(self, entries: list[Entry], latest: str | None) -> Selection:
-        spared = {latest} if latest else set()
-        spared |= {
+        protected = {latest} if latest else set()
+        protected |= {
             entry.path for entry in entries if self._resumed_from == (self.checkpoint_dir / entry.path).resolve()
         }
         return select(
-            entries, self.metric_name, self.higher_is_better, self.save_top_k, self.keep_every_n_steps, spared
+            entries, self.metric_name, self.higher_is_better, self.save_top_k, self.keep_every_n_steps, protected
         )
 
     def _name(self, path: Path) -> str:
@@ -192,30 +192,30 @@ class BestCheckpointTracker:
         write_state(self.checkpoint_dir / BEST_STATE, selection, latest, self._owns_link, self._settings)
 
     def _present(self, entries: list[Entry]) -> list[Entry]:
-        """Those whose checkpoint is still there; the others are said."""
+        """Entries whose checkpoint still exists; the others are logged."""
         gone = [entry for entry in entries if not (self.checkpoint_dir / entry.path).exists()]
         for entry in gone:
-            _log.warning("%s is recorded but gone; no longer tracked", entry.path)
+            _log.warning("%s no longer exists; not tracked any more", entry.path)
         return [entry for entry in entries if entry not in gone]
 
     def _point(self) -> None:
-        """Make best.pt lead to the best checkpoint."""
+        """Make best.pt point to the best checkpoint."""
         best = self.best
-        if best is not None and not leads_to(self.checkpoint_dir / BEST, best.path):
+        if best is not None and not points_to(self.checkpoint_dir / BEST, best.path):
             point_to(self.checkpoint_dir / BEST, best.path)
 
     def _take_over_link(self) -> None:
-        """Move a best.pt that somebody else made out of the way, unless it is but a link."""
+        """Move aside a best.pt that this tracker did not make, unless it is a symlink."""
         link = self.checkpoint_dir / BEST
         if not self._owns_link and link.exists() and not link.is_symlink():
-            _log.warning("%s was no link of this tracker; it is now %s", link, set_aside(link).name)
+            _log.warning("%s was not made by this tracker; renamed to %s", link, set_aside(link).name)
         self._owns_link = True
 
-    def _delete(self, doomed: list[Entry]) -> None:
+    def _delete(self, entries: list[Entry]) -> None:
         gone = []
-        for entry in doomed if self.prune else []:
+        for entry in entries if self.prune else []:
             path = self.checkpoint_dir / entry.path
-            # Renamed first: a folder is deleted file by file, and must not look like a checkpoint meanwhile.
+            # Renamed first: a folder is deleted file by file, and must not be taken for a checkpoint meanwhile.
             aside = self.checkpoint_dir / f".{entry.path.replace('/', '_')}{_DELETED}"
             try:
                 os.replace(path, aside)
@@ -228,7 +228,7 @@ class BestCheckpointTracker:
             self._save(self._entries, self._latest)
 
     def _restore(self) -> None:
-        """Go on from what the folder holds, repair what disagrees with it, and say so."""
+        """Continue from the state in the folder; what disagrees with the files is repaired and logged."""
         for pattern in (f".*{_DELETED}", f".{BEST}.*.tmp", f".{BEST_STATE}.*.tmp", f".{BEST_RESULTS}.*.tmp"):
             for stale in self.checkpoint_dir.glob(pattern):
                 remove(stale)
@@ -246,8 +246,8 @@ class BestCheckpointTracker:
         if len(self._entries) < len(state.entries):
             self._save(self._entries, self._latest)
         best = self.best
-        if best is not None and not leads_to(self.checkpoint_dir / BEST, best.path):
-            _log.warning("%s did not lead to the best checkpoint; it leads to %s again", BEST, best.path)
+        if best is not None and not points_to(self.checkpoint_dir / BEST, best.path):
+            _log.warning("%s did not point to the best checkpoint; it now points to %s again", BEST, best.path)
             self._take_over_link()
             self._point()
 

@@ -37,7 +37,7 @@ def initialize(
         dims: of a Matryoshka encoder, its dimensions: the power is chosen by the recall of all of them.
     """
     if init == "pca":
-        encoder.start_at(pca)
+        encoder.initialize_from_pca(pca)
     else:
         encoder.standardize(pca)
     if isinstance(encoder, ConvAutoencoder) or encoder.branch is None:

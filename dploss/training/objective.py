@@ -28,7 +28,7 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
     if isinstance(encoder, ConvAutoencoder):
         return partial(_with_reconstruction, loss, encoder, config.lambda_recon)
     if config.matryoshka:
-        return partial(_in_units_of_scale, MatryoshkaLoss(loss, config.matryoshka_dims, encoder.cut), encoder)
+        return partial(_in_units_of_scale, MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
     return partial(_in_units_of_scale, loss, encoder)
 
 

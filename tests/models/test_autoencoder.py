@@ -15,7 +15,7 @@ def rows():
 def test_it_starts_at_pca_there_and_back(rows):
     pca = PCA.fit(rows, 12)
     encoder = ConvAutoencoder(16, 12)
-    encoder.start_at(pca)
+    encoder.initialize_from_pca(pca)
     latents = encoder.encode(rows)
     np.testing.assert_allclose(latents, pca.encode(rows), atol=1e-3)
     with torch.no_grad():
@@ -25,7 +25,7 @@ def test_it_starts_at_pca_there_and_back(rows):
 
 def test_every_weight_learns(rows):
     encoder = ConvAutoencoder(16, 12)
-    encoder.start_at(PCA.fit(rows, 12))
+    encoder.initialize_from_pca(PCA.fit(rows, 12))
     before = {name: value.clone() for name, value in encoder.named_parameters()}
     optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
     x = torch.from_numpy(rows[:64])

@@ -20,13 +20,13 @@ def encoder() -> DPEncoder:
 def test_it_starts_exactly_at_pca(builtin, hidden_dims):
     pca = PCA.fit(builtin, 24)
     encoder = DPEncoder(768, hidden_dims, 24)
-    encoder.start_at(pca)
+    encoder.initialize_from_pca(pca)
     np.testing.assert_allclose(encoder.encode(builtin), pca.encode(builtin), atol=1e-5)
 
 
 def test_the_branch_learns_from_its_start_at_nothing(builtin):
     encoder = DPEncoder(768, (32,), 24)
-    encoder.start_at(PCA.fit(builtin, 24))
+    encoder.initialize_from_pca(PCA.fit(builtin, 24))
     optimizer = torch.optim.Adam(encoder.parameters())
     for _ in range(2):
         optimizer.zero_grad()
@@ -47,7 +47,7 @@ def test_scale_of_the_vectors_is_the_scale_of_the_latents(builtin):
 def test_lengths_are_given_back(builtin, power):
     pca = PCA.fit(builtin, 24)
     encoder = DPEncoder(768, (32,), 24)
-    encoder.start_at(pca)
+    encoder.initialize_from_pca(pca)
     encoder.length_power.fill_(power)
     short, long = (np.linalg.norm(rows, axis=1) for rows in (pca.encode(builtin), builtin - pca.mean))
     expected = pca.encode(builtin) * ((long / short) ** power)[:, None]
@@ -60,11 +60,11 @@ def test_lengths_are_given_back(builtin, power):
 def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
     long, short = (DPEncoder(768, (32,), dim) for dim in (24, 8))
     for encoder in (long, short):
-        encoder.start_at(PCA.fit(builtin, encoder.latent_dim))
+        encoder.initialize_from_pca(PCA.fit(builtin, encoder.latent_dim))
         encoder.length_power.fill_(power)
     np.testing.assert_allclose(long.encode(builtin, dim=8), short.encode(builtin), atol=1e-5)
     np.testing.assert_array_equal(long.encode(builtin, dim=24), long.encode(builtin))
-    none, half, whole = (long.cut(torch.from_numpy(long.encode(builtin)), 8, share) for share in (0, 0.5, 1))
+    none, half, whole = (long.truncate(torch.from_numpy(long.encode(builtin)), 8, share) for share in (0, 0.5, 1))
     torch.testing.assert_close(half.square(), none * whole)
     with pytest.raises(ValueError, match="dim must be within 1 and 24, got 25"):
         long.encode(builtin, dim=25)
@@ -72,7 +72,7 @@ def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
 
 def test_rows_without_a_length_have_finite_latents_and_gradients():
     encoder = DPEncoder(4, (8,), 2)
-    encoder.start_at(PCA.fit(np.eye(4, dtype=np.float32), 2))
+    encoder.initialize_from_pca(PCA.fit(np.eye(4, dtype=np.float32), 2))
     encoder.length_power.fill_(1)
     latents = encoder(torch.full((3, 4), 0.25))
     latents.sum().backward()
@@ -157,5 +157,5 @@ def test_load_encoder_rebuilds_it(encoder, tmp_path):
 
 def test_load_encoder_names_a_file_whose_weights_do_not_fit(encoder, tmp_path):
     path = save(tmp_path, encoder, latent_dim=4)
-    with pytest.raises(InputError, match="latest_model.pth: weights and config do not make an encoder"):
+    with pytest.raises(InputError, match="latest_model.pth: weights do not fit the config"):
         load_encoder(path)

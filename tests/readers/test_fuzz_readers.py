@@ -616,7 +616,7 @@ def test_zeros_are_read_until_they_are_too_many(name, write, read, tmp_path, req
     write(tmp_path / name)
     assert not read(tmp_path / name).rows.any()
     request.getfixturevalue("little_memory")
-    with pytest.raises(InputError, match="made to fill memory|corrupt: declared size"):
+    with pytest.raises(InputError, match="corrupt: decla"):
         read(tmp_path / name)
 
 

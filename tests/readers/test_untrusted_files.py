@@ -108,16 +108,16 @@ def squeezed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: bomb(path, 12), "claims more than it holds"),
-        (squeezed, "claims more than it holds"),
-        (lambda path: torch.save({"a": torch.zeros(1).expand(10**9, 10**6)}, path), "claims more than it holds"),
-        (lambda path: torch.save({"a": torch.zeros(2, 2).to_sparse()}, path), "tensors of another kind"),
-        (lambda path: torch.save({"a": torch.empty(10**9, device="meta")}, path), "tensors of another kind"),
+        (lambda path: bomb(path, 12), "declared size exceeds the file"),
+        (squeezed, "declared size exceeds the file"),
+        (lambda path: torch.save({"a": torch.zeros(1).expand(10**9, 10**6)}, path), "declared size exceeds the file"),
+        (lambda path: torch.save({"a": torch.zeros(2, 2).to_sparse()}, path), "tensors other than dense ones"),
+        (lambda path: torch.save({"a": torch.empty(10**9, device="meta")}, path), "tensors other than dense ones"),
         (lambda path: torch.save({"a": 10**400}, path), "holds a int"),
-        (lambda path: torch.save(nn.Linear(2, 2), path), "holds more than plain values"),
+        (lambda path: torch.save(nn.Linear(2, 2), path), "holding more than plain values"),
         (lambda path: torch.save({}, path, _use_new_zipfile_serialization=False), "another kind of file"),
         (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "another kind of file"),
-        (lambda path: path.write_bytes(b""), "cut short"),
+        (lambda path: path.write_bytes(b""), "truncated"),
     ],
 )
 def test_a_file_that_claims_or_holds_what_it_should_not_is_refused(tmp_path, write, message):
@@ -155,7 +155,7 @@ def test_a_checkpoint_comes_back_whole(experiment):
 def test_a_config_that_disagrees_with_the_weights_is_refused(experiment, changes):
     config = torch.load(experiment / "latest_model.pth", weights_only=True)["config"]
     path = tampered(experiment, config=config | changes)
-    with pytest.raises(InputError, match=r"latest_model\.pth: weights and config do not make an encoder"):
+    with pytest.raises(InputError, match=r"latest_model\.pth: weights do not fit the config"):
         load_encoder(path)
 
 

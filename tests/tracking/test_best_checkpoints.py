@@ -227,7 +227,7 @@ def test_a_link_that_leads_elsewhere_is_repaired(tmp_path, tracked, stale, caplo
     (tmp_path / "best.pt").unlink()
     (tmp_path / "best.pt").symlink_to(stale)
     BestCheckpointTracker(tmp_path)
-    assert os.readlink(tmp_path / "best.pt") == "0000001.pt" and "did not lead to the best" in caplog.text
+    assert os.readlink(tmp_path / "best.pt") == "0000001.pt" and "did not point to the best" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -242,7 +242,7 @@ def test_a_real_best_pt_from_before_is_kept_aside(tmp_path, tracked, kind, caplo
     assert best_text(tmp_path) == "0000001.pt" and (tmp_path / "best.pt").is_symlink()
     kept = tmp_path / "best.pt.before1"
     assert (kept / "shard_0.bin" if kind == "folder" else kept).read_text() == "precious"
-    assert "is now best.pt.before1" in caplog.text
+    assert "renamed to best.pt.before1" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".pt", "_dir"])
@@ -284,7 +284,7 @@ def test_a_recorded_checkpoint_that_vanished_is_said(tmp_path, tracked, caplog):
     (tmp_path / "0000003.pt").unlink()
     again = BestCheckpointTracker(tmp_path)
     assert again.best.step == 2 and best_text(tmp_path) == "0000002.pt"
-    assert "0000003.pt is recorded but gone" in caplog.text
+    assert "0000003.pt no longer exists" in caplog.text
     (tmp_path / "0000002.pt").unlink()
     tracked(again, 4, 0.05)
     assert [one.step for one in again.top] == [1, 4] and best_text(tmp_path) == "0000001.pt"

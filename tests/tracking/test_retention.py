@@ -25,15 +25,15 @@ def entries(scores, name="recall"):
 )
 def test_every_checkpoint_has_one_fate(scores, higher, k, every, spare_last):
     given_entries = entries(scores)
-    spared = {given_entries[-1].path} if spare_last and given_entries else set()
-    found = select(given_entries, "recall", higher, k, every, spared)
-    assert sorted(one.order for one in [*found.top, *found.kept, *found.doomed]) == list(range(len(scores)))
+    protected = {given_entries[-1].path} if spare_last and given_entries else set()
+    found = select(given_entries, "recall", higher, k, every, protected)
+    assert sorted(one.order for one in [*found.best, *found.kept, *found.to_delete]) == list(range(len(scores)))
 
     finite = [one for one in given_entries if one.score("recall") is not None]
-    assert len(found.top) == min(k, len(finite))
+    assert len(found.best) == min(k, len(finite))
     # A plain loop: take the best of the rest, the newer of equals.
     rest = list(finite)
-    for one in found.top:
+    for one in found.best:
         best = rest[0]
         for other in rest:
             better = (
@@ -43,16 +43,16 @@ def test_every_checkpoint_has_one_fate(scores, higher, k, every, spare_last):
                 best = other
         assert one is best
         rest.remove(best)
-    for one in found.doomed:
-        assert one.path not in spared and (every == 0 or one.step % every)
+    for one in found.to_delete:
+        assert one.path not in protected and (every == 0 or one.step % every)
     for one in found.kept:
-        assert one.path in spared or one.step % every == 0
+        assert one.path in protected or one.step % every == 0
 
 
 def test_steps_are_numbers_not_text():
     # 9 and 10 score the same: the newer, 10, is the better one.
     given_entries = [Entry(f"epoch_{epoch}.pth", epoch, epoch, {"recall": 0.5}, epoch) for epoch in (8, 9, 10)]
-    assert [one.epoch for one in select(given_entries, "recall", True, 2, 0).top] == [10, 9]
+    assert [one.epoch for one in select(given_entries, "recall", True, 2, 0).best] == [10, 9]
 
 
 @pytest.mark.parametrize("value", [True, "0.5", None, [0.5]])
@@ -67,13 +67,13 @@ def composite(order, score, **parts):
 def test_composites_of_other_parts_are_not_compared():
     old = [composite(0, 0.9, clip_score=0.9), composite(1, 0.8, clip_score=0.8)]
     new = composite(2, 0.3, clip_score=0.3, lpips=0.2)
-    assert select([*old, new], "composite_score", True, 3, 0).top == [new, old[1], old[0]]
+    assert select([*old, new], "composite_score", True, 3, 0).best == [new, old[1], old[0]]
     # Made as before again: the old ones count again.
     again = composite(3, 0.85, clip_score=0.85)
-    assert select([*old, new, again], "composite_score", True, 3, 0).top == [old[0], again, old[1]]
+    assert select([*old, new, again], "composite_score", True, 3, 0).best == [old[0], again, old[1]]
 
 
 def test_parts_may_be_named():
     first = Entry("a", 1, 1, {"composite_score": 0.9, "composite_parts": ["clip_score"], "psnr": 20.0}, 0)
     second = Entry("b", 2, 2, {"composite_score": 0.8, "composite_parts": ["clip_score"]}, 1)
-    assert select([first, second], "composite_score", True, 1, 0).top == [first]
+    assert select([first, second], "composite_score", True, 1, 0).best == [first]
