@@ -1,11 +1,11 @@
-"""What large files cost: reading parquet, training from the disk in blocks, encoding from file to file.
+"""Time and memory with large files: reading parquet, training from the disk in blocks, encoding from file to file.
 
-Each part makes its own files in a temporary folder (TMPDIR) and is run alone:
+Each part makes its own files in a temporary folder (TMPDIR):
 
-  big_data.py read       100,000 x 1,024 float32 from parquet, against a raw read of as many bytes; memory
+  big_data.py read       100,000 x 1,024 float32 from parquet, relative to a raw read of as many bytes; memory
   big_data.py train      1,000,000 x 768 float32 from a .npy file: memory while it trains
-  big_data.py shuffle    recall where rows that are alike lie together, shuffled whole and in blocks
-  big_data.py encode     encode.py's work, against the matrix products plus a raw read and a raw write
+  big_data.py shuffle    recall where similar rows are adjacent in the file, shuffled whole and in blocks
+  big_data.py encode     encode.py, relative to its matrix products plus a raw read and a raw write
 """
 
 import argparse
@@ -13,7 +13,9 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +33,10 @@ from dploss.training.launch import new_experiment
 
 
 class PeakMemory:
-    """The most memory of this process while the block runs, in bytes, and what it had before.
+    """Peak memory of this process while the block runs, in bytes, and its memory before.
 
     Args:
-        mapped: whether to count pages of mapped files, too. They are the system's cache, which it takes back when it
-            needs them.
+        mapped: whether to also count pages of mapped files, which are the system's cache: it reclaims them on demand.
     """
 
     def __init__(self, mapped: bool = False) -> None:
@@ -62,8 +63,8 @@ class PeakMemory:
         return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(self.kinds))
 
 
-def seconds(action: object, repeat: int) -> float:
-    """The median of some runs."""
+def seconds(action: Callable[[], object], repeat: int) -> float:
+    """Median time of `repeat` runs."""
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -73,11 +74,11 @@ def seconds(action: object, repeat: int) -> float:
 
 
 def raw_read(path: Path, size: int) -> np.ndarray:
-    """As many bytes of a file, into new memory."""
+    """The first `size` bytes of a file."""
     return np.fromfile(path, np.uint8, size)
 
 
-def read(folder: Path) -> list[dict]:
+def read(folder: Path) -> list[dict[str, Any]]:
     """Parquet against a raw read."""
     rows = np.random.default_rng(0).normal(size=(100_000, 1024)).astype(np.float32)
     raw, table = folder / "rows.bin", folder / "rows.parquet"
@@ -101,7 +102,7 @@ def read(folder: Path) -> list[dict]:
 
 
 def make(path: Path, rows: int, dim: int) -> None:
-    """Vectors of clusters, a cluster after the other, in a .npy file that is larger than any part of it in memory."""
+    """Write clustered vectors, one cluster after the other, to a .npy file, 10,000 rows at a time."""
     generator = np.random.default_rng(0)
     out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, dim))
     basis = generator.normal(size=(64, dim)).astype(np.float32)
@@ -114,7 +115,7 @@ def make(path: Path, rows: int, dim: int) -> None:
     out.flush()
 
 
-def train(folder: Path) -> list[dict]:
+def train(folder: Path) -> list[dict[str, Any]]:
     """Memory of a training from the disk."""
     path = folder / "rows.npy"
     make(path, 1_000_000, 768)
@@ -139,8 +140,8 @@ def train(folder: Path) -> list[dict]:
     ]
 
 
-def shuffle(folder: Path) -> list[dict]:
-    """The built-in vectors, sorted so that near ones lie together, shuffled whole and in blocks."""
+def shuffle(folder: Path) -> list[dict[str, Any]]:
+    """The built-in vectors sorted along their first component, shuffled whole and in blocks."""
     rows = open_vectors().rows
     order = np.lexsort((rows @ np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][0],))
     path = folder / "sorted.npy"
@@ -167,8 +168,8 @@ def shuffle(folder: Path) -> list[dict]:
     return table
 
 
-def encode(folder: Path) -> list[dict]:
-    """From file to file against the parts that it cannot do without."""
+def encode(folder: Path) -> list[dict[str, Any]]:
+    """Encoding from file to file, relative to its parts."""
     rows, dim, size = 200_000, 768, 128
     source, output = folder / "rows.npy", folder / "short.npy"
     make(source, rows, dim)
@@ -193,11 +194,11 @@ def encode(folder: Path) -> list[dict]:
             batch @ matrices[1]
             middle @ matrices[2]
 
-    short = np.zeros((rows, size), np.float32)
+    latents = np.zeros((rows, size), np.float32)
 
     def write() -> None:
         with open(folder / "raw.bin", "wb") as file:
-            file.write(short.data)
+            file.write(latents.data)
             file.flush()
             os.fsync(file.fileno())
 
@@ -216,7 +217,7 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("part", choices=PARTS)
     flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
-    flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    flags.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     args = flags.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:

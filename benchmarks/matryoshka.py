@@ -1,6 +1,6 @@
-"""One Matryoshka encoder against encoders of each of its sizes alone: held-out recall@10, and what each size loses.
+"""One Matryoshka encoder against encoders of a single size each: held-out recall@10, and the loss at each size.
 
-The encoders of one size are DPLossV3's of quality.json, which quality.py measures, on the same splits.
+The single-size encoders are those of DPLossV3 in quality.json, measured by quality.py on the same splits.
 
 Examples:
   matryoshka.py                                 the built-in vectors, seeds 0 1 2: ten minutes
@@ -34,30 +34,30 @@ def parser() -> Parser:
     summary, examples = __doc__.split("\n\nExamples:\n")
     flags = Parser(prog="matryoshka.py", description=summary, epilog=f"Examples:\n{examples}")
     flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
-    flags.add_argument("--limit", type=int, default=10_000, help="rows of it (default: %(default)s)")
+    flags.add_argument("--limit", type=int, default=10_000, help="first N rows (default: %(default)s)")
     flags.add_argument(
         "--sizes",
         type=int,
         nargs="+",
         default=[32, 64, 128, 256, 512],
-        help="of them those below a vector's (default: 32 64 128 256 512)",
+        help="those below the vectors' dimensions are used (default: 32 64 128 256 512)",
     )
     flags.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     flags.add_argument("--alone", type=Path, default=_ALONE, help="quality.py's results (default: docs/quality.json)")
     flags.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: %(default)s)")
-    flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    flags.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     return flags
 
 
 def recalls_alone(path: Path, data: Mapping[str, Any], sizes: Sequence[int], seed: int) -> list[float]:
-    """Recall of the encoders of one size.
+    """Recall of the single-size encoders.
 
     Raises:
-        InputError: one has not been measured, or on other rows.
+        InputError: one has not been measured, or on different rows.
     """
     name, results = data["name"], read(path)
     if data not in results["data"]:
-        raise InputError(f"{path}: it has no results of these {data['rows']} rows of {name}: run quality.py")
+        raise InputError(f"{path}: no results of these {data['rows']} rows of {name}: run quality.py")
     wanted = {(name, size, seed, "DPLossV3"): size for size in sizes}
     found = {
         wanted[key]: entry[f"recall@{_K}"]
@@ -66,12 +66,14 @@ def recalls_alone(path: Path, data: Mapping[str, Any], sizes: Sequence[int], see
     }
     missing = [str(size) for size in sizes if size not in found]
     if missing:
-        raise InputError(f"{path}: it lacks DPLossV3 of {name} at {', '.join(missing)}, seed {seed}: run quality.py")
+        raise InputError(
+            f"{path}: no results of DPLossV3 on {name} at {', '.join(missing)}, seed {seed}: run quality.py"
+        )
     return [found[size] for size in sizes]
 
 
 def recalls_together(args: Namespace, sizes: Sequence[int], seed: int) -> list[float]:
-    """Train one encoder for all sizes, and judge each on the held-out rows."""
+    """Train one encoder for all sizes, and evaluate each on the held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=args.data,
@@ -91,13 +93,13 @@ def recalls_together(args: Namespace, sizes: Sequence[int], seed: int) -> list[f
 
 
 def compare(args: Namespace) -> int:
-    """Print the table: a line for each seed, and the mean of what is lost."""
+    """Print the table: a line per seed, and the mean loss of recall."""
     torch.set_num_threads(args.threads)
     name = Path(args.data).stem
     data = described(name, args.data, args.limit)
     sizes = [size for size in args.sizes if size < data["dim"]]
     if not sizes:
-        raise InputError(f"--sizes: none is below the {data['dim']} numbers of a vector")
+        raise InputError(f"--sizes: none is below the {data['dim']} dimensions of the vectors")
     rows, lost = [], []
     for seed in args.seeds:
         alone = recalls_alone(args.alone, data, sizes, seed)

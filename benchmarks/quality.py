@@ -1,13 +1,13 @@
-"""Recall on held-out rows: the losses of dploss against what people use instead, at the same size.
+"""Recall on held-out rows: the losses of dploss against other methods of dimensionality reduction, at the same sizes.
 
-All methods learn from the training rows of the same splits, and are judged on the same held-out rows, as neighbours of
-each other. Of ours the encoder of the last epoch is judged, so held-out rows choose nothing. What is finished is kept
-at once: after Ctrl-C the same command goes on with what is missing.
+All methods are fitted to the training rows of the same splits, and evaluated on the same held-out rows, as neighbours
+of each other. Ours is evaluated after the last epoch, so held-out rows select nothing. Every result is written at once:
+after Ctrl-C the same command continues with the missing ones.
 
 Examples:
   quality.py --quick                        a first look, in a few minutes
   quality.py --jobs 2                       all of it, on the built-in vectors: hours
-  quality.py --jobs 2 --data my.parquet     on your own vectors, too
+  quality.py --jobs 2 --data my.parquet     also on your own vectors
   quality.py --methods PCA DPLossV2 --sizes 64 --seeds 0 --out build/one.json
   quality.py --again DPLossV2               after a change of that loss
   quality.py --table-only --measure NDCG@10
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from quality_methods import METHODS, PACKAGES, Case
-from quality_report import MEASURES, measure, picture, tables
+from quality_report import MEASURES, draw_figure, measure, tables
 from quality_results import described, opened, our_settings, read, version_of, versions
 from timing import machine
 
@@ -57,13 +57,13 @@ def parser() -> Parser:
     summary, examples = __doc__.split("\n\nExamples:\n")
     flags = Parser(prog="quality.py", description=summary, epilog=f"Examples:\n{examples}")
     number = whole_number(1)
-    flags.add_argument("--data", nargs="+", default=[], metavar="FILE", help="vectors, beside the built-in ones")
+    flags.add_argument("--data", nargs="+", default=[], metavar="FILE", help="vectors beside the built-in ones")
     flags.add_argument("--limit", type=number, default=10_000, metavar="N", help="rows of each (default: %(default)s)")
     flags.add_argument(
-        "--sizes", type=number, nargs="+", metavar="D", help="numbers in a latent (default: 32 64 128 256 512)"
+        "--sizes", type=number, nargs="+", metavar="D", help="latent dimensions (default: 32 64 128 256 512)"
     )
     flags.add_argument(
-        "--seeds", type=whole_number(0), nargs="+", metavar="N", help="of split and start (default: 0 1 2)"
+        "--seeds", type=whole_number(0), nargs="+", metavar="N", help="of split and initialisation (default: 0 1 2)"
     )
     flags.add_argument(
         "--methods",
@@ -78,27 +78,27 @@ def parser() -> Parser:
         "--quick",
         action="store_true",
         help="other defaults: sizes 64 and 256, seed 0, 4 epochs, results in build/quality-quick.json; "
-        "and the slow peers learn shortly",
+        "and fewer epochs of the slow baselines",
     )
     flags.add_argument(
         "--jobs",
         type=number,
         default=1,
         metavar="N",
-        help="measure N at once, each in a process with one thread; 1 is this process with all (default: %(default)s)",
+        help="measure N cases at once, each in a process with one thread; 1: in this process (default: %(default)s)",
     )
-    flags.add_argument("--out", type=Path, metavar="JSON", help="the results (default: docs/quality.json)")
+    flags.add_argument("--out", type=Path, metavar="JSON", help="results file (default: docs/quality.json)")
     flags.add_argument(
-        "--again", nargs="*", choices=METHODS, metavar="METHOD", help="drop the results of these first; of all, if none"
+        "--again", nargs="*", choices=METHODS, metavar="METHOD", help="measure these again; all, if none is named"
     )
-    flags.add_argument("--table-only", action="store_true", help="measure nothing; show the results there are")
+    flags.add_argument("--table-only", action="store_true", help="measure nothing; show the existing results")
     flags.add_argument("--measure", choices=MEASURES, default="recall@10", help="to show (default: %(default)s)")
     flags.add_argument("--picture", metavar="PATH", help="a .png, .pdf or .svg (default: beside the results)")
     return flags
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """What reads a flag's number."""
+    """A parser of whole numbers for flags."""
 
     def read_number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -109,7 +109,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def compare(args: Namespace) -> int:
-    """Measure what is missing, then show all there is."""
+    """Measure what is missing, then show all results."""
     for name, value in (QUICK if args.quick else FULL).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -118,22 +118,25 @@ def compare(args: Namespace) -> int:
     try:
         results = read(args.out) if args.table_only else measured(args)
     except KeyboardInterrupt:
-        print(f"interrupted; {args.out} has what is finished, the same flags less --again go on", file=sys.stderr)
+        print(
+            f"interrupted; {args.out} has what is finished; the same flags without --again continue",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except BrokenProcessPool:
-        print(f"a worker was killed, of too little memory? {args.out} has what is finished", file=sys.stderr)
+        print(f"a worker was killed, perhaps out of memory; {args.out} has the finished results", file=sys.stderr)
         return 1
     print("\n".join(tables(results, args.measure)))
-    save(picture(results, args.measure), path)
+    save(draw_figure(results, args.measure), path)
     print(f"\n{path}")
     return 0
 
 
 def measured(args: Namespace) -> dict[str, Any]:
-    """Measure what the file of results lacks; an encoder's results are in the file as soon as they are known."""
+    """Measure what the results file lacks; every result is written to it at once."""
     for method, package in PACKAGES.items():
         if method in args.methods and version_of(package) is None:
-            print(f"{method} is left out: {package} is not installed", file=sys.stderr)
+            print(f"{method} is skipped: {package} is not installed", file=sys.stderr)
             args.methods.remove(method)
     sources = {Path(source).stem: source for source in (BUILTIN, *args.data)}
     if len(sources) <= len(args.data):
@@ -143,9 +146,9 @@ def measured(args: Namespace) -> dict[str, Any]:
     results = opened(args.out, facts, data, METHODS if args.again == [] else args.again or ())
     missing = list(missing_cases(args, sources, results))
     if not missing and not results["entries"]:
-        raise InputError("nothing to measure: give --sizes below the numbers in a vector, and --methods that are here")
+        raise InputError("nothing to measure: give --sizes below the vectors' dimensions, and installed --methods")
     if args.jobs > 1:
-        # As each worker has it, for the machine's line.
+        # As in each worker, for the machine's description.
         torch.set_num_threads(1)
     if missing:
         results |= {"machine": machine(), "versions": versions()}
@@ -153,14 +156,14 @@ def measured(args: Namespace) -> dict[str, Any]:
         about = {"data": case.name, "size": case.size, "seed": case.seed, "method": case.method}
         results["entries"].append(about | outcome)
         write_json(args.out, results)
-        told = outcome.get("error") or f"{args.measure} {outcome[args.measure]:.4f} in {outcome['seconds']:.1f} s"
+        result = outcome.get("error") or f"{args.measure} {outcome[args.measure]:.4f} in {outcome['seconds']:.1f} s"
         where = f"{case.name} -> {case.size}, seed {case.seed}"
-        print(f"{number}/{len(missing)}  {where}, {case.method}: {told}", file=sys.stderr)
+        print(f"{number}/{len(missing)}  {where}, {case.method}: {result}", file=sys.stderr)
     return results
 
 
 def missing_cases(args: Namespace, sources: Mapping[str, str], results: Mapping[str, Any]) -> Iterator[Case]:
-    """What is still to be measured: seed by seed, so that there is soon something of everything."""
+    """The cases still to be measured, seed by seed, so that every method has a first result early."""
     done = {(one["data"], one["size"], one["seed"], one["method"]) for one in results["entries"]}
     dims = {one["name"]: one["dim"] for one in results["data"]}
     for seed, (name, source), size, method in product(args.seeds, sources.items(), args.sizes, args.methods):
@@ -169,36 +172,36 @@ def missing_cases(args: Namespace, sources: Mapping[str, str], results: Mapping[
 
 
 def outcomes(cases: Sequence[Case], jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Judge cases, `jobs` at once; each with what came of it, in the order in which they are finished.
+    """Evaluate cases, `jobs` at once; yields each with its result, in the order in which they finish.
 
     Raises:
         BrokenProcessPool: a worker was killed.
     """
     if jobs == 1:
-        yield from ((case, judge(case)) for case in cases)
+        yield from ((case, evaluate(case)) for case in cases)
         return
-    # For the workers, before they load the libraries that read it.
+    # Set for the workers before they load the libraries that read it.
     os.environ.update(dict.fromkeys(THREADS, "1"))
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=start_worker) as workers:
         try:
-            futures = {workers.submit(judge, case): case for case in cases}
+            futures = {workers.submit(evaluate, case): case for case in cases}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
-            # What they are at may take minutes, and is not waited for.
+            # A case may take minutes: do not wait for it.
             for worker in active_children():
                 worker.terminate()
             raise
 
 
 def start_worker() -> None:
-    """Leave Ctrl-C to the parent, and one core to each."""
+    """Leave Ctrl-C to the parent process, and use one thread."""
     signal(SIGINT, SIG_IGN)
     torch.set_num_threads(1)
 
 
-def judge(case: Case) -> dict[str, Any]:
-    """Fit an encoder on the training rows, and measure it on the held-out rows; or say in a line why it failed."""
+def evaluate(case: Case) -> dict[str, Any]:
+    """Fit a method to the training rows, and measure it on the held-out rows; or return its error, on one line."""
     rows = rows_of(case.source, case.limit)
     training, held_out = (rows[part] for part in split_rows(len(rows), TrainConfig.val_fraction, case.seed))
     threads, start = torch.get_num_threads(), time.perf_counter()
@@ -209,14 +212,14 @@ def judge(case: Case) -> dict[str, Any]:
     except Exception as error:
         seconds = time.perf_counter() - start
         found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-    # UMAP's numba sets it to all cores.
+    # UMAP's numba changes it to all cores.
     torch.set_num_threads(threads)
     return found | {"seconds": seconds, "threads": threads}
 
 
 @cache
 def rows_of(source: str, limit: int) -> np.ndarray:
-    """(N, D) rows of a data set, read once in a process."""
+    """(N, D) rows of a data set, read once per process."""
     return open_vectors(source, limit=limit).rows
 
 

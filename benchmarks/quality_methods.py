@@ -1,9 +1,9 @@
-"""The methods that quality.py compares: each learns from training rows and gives back an encoder of any rows."""
+"""The methods that quality.py compares: each is fitted to training rows and returns a function that encodes rows."""
 
 import tempfile
 
 import numpy as np
-from quality_peers import Case, Encode, Fit, autoencoder, matryoshka_adaptor, of_length, torchdr_sne, umap
+from quality_peers import Case, Encode, Fit, autoencoder, matryoshka_adaptor, restore_norm, torchdr_sne, umap
 
 from dploss.config import TrainConfig
 from dploss.losses.distance_preserving import LOSSES
@@ -12,7 +12,7 @@ from dploss.training.launch import new_experiment
 
 
 def truncation(rows: np.ndarray, case: Case) -> Encode:
-    """The first numbers of every row."""
+    """The first dimensions of every row."""
     return Truncation(case.size).encode
 
 
@@ -34,14 +34,14 @@ def whitened_pca(rows: np.ndarray, case: Case) -> Encode:
     return lambda x: fitted.encode(x) / spread
 
 
-def pca_lengths_restored(rows: np.ndarray, case: Case) -> Encode:
-    """PCA, each projection brought to its row's distance from the mean: z = y * |x - mean| / |y|."""
+def pca_norm_restored(rows: np.ndarray, case: Case) -> Encode:
+    """PCA with the norm of each centred row restored: z = y * |x - mean| / |y|."""
     fitted = PCA.fit(rows, case.size)
-    return lambda x: of_length(fitted.encode(x), x - fitted.mean)
+    return lambda x: restore_norm(fitted.encode(x), x - fitted.mean)
 
 
 def ours(rows: np.ndarray, case: Case) -> Encode:
-    """What train.py trains with the loss of that name, as it is after the last epoch."""
+    """The encoder that train.py trains with this loss, after the last epoch."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=case.source,
@@ -56,7 +56,7 @@ def ours(rows: np.ndarray, case: Case) -> Encode:
         )
         trainer = new_experiment(config)
         if not np.array_equal(trainer.vectors.rows[trainer.train_rows], rows):
-            raise RuntimeError("train.py splits the rows in another way than this benchmark")
+            raise RuntimeError("train.py splits the rows differently than this benchmark")
         trainer.run()
     return trainer.encoder.encode
 
@@ -66,7 +66,7 @@ UNTRAINED: dict[str, Fit] = {
     "random projection": random_projection,
     "PCA": pca,
     "whitened PCA": whitened_pca,
-    "PCA, lengths restored": pca_lengths_restored,
+    "PCA, lengths restored": pca_norm_restored,
 }
 TRAINED: dict[str, Fit] = {
     "autoencoder": autoencoder,
@@ -76,5 +76,5 @@ TRAINED: dict[str, Fit] = {
 }
 OURS: dict[str, Fit] = dict.fromkeys(LOSSES, ours)
 METHODS = UNTRAINED | TRAINED | OURS
-# The package that a method needs beyond those of dploss, by its name on PyPI.
+# Packages (PyPI names) that a method needs beyond the dependencies of dploss.
 PACKAGES = {"UMAP": "umap-learn", "TorchDR SNE": "torchdr"}

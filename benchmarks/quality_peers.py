@@ -1,7 +1,7 @@
-"""The trained peers of quality.py: what others use to shorten vectors.
+"""The trained baselines of quality.py: other methods of dimensionality reduction.
 
-They centre the rows and divide them by one scale, where they standardise at all: one for each coordinate would change
-which rows are neighbours. They use Adam and a tenth of the training rows to know when to stop.
+Where they standardise, they centre the rows and divide them by a single scale: one per coordinate would change which
+rows are neighbours. They use Adam, and a tenth of the training rows for early stopping.
 """
 
 import copy
@@ -18,23 +18,23 @@ from dploss.data import split_rows
 from dploss.models.pca import PCA
 
 HIDDEN, PATIENCE = 768, 10
-# What serves TorchDR best here: so many rows, brought to this root mean square length.
-SNE_ROWS, SNE_LENGTH = 4096, 5.0
+# Measured best for TorchDR here: number of rows, and their root mean square norm.
+SNE_ROWS, SNE_NORM = 4096, 5.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One encoder to fit and to judge.
+    """One encoder to fit and to evaluate.
 
     Attributes:
-        name: of the data set, as it is shown.
+        name: of the data set, as displayed.
         source: "builtin" or a file, as open_vectors takes it.
-        limit: only the first so many of its rows.
-        seed: of the split and of the method's start.
-        size: d, numbers in a latent.
+        limit: number of rows, the first of the data set.
+        seed: of the split and of the method's initialisation.
+        size: d, latent dimensions.
         method: its name in METHODS.
         epochs: of our trainings.
-        quick: the slow peers stop early, too.
+        quick: whether the slow baselines stop early, too.
     """
 
     name: str
@@ -52,7 +52,7 @@ Fit = Callable[[np.ndarray, Case], Encode]
 
 
 def autoencoder(rows: np.ndarray, case: Case) -> Encode:
-    """D -> 768 -> d -> 768 -> D with GELU, mean squared error; the code is the narrow layer."""
+    """D -> 768 -> d -> 768 -> D with GELU, mean squared error; the latent is the bottleneck."""
     standardise = _standardiser(rows)
     x = standardise(torch.from_numpy(rows))
     torch.manual_seed(case.seed)
@@ -68,14 +68,14 @@ def autoencoder(rows: np.ndarray, case: Case) -> Encode:
 def matryoshka_adaptor(rows: np.ndarray, case: Case) -> Encode:
     """The first d numbers of y = x + f(x): Yoon et al. 2024, arXiv:2407.20243, unsupervised.
 
-    After descriptions of the paper, for there is no code of its authors: the cosine similarities of y's prefixes should
-    be those of x, over all pairs and over the pairs of a row and one of its 10 nearest, plus |f(x)|; absolute
-    differences, weights of 1, Adam, 0.001, 128 rows at a time. Ours to choose: f is an MLP D -> 768 -> D; of each row's
-    nearest one drawn at random stands for all; the prefixes are the powers of 2 from 32 on, and d; a code has the
-    length of its row, so that similarities that are kept are Euclidean distances that are kept.
+    Reimplemented from the paper, whose authors published no code. The loss is the absolute difference of the cosine
+    similarities of y's prefixes and of x, over all pairs and over pairs of a row and one of its 10 nearest, plus
+    |f(x)|; weights of 1, Adam, 0.001, 128 rows per batch. Our choices: f is an MLP D -> 768 -> D; one of each row's
+    nearest, drawn at random, stands for all; the prefixes are the powers of 2 from 32 on, and d; a latent has the norm
+    of its row, so that preserved similarities are preserved Euclidean distances.
     """
-    length = np.linalg.norm(rows, axis=1).mean()
-    x = torch.from_numpy(rows / length)
+    norm = np.linalg.norm(rows, axis=1).mean()
+    x = torch.from_numpy(rows / norm)
     near = NearestNeighbors(n_neighbors=10, metric="cosine").fit(rows).kneighbors(return_distance=False)
     near = torch.from_numpy(near)
     dim = rows.shape[1]
@@ -91,19 +91,19 @@ def matryoshka_adaptor(rows: np.ndarray, case: Case) -> Encode:
         total = added.abs().mean()
         for size in prefixes:
             change = (_cosines(after[:, :size]) - similarity).abs()
-            # Row i and the neighbour drawn for it are len(batch) apart.
+            # Row i and the neighbour drawn for it are len(batch) rows apart.
             total = total + change.mean() + change.diagonal(len(batch)).mean()
         return total
 
     _train(f, loss, len(x), case.seed, batch_size=128, epochs=2 if case.quick else 30)
     encode = _without_gradients(lambda new: (new + f(new))[:, : case.size])
-    return lambda new: of_length(encode(new / length), new)
+    return lambda new: restore_norm(encode(new / norm), new)
 
 
 def umap(rows: np.ndarray, case: Case) -> Encode:
-    """UMAP by umap-learn (McInnes et al. 2018), with its defaults, from PCA; new rows by its transform.
+    """UMAP by umap-learn (McInnes et al. 2018) with its defaults, initialised from PCA; new rows by its transform.
 
-    The first fit of a process also compiles it, which takes half a minute.
+    The first fit in a process also compiles it, which takes half a minute.
     """
     from umap import UMAP
 
@@ -118,16 +118,16 @@ def umap(rows: np.ndarray, case: Case) -> Encode:
 
 
 def torchdr_sne(rows: np.ndarray, case: Case) -> Encode:
-    """TorchDR's SNE (Hinton & Roweis 2002) of an encoder, which takes new rows as well.
+    """TorchDR's SNE (Hinton & Roweis 2002) with an encoder, so that it can encode new rows.
 
-    The encoder is a projection that starts at PCA, as TorchDR's embeddings do, plus an MLP D -> 768 -> d that starts at
-    nothing. Of TorchDR's methods SNE keeps most neighbours here. It compares all rows with all at every step, so
-    SNE_ROWS of them, drawn at random, stand for more.
+    The encoder is a projection initialised from PCA, as TorchDR's embeddings are, plus an MLP D -> 768 -> d initialised
+    to 0. Of TorchDR's methods SNE keeps most neighbours here. Every step compares all pairs of rows, so it is fitted to
+    at most SNE_ROWS of them, drawn at random.
     """
     from torchdr import SNE
 
     chosen = np.random.RandomState(case.seed).permutation(len(rows))[: SNE_ROWS // 4 if case.quick else SNE_ROWS]
-    standardise = _standardiser(rows, SNE_LENGTH * rows.shape[1] ** -0.5)
+    standardise = _standardiser(rows, SNE_NORM * rows.shape[1] ** -0.5)
     torch.manual_seed(case.seed)
     encoder = _FromPCA(PCA.fit(rows, case.size))
     model = SNE(
@@ -150,27 +150,27 @@ def torchdr_sne(rows: np.ndarray, case: Case) -> Encode:
 def _train(
     model: nn.Module, loss: Callable[[Tensor], Tensor], rows: int, seed: int, batch_size: int, epochs: int
 ) -> None:
-    """Adam on nine tenths of the rows; the weights with the least loss on the tenth stay.
+    """Train by Adam on nine tenths of the rows, and keep the weights with the least loss on the other tenth.
 
     Args:
-        model: whose weights to train.
-        loss: of the rows of these numbers, (B,).
-        rows: how many there are.
-        seed: of the tenth and of the batches.
-        batch_size: rows at a time.
-        epochs: passes at most; the training ends where 10 have brought nothing.
+        model: the model to train.
+        loss: of the rows of (B,) indices.
+        rows: number of rows.
+        seed: of the validation split and of the batches.
+        batch_size: rows per batch.
+        epochs: maximum; the training stops after PATIENCE epochs without improvement.
     """
-    learnt, judged = (torch.from_numpy(part) for part in split_rows(rows, 0.1, seed))
+    training, validation = (torch.from_numpy(part) for part in split_rows(rows, 0.1, seed))
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     least, best, weights = np.inf, 0, model.state_dict()
     for epoch in range(epochs):
-        for batch in learnt[torch.randperm(len(learnt), generator=order)].split(batch_size):
+        for batch in training[torch.randperm(len(training), generator=order)].split(batch_size):
             optimizer.zero_grad()
             loss(batch).backward()
             optimizer.step()
         with torch.no_grad():
-            value = loss(judged).item()
+            value = loss(validation).item()
         if value < least:
             least, best, weights = value, epoch, copy.deepcopy(model.state_dict())
         elif epoch - best >= PATIENCE:
@@ -183,7 +183,7 @@ def _mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Module:
 
 
 class _FromPCA(nn.Module):
-    """A projection of centred rows that starts at PCA, plus an MLP that starts at nothing."""
+    """A projection of centred rows initialised from PCA, plus an MLP initialised to 0."""
 
     def __init__(self, pca: PCA) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class _FromPCA(nn.Module):
 
 
 def _standardiser(rows: np.ndarray, size: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """What centres rows, and brings the root mean square of their numbers to `size`."""
+    """A function that centres rows, and scales their root mean square coordinate to `size`."""
     mean = rows.mean(axis=0)
     scale = size / (rows - mean).std()
     return lambda x: (x - torch.from_numpy(mean)) * float(scale)
@@ -218,7 +218,7 @@ def _cosines(rows: Tensor) -> Tensor:
     return units @ units.T
 
 
-def of_length(short: np.ndarray, long: np.ndarray) -> np.ndarray:
-    """Bring each row of `short`, (N, d), to the length of its row of `long`, (N, D)."""
-    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (long, short)]
-    return short * (lengths[0] / np.maximum(lengths[1], np.finfo(np.float32).tiny))
+def restore_norm(latents: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Scale each of the (N, d) latents to the norm of its row, of (N, D)."""
+    wanted, norms = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, latents))
+    return latents * (wanted / np.maximum(norms, np.finfo(np.float32).tiny))

@@ -1,4 +1,4 @@
-"""What quality.py measures of an encoder, and how it shows it: a Markdown table and two panels for each data set."""
+"""The measures of quality.py, and its report: a Markdown table, and a figure with two panels per data set."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,24 +25,24 @@ DEPTH = 10
 NDCG = f"NDCG@{DEPTH}"
 MEASURES = (*(f"recall@{k}" for k in KS), NDCG)
 
-# What was measured of one encoder, or why it could not be.
+# The measures of one encoder, or the error that it failed with.
 Entry = Mapping[str, Any]
-# A share below it is not drawn: those above would lie on one another.
+# Lower shares are not drawn: they would compress the axis.
 _LEAST = -0.1
 
 
 def measure(original: np.ndarray, latent: np.ndarray) -> dict[str, float]:
-    """How well rows keep their neighbours among themselves; distances are Euclidean, no row is its own neighbour.
+    """How well latents preserve neighbours; distances are Euclidean, no row is its own neighbour.
 
     Args:
         original: (N, D) rows, N above 100.
-        latent: (N, d) short forms of the same rows.
+        latent: (N, d) latents of the same rows.
 
     Returns:
         recall@1, @10 and @100 (see RecallEvaluator), and NDCG@10 (see `ndcg`).
 
     Raises:
-        ValueError: latents that are not finite, or not as many.
+        ValueError: latents are not finite, or differ from the rows in number.
     """
     evaluator = RecallEvaluator(num_samples=len(original))
     recalls = evaluator.evaluate_reranked(original, latent, [(k, k) for k in KS])
@@ -51,30 +51,30 @@ def measure(original: np.ndarray, latent: np.ndarray) -> dict[str, float]:
 
 
 def nearest(rows: np.ndarray, k: int) -> Tensor:
-    """(N, k) numbers of each row's nearest others, nearest first; of rows that are equally near any comes first."""
+    """(N, k) indices of each row's nearest other rows, nearest first; ties in any order."""
     rows = torch.from_numpy(np.asarray(rows, np.float64))
     return torch.cdist(rows, rows).fill_diagonal_(math.inf).topk(k, largest=False).indices
 
 
 def ndcg(true: Tensor, found: Tensor) -> float:
-    """Normalised discounted cumulative gain: are the nearest found, and in their order?
+    """Normalised discounted cumulative gain: are the nearest found, and in order?
 
-    The j-th of a row's k true neighbours is worth k + 1 - j (10 for the nearest, 1 for the tenth), any other row 0.
-    DCG = sum over the places p = 1..k of what was found: its worth / log2(p + 1). NDCG is DCG over that of the true
-    order, 0 to 1. Järvelin & Kekäläinen 2002.
+    The relevance of a row's j-th true neighbour is k + 1 - j (10 for the nearest, 1 for the tenth), of any other row 0.
+    DCG = sum over positions p = 1..k of the relevance of the row found there / log2(p + 1). NDCG is DCG divided by
+    that of the true order, 0 to 1. Järvelin & Kekäläinen 2002.
 
     Args:
-        true: (N, k) numbers of the true neighbours, nearest first.
-        found: (N, k) numbers of those found, nearest first.
+        true: (N, k) indices of the true neighbours, nearest first.
+        found: (N, k) indices of those found, nearest first.
 
     Returns:
         The mean over the rows.
     """
     k = true.shape[1]
-    worth = torch.arange(k, 0, -1, dtype=torch.float64)
+    relevance = torch.arange(k, 0, -1, dtype=torch.float64)
     discounts = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
-    gained = (found[:, :, None] == true[:, None, :]).double() @ worth
-    return ((gained @ discounts) / (worth @ discounts)).mean().item()
+    gained = (found[:, :, None] == true[:, None, :]).double() @ relevance
+    return ((gained @ discounts) / (relevance @ discounts)).mean().item()
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Summary:
     Attributes:
         mean: of the measure R.
         spread: half its range.
-        won_back: the share of what PCA loses that the method has, the mean of (R - R_pca) / (1 - R_pca); None where
-            PCA was not measured, or loses nothing.
+        won_back: share of PCA's loss that the method wins back, the mean of (R - R_pca) / (1 - R_pca); None where PCA
+            was not measured, or loses nothing.
     """
 
     mean: float
@@ -120,7 +120,7 @@ def tables(results: Mapping[str, Any], name: str) -> list[str]:
     """Lines of Markdown: a table of methods by sizes for each data set.
 
     Args:
-        results: what quality.py keeps.
+        results: the content of the results file.
         name: the measure.
     """
     entries = results["entries"]
@@ -132,7 +132,7 @@ def tables(results: Mapping[str, Any], name: str) -> list[str]:
         spread = f", the mean of {seeds} seeds ± half their range" if seeds > 1 else ""
         lines += [
             "",
-            f"**{data['name']}**: {data['rows']:,} rows of {data['dim']} numbers, {data['held_out']:,} of them held "
+            f"**{data['name']}**: {data['rows']:,} rows of {data['dim']} dimensions, {data['held_out']:,} of them held "
             f"out; {name}{spread}, and the share of PCA's loss that is won back.",
             "",
             "| method | " + " | ".join(map(str, sizes)) + " | seconds |",
@@ -145,7 +145,7 @@ def tables(results: Mapping[str, Any], name: str) -> list[str]:
             cells.append(number(fmean(taken), ".1f") if taken else MISSING)
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
     threads = " or ".join(map(str, sorted({entry["threads"] for entry in entries})))
-    lines += ["", f"Seconds are of the fit, the mean over sizes and seeds; torch threads: {threads}."]
+    lines += ["", f"Seconds of the fit, mean over sizes and seeds; torch threads: {threads}."]
     failures = {f"{entry['method']}: {entry['error']}": None for entry in entries if "error" in entry}
     return lines + [f"Failed: {failure}" for failure in failures]
 
@@ -160,17 +160,17 @@ def _cell(one: Summary | None, best: float) -> str:
     text = f"**{one.mean:.3f}**" if one.mean == best else f"{one.mean:.3f}"
     if one.spread:
         text += f" ± {one.spread:.3f}"
-    if not one.won_back:  # not known, or PCA's own
+    if not one.won_back:  # unknown, or PCA itself
         return text
     # Without + 0 a share could round to -0%.
     return f"{text}, {round(one.won_back, 2) + 0:.0%}"
 
 
-def picture(results: Mapping[str, Any], name: str) -> Figure:
+def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
     """For each data set the measure against the size, and below it the share of PCA's loss that is won back.
 
     Args:
-        results: what quality.py keeps.
+        results: the content of the results file.
         name: the measure.
     """
     panels = results["data"]
@@ -181,7 +181,7 @@ def picture(results: Mapping[str, Any], name: str) -> Figure:
         methods = summaries(results["entries"], data["name"], name)
         drawn |= _curves(above, methods, lambda one: one.mean)
         drawn |= _curves(below, methods, lambda one: one.won_back)
-        above.set(title=f"{data['name']}, {data['dim']} numbers", ylabel=f"held-out {name}")
+        above.set(title=f"{data['name']}, {data['dim']} dimensions", ylabel=f"held-out {name}")
         shares = [one.won_back for by_size in methods.values() for one in by_size.values() if one and one.won_back]
         below.set(
             ylabel=f"share of PCA's loss won back, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
@@ -195,7 +195,7 @@ def picture(results: Mapping[str, Any], name: str) -> Figure:
 def _curves(
     axes: Axes, methods: Mapping[str, Mapping[int, Summary | None]], height: Callable[[Summary], float | None]
 ) -> dict[str, Line2D]:
-    """Draw a line for each method that has heights; ours solid, untrained peers dashed, trained ones dotted."""
+    """Draw a line per method; ours solid, untrained baselines dashed, trained ones dotted."""
     drawn = {}
     for method, by_size in methods.items():
         heights = {size: height(one) for size, one in by_size.items() if one and height(one) is not None}
@@ -207,5 +207,5 @@ def _curves(
     axes.set_xscale("log", base=2)
     axes.set_xticks(_sizes(methods), map(str, _sizes(methods)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("numbers in a latent (log scale)")
+    axes.set_xlabel("latent dimensions (log scale)")
     return drawn

@@ -1,4 +1,4 @@
-"""The file that quality.py keeps its results in: what they were measured with, and which of them still hold."""
+"""The results file of quality.py: what was measured, under which settings, and which results are still valid."""
 
 import json
 import shlex
@@ -18,24 +18,24 @@ from dploss.experiments.provenance import git_commit
 from dploss.files.atomic import write_json
 from dploss.training_settings import DATA, ENCODER, LOSS, TRAINING
 
-# Settings of ours that each case has its own of, or that change no result.
+# Settings that vary by case, or that change no result.
 _VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device"}
 
 
 def opened(path: Path, facts: Mapping[str, Any], data: Sequence[dict[str, Any]], again: Collection[str]) -> dict:
-    """The results in a file that are not to be measured again; none where there is no file.
+    """The results in a file that need not be measured again; none where there is no file.
 
     Args:
-        path: the file; what is dropped of it is dropped at once, so that a later run can go on.
-        facts: what must be the same for all results: "quick", and for ours "ours".
+        path: the file; dropped results are removed from it at once, so that an interrupted run can be continued.
+        facts: settings that all results must share: "quick", and for our losses "ours".
         data: the data sets of this run, as `described`.
         again: methods whose results are dropped.
 
     Returns:
-        What is written as JSON: the facts, "data" and "entries"; and "machine" and "versions" if any were measured.
+        The content of the file: the facts, "data" and "entries"; "machine" and "versions" once any are measured.
 
     Raises:
-        InputError: results that remain are of other rows or settings, which must not be mixed.
+        InputError: the remaining results are of different rows or settings.
     """
     if not path.exists():
         return {**facts, "data": list(data), "entries": []}
@@ -53,7 +53,7 @@ def opened(path: Path, facts: Mapping[str, Any], data: Sequence[dict[str, Any]],
     }
     if stale:
         raise InputError(
-            f"{path}: it has results of other rows or settings than these; give another --out, or add "
+            f"{path}: it has results of different rows or settings; give another --out, or add "
             f"--again {shlex.join(sorted(stale))}"
         )
     results |= {**facts, "data": list((old | new).values()), "entries": entries}
@@ -63,10 +63,10 @@ def opened(path: Path, facts: Mapping[str, Any], data: Sequence[dict[str, Any]],
 
 
 def read(path: Path) -> dict[str, Any]:
-    """All that the file holds.
+    """The content of the file.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: no such file, or not one of quality.py.
     """
     try:
         results = json.loads(path.read_text())
@@ -75,12 +75,12 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError:
         results = None
     if not isinstance(results, dict) or "entries" not in results:
-        raise InputError(f"{path}: it holds no results of quality.py")
+        raise InputError(f"{path}: not a results file of quality.py")
     return results
 
 
 def described(name: str, source: str, limit: int) -> dict[str, Any]:
-    """What to say of a data set; not where it lies.
+    """The description of a data set: its name, shape and fingerprint, but not its path.
 
     Raises:
         InputError: it cannot be read, or has too few rows.
@@ -94,20 +94,20 @@ def described(name: str, source: str, limit: int) -> dict[str, Any]:
 
 
 def our_settings(epochs: int) -> dict[str, Any]:
-    """The settings that decide the results of our trainings, but for those that are a case's own."""
+    """The settings of our trainings that affect results and do not vary by case."""
     config = TrainConfig(epochs=epochs).as_dict()
     deciding = {item.name for item in fields(TrainConfig) if item.metadata["group"] in (DATA, ENCODER, LOSS, TRAINING)}
     return {name: value for name, value in config.items() if name in deciding - _VARIED}
 
 
 def versions() -> dict[str, str | None]:
-    """The commit of this checkout, and the versions of what it runs with."""
+    """The commit of this checkout, and the versions of its packages."""
     packages = ("torch", "numpy", "scikit-learn", *PACKAGES.values())
     return {"commit": git_commit()} | {package: version_of(package) for package in packages}
 
 
 def version_of(package: str) -> str | None:
-    """The version of an installed package; None where it is not."""
+    """The version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

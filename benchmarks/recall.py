@@ -1,6 +1,6 @@
-"""Recall@10 against brute-force neighbours by faiss and scikit-learn, on the same rows.
+"""Time of recall@10 by dploss, faiss and scikit-learn, all by brute force on the same rows.
 
-Ours searches twice, the vectors and their short forms, and so do the others.
+Each searches twice: among the vectors, and among the latents.
 """
 
 from functools import partial
@@ -35,7 +35,7 @@ def by_sklearn(spaces: list[np.ndarray]) -> float:
 
 
 def shared(found: list[np.ndarray]) -> float:
-    """Share of the neighbours that both spaces have, without the row itself."""
+    """Share of the neighbours common to both spaces, the row itself excluded."""
     pairs = zip(*(neighbours.tolist() for neighbours in found), strict=True)
     hits = sum(len((set(a) & set(b)) - {i}) for i, (a, b) in enumerate(pairs))
     return hits / (K * len(found[0]))

@@ -1,8 +1,8 @@
 """soft_rank against the direct sum of B^3 sigmoids, forward and backward, on distances of the built-in vectors.
 
-The direct form is written as the formula is, and differentiated by autograd: up to B = 512 whole, in tensors of up to
-512 MB. Beyond that it runs on some of the rows and its time is scaled up. Errors are against a direct sum in float64:
-of the ranks over B, of the gradient relative to its norm.
+The direct form is the formula as written, differentiated by autograd: whole up to B = 512, in tensors of up to 512 MB.
+Beyond that it runs on some of the rows and its time is scaled up. Errors are against a direct sum in float64: of the
+ranks divided by B, of the gradient relative to its norm.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch import Tensor
 from dploss.losses.distance_preserving import pairwise_distances, without_diagonal
 from dploss.losses.soft_rank import soft_rank
 
-# The largest batch whose rows the direct form does all, and the sigmoids it does beyond.
+# The largest batch that the direct form computes whole, and how many sigmoids it computes of larger ones.
 WHOLE, SOME = 512, 2**25
 
 
@@ -30,7 +30,7 @@ def ours(d: Tensor, upstream: Tensor, tau: float) -> tuple[Tensor, Tensor]:
 
 
 def direct(d: Tensor, upstream: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Ranks and gradient by the sum as it is written."""
+    """Ranks and gradient by the direct sum."""
     d = d.detach().requires_grad_()
     ranks = torch.sigmoid((d[:, :, None] - d[:, None, :]) / tau).sum(-1) + 0.5
     ranks.backward(upstream)
@@ -41,7 +41,7 @@ def memory_added(call: Callable[[], Any]) -> tuple[int | None, Any]:
     """Megabytes by which a call's peak exceeds the resident memory before it (Linux; else None), and its result."""
     if not Path("/proc/self/clear_refs").exists():
         return None, call()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before = _status("VmRSS")
     result = call()
     return (_status("VmHWM") - before) // 1024, result

@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians of calls timed in turn, the machine's name, tables and JSON."""
+"""Shared by the benchmarks: median times of interleaved calls, the machine's description, tables and JSON."""
 
 import argparse
 import json
@@ -16,9 +16,9 @@ from dploss.data import open_vectors
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Flags that every benchmark has."""
+    """Flags common to the benchmarks."""
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--json", type=Path, metavar="PATH", help="write the table there as JSON, too")
+    flags.add_argument("--json", type=Path, metavar="PATH", help="also write the table there as JSON")
     flags.add_argument(
         "--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: all cores)"
     )
@@ -32,7 +32,7 @@ def builtin_rows(count: int) -> torch.Tensor:
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
-    """Median time of each call; they run in turn, so that a change of the machine's speed meets them all."""
+    """Median time of each call; calls are interleaved, so that changes of the machine's speed affect all of them."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -58,12 +58,12 @@ def report(rows: list[dict[str, Any]], path: Path | None) -> None:
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + "---|" * len(rows[0]))
     for row in rows:
-        print("| " + " | ".join(_shown(value) for value in row.values()) + " |")
+        print("| " + " | ".join(_formatted(value) for value in row.values()) + " |")
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
 
 
-def _shown(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,7 +1,7 @@
-"""A training step of train.py against the matrix products that it cannot do without.
+"""Time of a training step of train.py, relative to the matrix products that it contains.
 
-The floor is the products of the step's own shapes, timed in the same run: through the encoder and back (weights, and
-the branch's hidden layer; the vectors need no gradient), the distances of x, and those of z and back.
+The lower bound is the time of these products, with the same shapes and in the same run: the encoder's forward and
+backward pass (the vectors need no gradient), the distances of x, and those of z with their gradient.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Losses that were tried beside those of dploss (trials.py): each is DPLossV3 but for what its docstring says."""
+"""Losses compared by trials.py: each is DPLossV3 with the change that its docstring names."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from dploss.losses.distance_preserving import DPLossV3, LossTerms, check_batch
 
 
 class Laplace(DPLossV3):
-    """Probabilities that fall with the distance instead of its square."""
+    """Probabilities by the distance instead of its square."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's."""
+        """Mean Kullback-Leibler divergence."""
         in_x, in_z = (F.log_softmax(-d / tau, dim=-1) for d in (d_x, d_z))
         return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
 
@@ -20,14 +20,14 @@ class Student(DPLossV3):
     """Heavy-tailed probabilities in z, as of t-SNE."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's."""
+        """Mean Kullback-Leibler divergence."""
         unit = 2 * d_x.mean() * tau
         in_x, in_z = F.log_softmax(-d_x.square() / unit, dim=-1), F.log_softmax(-(d_z.square() / unit).log1p(), dim=-1)
         return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
 
 
 class Nearest(DPLossV3):
-    """Every one of the 10 nearest alike, no other."""
+    """The 10 nearest with equal weights, no others."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
         """Cross-entropy with the 10 nearest in x."""
@@ -36,20 +36,20 @@ class Nearest(DPLossV3):
 
 
 class Reverse(DPLossV3):
-    """The divergence of x from z."""
+    """The divergence in the other direction, of x from z."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's, the other way round."""
+        """Mean Kullback-Leibler divergence, reversed."""
         unit = 2 * d_x.mean() * tau
         in_x, in_z = (F.log_softmax(-d.square() / unit, dim=-1) for d in (d_x, d_z))
         return F.kl_div(in_x, in_z, log_target=True, reduction="batchmean")
 
 
 class PerRow(DPLossV3):
-    """A temperature for each row: as far as the row's 10 nearest lie nearer, on average, so much sharper."""
+    """A temperature per row, proportional to the mean distance of its 10 nearest."""
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """As the parent's."""
+        """Mean Kullback-Leibler divergence."""
         near = d_x.topk(10, largest=False).values.mean(dim=-1, keepdim=True)
         unit = 2 * d_x.mean() * tau * near / near.mean()
         in_x, in_z = (F.log_softmax(-d.square() / unit, dim=-1) for d in (d_x, d_z))
@@ -57,19 +57,19 @@ class PerRow(DPLossV3):
 
 
 class LambdaRank(DPLossV3):
-    """Pairs of one of the 10 nearest and any farther row, weighed by what their exchange costs of NDCG.
+    """Pairs of one of the 10 nearest and any farther row, weighted by the change of NDCG if they were swapped.
 
-    Burges, "From RankNet to LambdaRank to LambdaMART: an overview" (2010), section 4, the relevance of the 10 nearest
-    falling from 10 to 1.
+    Burges, "From RankNet to LambdaRank to LambdaMART: an overview" (2010), section 4; the relevance of the 10 nearest
+    falls from 10 to 1.
     """
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
-        """Mean weighed logistic loss."""
+        """Mean weighted logistic loss."""
         relevance = torch.zeros_like(d_x)
         near = d_x.topk(10, largest=False).indices
         relevance.scatter_(-1, near, torch.arange(10.0, 0, -1).expand_as(near))
-        places = d_z.detach().argsort(dim=-1).argsort(dim=-1)
-        discount = 1 / (places + 2.0).log2()
+        ranks = d_z.detach().argsort(dim=-1).argsort(dim=-1)
+        discount = 1 / (ranks + 2.0).log2()
         gains = relevance.gather(-1, near)[..., None] - relevance[:, None, :]
         costs = gains.clamp_min(0) * (discount.gather(-1, near)[..., None] - discount[:, None, :]).abs()
         apart = d_z.gather(-1, near)[..., None] - d_z[:, None, :]
@@ -77,14 +77,14 @@ class LambdaRank(DPLossV3):
 
 
 class Memory(DPLossV3):
-    """Each row is compared with the rows of the last 4 batches, too, as they were encoded then.
+    """Each row is also compared with the rows of the last 4 batches, as they were encoded then.
 
-    He et al., "Momentum contrast for unsupervised visual representation learning" (arXiv:1911.05722), with neither
-    momentum nor labels.
+    He et al., "Momentum contrast for unsupervised visual representation learning" (arXiv:1911.05722), without
+    momentum.
     """
 
     def forward(self, x: Tensor, z: Tensor) -> LossTerms:
-        """As the parent's, with more columns."""
+        """DPLossV3 over the batch and the memory."""
         check_batch(x, z)
         d_x, tau = self.original(x)
         terms = self.compare(d_x, tau, z)

@@ -1,9 +1,9 @@
-"""What was tried for the held-out recall of train.py's defaults: one change at a time, each trained anew.
+"""Ablations of train.py's defaults: held-out recall of trainings that each change one thing.
 
 A trial's figure is the share of the neighbours lost by PCA that it wins back on held-out rows, recall@10, one seed.
 
 Examples:
-  trials.py                              every trial at 64 numbers, 20 epochs each: ten minutes
+  trials.py                              every trial at 64 dimensions, 20 epochs each: ten minutes
   trials.py --trials "tau 0.5" "tau 2" --sizes 64 256 --epochs 100
   trials.py --data my.parquet
 """
@@ -41,7 +41,7 @@ class GatedLinear(nn.Module):
 
 
 class Altered:
-    """Rows that are other ones each time they are asked for; alike in all else."""
+    """The trainer's vectors, with rows that are altered at random each time they are read."""
 
     def __init__(self, trainer: Trainer, alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
         self.source, self.fingerprint = trainer.vectors.source, trainer.vectors.fingerprint
@@ -49,13 +49,13 @@ class Altered:
         self.random = np.random.default_rng(trainer.config.seed)
         self.rows = self
 
-    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        """Altered rows, of their old distance from the mean."""
-        rows = self.whole[numbers]
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Altered rows, with their distance from the mean restored."""
+        rows = self.whole[index]
         mean = rows.mean(axis=0)
         altered = self.alter(rows - mean, self.random)
-        lengths = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rows - mean, altered))
-        return (mean + altered * np.divide(*lengths)).astype(np.float32)
+        norms = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rows - mean, altered))
+        return (mean + altered * np.divide(*norms)).astype(np.float32)
 
 
 def with_loss(kind: type[DPLoss]) -> Callable[[Trainer], None]:
@@ -77,7 +77,7 @@ def with_rows(alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) ->
 
 
 def near_mix(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Half the way to, or from, one of the 10 nearest rows of the batch."""
+    """Up to half the way towards or away from one of the 10 nearest rows of the batch."""
     products = rows @ rows.T
     np.fill_diagonal(products, -np.inf)
     near = np.argpartition(-products, 10)[np.arange(len(rows)), random.integers(10, size=len(rows))]
@@ -85,27 +85,27 @@ def near_mix(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def mix(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Up to a third of the way to another row."""
+    """Up to 0.3 of the way towards another row."""
     return rows + random.uniform(0, 0.3, (len(rows), 1)) * (random.permutation(rows) - rows)
 
 
 def noise(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Normal noise, half as wide as the rows along every coordinate."""
+    """Normal noise, with half the standard deviation of every coordinate."""
     return rows + 0.5 * rows.std(axis=0) * random.normal(size=rows.shape)
 
 
 def freeze_linear(trainer: Trainer) -> None:
-    """Leave the linear path at PCA."""
+    """Keep the linear path at its initialisation from PCA."""
     trainer.encoder.linear.requires_grad_(False)
 
 
-def forget_lengths(trainer: Trainer) -> None:
-    """Give no length back."""
+def no_norm(trainer: Trainer) -> None:
+    """Restore no norms."""
     trainer.encoder.length_power.zero_()
 
 
-def shorter_in_training(share: float) -> Callable[[Trainer], None]:
-    """Give so much of the length back while training, and all of it in use."""
+def less_norm_in_training(share: float) -> Callable[[Trainer], None]:
+    """Restore a share of the norm in training, and all of it in use."""
 
     def change(trainer: Trainer) -> None:
         whole = trainer.encoder.length_power.item()
@@ -139,7 +139,7 @@ def gated(trainer: Trainer) -> None:
 
 
 def averaged(trainer: Trainer) -> None:
-    """Judge the moving average of the weights over some 200 steps."""
+    """Evaluate the moving average of the weights over some 200 steps."""
     mean = [one.detach().clone() for one in trainer.encoder.parameters()]
 
     def follow(*_: Any) -> None:
@@ -153,15 +153,15 @@ def averaged(trainer: Trainer) -> None:
 Change = Callable[[Trainer], None] | None
 TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
     "as train.py does": ({}, None),
-    "no length given back": ({}, forget_lengths),
-    **{f"{share:g} of it, in training": ({}, shorter_in_training(share)) for share in (0.5, 0.75)},
+    "no norm restored": ({}, no_norm),
+    **{f"{share:g} of the norm, in training": ({}, less_norm_in_training(share)) for share in (0.5, 0.75)},
     "linear encoder": ({"hidden_dims": ()}, None),
-    "linear path left at PCA": ({}, freeze_linear),
-    "random start": ({"init": "random"}, None),
+    "linear path frozen at PCA": ({}, freeze_linear),
+    "random initialisation": ({"init": "random"}, None),
     **{loss: ({"loss_function": loss}, None) for loss in LOSSES if loss != "DPLossV3"},
     "Laplace kernel": ({}, with_loss(Laplace)),
     "Student kernel in z": ({}, with_loss(Student)),
-    "10 nearest alike": ({}, with_loss(Nearest)),
+    "10 nearest, equal weights": ({}, with_loss(Nearest)),
     "reverse divergence": ({}, with_loss(Reverse)),
     "a temperature for each row": ({}, with_loss(PerRow)),
     "LambdaRank's weights": ({}, with_loss(LambdaRank)),
@@ -196,7 +196,7 @@ def parser() -> Parser:
 
 
 def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Change) -> float:
-    """Train, and measure on held-out rows."""
+    """Train, and return the share of PCA's loss that is won back on held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"data": args.data, "limit": args.limit, "epochs": args.epochs, "latent_dim": size, "quiet": True}
         config = TrainConfig(**common | settings, checkpoints_dir=folder, no_tensorboard=True, eval_every=0)
@@ -215,7 +215,7 @@ def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Chang
 
 
 def trials(args: Namespace) -> int:
-    """Print the table, a line at a time."""
+    """Print the table; each row also as soon as it is measured."""
     torch.set_num_threads(args.threads)
     print(machine(), file=sys.stderr)
     rows = []

@@ -1,6 +1,6 @@
-"""Seconds that the scripts take to list, glance at and compare many long trainings, as a person runs them.
+"""Seconds that the scripts take to list, plot and compare many long trainings, started from the command line.
 
-The experiments are made on the spot: histories of falling losses, configs that differ in tau and latent_dim.
+The experiments are synthetic: histories of falling losses, configs that differ in tau and latent_dim.
 """
 
 import subprocess
@@ -25,11 +25,11 @@ COMMANDS = ("visualize_training.py --list", "quick_plot.py", "visualize_training
 def make_experiments(folder: Path, count: int, epochs: int) -> None:
     """Write configs and histories as train.py does."""
     random = np.random.default_rng(0)
-    for place in range(count):
+    for index in range(count):
         experiment = folder / str(uuid.uuid4())
         experiment.mkdir(parents=True)
-        config = TrainConfig(tau=(1 + place) / 10, latent_dim=32 + place, epochs=epochs).as_dict()
-        created = f"2026-01-{1 + place % 28:02d}T00:00:00+00:00"
+        config = TrainConfig(tau=(1 + index) / 10, latent_dim=32 + index, epochs=epochs).as_dict()
+        created = f"2026-01-{1 + index % 28:02d}T00:00:00+00:00"
         write_json(experiment / CONFIG, {**config, "data": {"path": "builtin"}, "created": created, "input_dim": 768})
         history = TrainHistory(recall_k=5, recall_rows=3000, pca_recall=0.5, status="completed")
         for epoch in range(epochs):

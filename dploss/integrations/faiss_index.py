@@ -1,6 +1,6 @@
-"""Search with FAISS by short vectors: a linear encoder inside an index, any encoder with re-ranking by the long ones.
+"""Search latents with FAISS: a linear encoder inside an index, or any encoder with re-ranking by the original vectors.
 
-Needs the package of the extra `faiss`. https://github.com/facebookresearch/faiss/wiki/Pre--and-post-processing
+Needs the extra `faiss`: pip install 'dploss[faiss]'. See https://github.com/facebookresearch/faiss/wiki/Pre--and-post-processing
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def linear_transform(encoder: DPEncoder) -> "faiss.LinearTransform":
-    """A linear encoder as FAISS has them, for faiss.IndexPreTransform(transform, index of the short vectors).
+    """A linear encoder as a FAISS transform, for faiss.IndexPreTransform(transform, index of the latents).
 
     Raises:
-        ValueError: an encoder that is not linear.
+        ValueError: the encoder is not linear.
     """
     import faiss
 
@@ -31,13 +31,13 @@ def linear_transform(encoder: DPEncoder) -> "faiss.LinearTransform":
 
 
 class RerankingIndex:
-    """Fetches by short vectors, and keeps the nearest of these by the long ones.
+    """Finds candidates by their latents, and re-ranks them by the original vectors.
 
     Args:
-        encoder: of vectors, any.
-        vectors: (N, D) long vectors, the base; an array, or anything that gives rows[numbers], a numpy.memmap say. Only
-            the rows that are fetched are read again.
-        index: an empty FAISS index of the short vectors; faiss.IndexFlatL2 if None.
+        encoder: any encoder of vectors.
+        vectors: (N, D) original vectors, the database; an array, or anything indexable by row indices, such as a
+            numpy.memmap. A search reads the candidates' rows only.
+        index: an empty FAISS index of latents; faiss.IndexFlatL2 if None.
     """
 
     def __init__(self, encoder: DPEncoder, vectors: np.ndarray, index: Any = None) -> None:
@@ -46,43 +46,44 @@ class RerankingIndex:
         self.encoder, self.vectors = encoder, vectors
         self.index = faiss.IndexFlatL2(encoder.latent_dim) if index is None else index
         for start in range(0, len(vectors), 8192):
-            short = encoder.encode(np.asarray(vectors[start : start + 8192], np.float32))
+            latents = encoder.encode(np.asarray(vectors[start : start + 8192], np.float32))
             if not self.index.is_trained:
-                self.index.train(short)
-            self.index.add(short)
+                self.index.train(latents)
+            self.index.add(latents)
 
     def search(self, queries: np.ndarray, k: int, fetch: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The nearest rows of each query.
 
         Args:
-            queries: (n, D) float32 long vectors.
+            queries: (n, D) float32 original vectors.
             k: neighbours to find, 1..N.
-            fetch: k times so many are fetched by their short forms.
+            fetch: k * fetch candidates are found by their latents.
 
         Returns:
-            (n, k) squared Euclidean distances of the long vectors, nearest first (under cosine of these brought to
-            length 1), and (n, k) int64 row numbers.
+            (n, k) squared Euclidean distances of the original vectors (normalised where the encoder's metric is
+            cosine), nearest first, and (n, k) int64 row indices; inf and -1 where the index found fewer.
 
         Raises:
-            ValueError: k outside its range, or a fetch below 1.
+            ValueError: k is outside its range, or fetch is below 1.
         """
         if not 1 <= k <= len(self.vectors) or fetch < 1:
             raise ValueError(f"k must be within 1 and {len(self.vectors)}, fetch at least 1, got {k} and {fetch}")
-        candidates = min(k * fetch, len(self.vectors))
-        _, numbers = self.index.search(self.encoder.encode(np.asarray(queries, np.float32)), candidates)
+        n_candidates = min(k * fetch, len(self.vectors))
+        _, candidate_index = self.index.search(self.encoder.encode(np.asarray(queries, np.float32)), n_candidates)
         distances = np.empty((len(queries), k), np.float32)
-        nearest = np.empty((len(queries), k), np.int64)
-        for row, (query, found) in enumerate(zip(self._long(queries), numbers, strict=True)):
-            # An index that does not look everywhere may find fewer: -1.
+        nearest_index = np.empty((len(queries), k), np.int64)
+        for row, (query, found) in enumerate(zip(self._original(queries), candidate_index, strict=True)):
+            # An approximate index may find fewer, and fills with -1.
             found = found[found >= 0]
-            squared = np.square(self._long(self.vectors[found]) - query).sum(axis=1)
+            squared = np.square(self._original(self.vectors[found]) - query).sum(axis=1)
             order = np.argsort(squared, kind="stable")[:k]
             missing = k - len(order)
             distances[row] = np.pad(squared[order], (0, missing), constant_values=np.inf)
-            nearest[row] = np.pad(found[order], (0, missing), constant_values=-1)
-        return distances, nearest
+            nearest_index[row] = np.pad(found[order], (0, missing), constant_values=-1)
+        return distances, nearest_index
 
-    def _long(self, rows: np.ndarray) -> np.ndarray:
+    def _original(self, rows: np.ndarray) -> np.ndarray:
+        """The rows as distances are measured: float32, normalised under cosine."""
         rows = np.asarray(rows, np.float32)
         if self.encoder.metric == "cosine":
             return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""An encoder for places without torch: an ONNX file; one matrix and a bias where it is linear."""
+"""Encoders without torch: as an ONNX file, and a linear one as a matrix and a bias."""
 
 import warnings
 from pathlib import Path
@@ -15,16 +15,15 @@ from dploss.models.encoder import DPEncoder
 def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     """Write an encoder as ONNX: "vectors" (N, D) float32 -> "latents" (N, d) float32, for any N.
 
-    Needs the packages of the extra `onnx`.
+    Needs the extra `onnx`: pip install 'dploss[onnx]'.
 
     Args:
-        encoder: an encoder of vectors, or the checkpoint that it is in; it is not changed.
-        path: of the .onnx file, replaced when the new one is whole.
+        encoder: an encoder of vectors, or the path of its checkpoint; it is not changed.
+        path: of the .onnx file; an existing one is replaced atomically.
 
     Raises:
-        InputError: a checkpoint that cannot be read, or packages that are not installed.
+        InputError: the checkpoint cannot be read, or a package is not installed.
     """
-    # A copy: what the exporter does to modules, and where, does not matter.
     encoder = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     device, training = encoder.mean.device, encoder.training
     try:
@@ -56,17 +55,17 @@ def linear_map(encoder: DPEncoder) -> tuple[np.ndarray, np.ndarray]:
     """A linear encoder as a matrix and a bias: latents = vectors @ matrix.T + bias.
 
     Args:
-        encoder: trained with --hidden-dims and no number after it.
+        encoder: trained with --hidden-dims and no width after it.
 
     Returns:
         matrix (d, D) and bias (d,), float32.
 
     Raises:
-        ValueError: an encoder that is not linear.
+        ValueError: the encoder is not linear.
     """
     if encoder.branch is not None or encoder.metric != "euclidean":
         why = "its metric is cosine" if encoder.branch is None else "it has hidden layers"
-        raise ValueError(f"the encoder is no linear map: {why}; train one with --hidden-dims and no number after it")
+        raise ValueError(f"the encoder is not linear: {why}; train one with --hidden-dims and no width after it")
     with torch.no_grad():
         layer = encoder.linear
         # y = (weight @ (gain * (x - mean) / scale) + bias) / size, and z = scale * y.

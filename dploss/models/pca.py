@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from dploss.data.memmap import MappedRows
 from dploss.data.split import evenly_spaced
@@ -54,8 +53,8 @@ class PCA:
             centred = (rows[start : start + _CHUNK] - mean).astype(np.float32)
             covariance += centred.T @ centred
         covariance /= count
-        _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[dim - latent_dim, dim - 1])
-        return cls._from_directions(mean, vectors[:, ::-1].T, np.trace(covariance) / dim)
+        _, directions = _eigenvectors(covariance, latent_dim)
+        return cls._from_directions(mean, directions.T, np.trace(covariance) / dim)
 
     @classmethod
     def _fit_gram(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
@@ -64,10 +63,9 @@ class PCA:
         mean = rows.mean(axis=0, dtype=np.float64)
         centred = (rows - mean).astype(np.float32)
         gram = (centred @ centred.T).astype(np.float64)
-        rank = min(latent_dim, count - 1)
-        values, vectors = scipy.linalg.eigh(gram, subset_by_index=[count - rank, count - 1])
-        nonzero = values[::-1] > 1e-6 * values[-1]
-        directions = centred.T @ vectors[:, ::-1][:, nonzero]
+        rank = min(latent_dim, max(count - 1, 1))
+        values, vectors = _eigenvectors(gram, rank)
+        directions = centred.T @ vectors[:, values > 1e-6 * values[0]]
         arbitrary = np.random.RandomState(0).normal(size=(dim, latent_dim - directions.shape[1]))
         basis, _ = np.linalg.qr(np.concatenate([directions, arbitrary], axis=1))
         return cls._from_directions(mean, basis.T, np.trace(gram) / (count * dim))
@@ -82,6 +80,16 @@ class PCA:
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """(N, D) rows -> (N, d) float32 projections."""
         return (rows - self.mean) @ self.components.T
+
+
+def _eigenvectors(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues of a symmetric matrix, descending, and their eigenvectors as columns."""
+    # Imported here: encoders are loaded and used without it.
+    import scipy.linalg
+
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[size - count, size - 1])
+    return values[::-1], vectors[:, ::-1]
 
 
 @dataclass(frozen=True)

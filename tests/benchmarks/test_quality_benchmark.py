@@ -110,7 +110,7 @@ def test_fitting_never_sees_held_out_rows(method, rows, tmp_path, monkeypatch):
     fit, encoders = methods.METHODS[method], []
     monkeypatch.setitem(quality.METHODS, method, lambda *given: encoders.append(fit(*given)) or encoders[-1])
     for source in ("builtin.npy", "noise.npy"):
-        outcome = quality.judge(case(method, tmp_path / source))
+        outcome = quality.evaluate(case(method, tmp_path / source))
         assert "error" not in outcome and 0 <= outcome["recall@10"] <= 1
     same, other = (encode(rows[held_out]) for encode in encoders)
     assert same.shape == (110, 4)
@@ -122,15 +122,15 @@ def test_all_methods_are_measured_once_and_shown(run, results, tmp_path, monkeyp
     shown = capsys.readouterr().out
     for method in QUICK_METHODS:
         assert f"| {method} | " in shown
-    assert "1,100 rows of 12 numbers, 110 of them held out" in shown
-    # 12 numbers are none fewer: that size is skipped.
+    assert "1,100 rows of 12 dimensions, 110 of them held out" in shown
+    # 12 dimensions are no reduction: that size is skipped.
     assert keys(results()) == {(4, 0, method) for method in QUICK_METHODS}
     assert all(entry.keys() > {*report.MEASURES, "seconds", "threads"} for entry in results()["entries"])
     assert str(tmp_path) not in json.dumps(results())
     assert (tmp_path / "made" / "q.png").stat().st_size > 10_000
 
     before = results()
-    monkeypatch.setattr(quality, "judge", lambda case: pytest.fail("measured again"))
+    monkeypatch.setattr(quality, "evaluate", lambda case: pytest.fail("measured again"))
     assert run() == 0
     assert capsys.readouterr().out == shown and results() == before
     assert run("--table-only", "--measure", "NDCG@10") == 0
@@ -139,30 +139,30 @@ def test_all_methods_are_measured_once_and_shown(run, results, tmp_path, monkeyp
 
 def test_again_measures_only_these_methods(run, monkeypatch):
     assert run(methods=["PCA", "truncation"]) == 0
-    judge, judged = quality.judge, []
-    monkeypatch.setattr(quality, "judge", lambda case: judged.append(case.method) or judge(case))
+    evaluate, evaluated = quality.evaluate, []
+    monkeypatch.setattr(quality, "evaluate", lambda case: evaluated.append(case.method) or evaluate(case))
     assert run("--again", "PCA", methods=["PCA", "truncation"]) == 0
-    assert judged == ["PCA"]
+    assert evaluated == ["PCA"]
     assert run("--again", methods=["PCA", "truncation"]) == 0
-    assert judged == ["PCA", "PCA", "truncation"]
+    assert evaluated == ["PCA", "PCA", "truncation"]
 
 
 def test_an_interrupted_run_goes_on(run, results, monkeypatch, capsys):
-    judge, judged = quality.judge, []
+    evaluate, evaluated = quality.evaluate, []
 
     def interrupted(case):
-        if len(judged) == 3:
+        if len(evaluated) == 3:
             raise KeyboardInterrupt
-        judged.append(case)
-        return judge(case)
+        evaluated.append(case)
+        return evaluate(case)
 
     names = ["PCA", "truncation"]
-    monkeypatch.setattr(quality, "judge", interrupted)
+    monkeypatch.setattr(quality, "evaluate", interrupted)
     assert run(methods=names, seeds=(0, 1)) == 130
     assert "same flags" in capsys.readouterr().err
     assert keys(results()) == {(4, 0, "PCA"), (4, 0, "truncation"), (4, 1, "PCA")}
 
-    monkeypatch.setattr(quality, "judge", judge)
+    monkeypatch.setattr(quality, "evaluate", evaluate)
     assert run(methods=names, seeds=(0, 1)) == 0
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1 and "mean of 2 seeds" in shown.out and " ± " in shown.out
@@ -195,7 +195,7 @@ def test_a_failing_method_is_said_and_stops_nothing(run, results, monkeypatch, c
 def test_a_method_without_its_package_is_left_out(run, results, monkeypatch, capsys):
     monkeypatch.setattr(quality, "version_of", lambda package: None)
     assert run(methods=["UMAP", "PCA"]) == 0
-    assert "UMAP is left out: umap-learn is not installed" in capsys.readouterr().err
+    assert "UMAP is skipped: umap-learn is not installed" in capsys.readouterr().err
     assert keys(results()) == {(4, 0, "PCA")}
 
 
@@ -252,4 +252,4 @@ def test_a_matryoshka_encoder_is_compared_with_encoders_of_the_same_rows(rows, t
     assert matryoshka.main([*flags, "--sizes", "4", "--limit", "1050"]) == 2
     assert "no results of these 1050 rows of builtin" in capsys.readouterr().err
     assert matryoshka.main([*flags, "--sizes", "12"]) == 2
-    assert "none is below the 12 numbers" in capsys.readouterr().err
+    assert "none is below the 12 dimensions" in capsys.readouterr().err

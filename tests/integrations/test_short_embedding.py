@@ -17,13 +17,13 @@ pytestmark = pytest.mark.skipif(find_spec("sentence_transformers") is None, reas
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Texts to 48 numbers; not to be changed."""
+    """Texts to 48 dimensions; not to be changed."""
     return tiny_model(tmp_path_factory.mktemp("tiny"), 48)
 
 
 @pytest.fixture(scope="module")
 def vectors(base) -> np.ndarray:
-    """The long vectors of TEXTS, (200, 48) float32."""
+    """The embeddings of TEXTS, (200, 48) float32."""
     return base.encode(TEXTS)
 
 
@@ -100,9 +100,9 @@ def test_it_takes_a_checkpoint_and_embeddings_of_less_precision(trained, builtin
 def test_what_does_not_fit_is_named(base, vectors, builtin, tmp_path):
     with pytest.raises(InputError, match=r"gone\.pth: no such checkpoint"):
         dploss.ShortEmbedding(tmp_path / "gone.pth")
-    with pytest.raises(InputError, match="must be a DPEncoder, one of vectors, got a ConvAutoencoder"):
+    with pytest.raises(InputError, match="must be a DPEncoder, an encoder of vectors, got a ConvAutoencoder"):
         dploss.ShortEmbedding(ConvAutoencoder(16, 4))
     with pytest.raises(InputError, match="dim must be within 1 and 16, got 17"):
         dploss.ShortEmbedding(trained_like(vectors), 17)
-    with pytest.raises(ValueError, match="have 48 numbers, the encoder was trained on vectors of 768"):
+    with pytest.raises(ValueError, match="have 48 dimensions, the encoder was trained on vectors of 768"):
         shortened(base, trained_like(builtin)).encode(TEXTS[:2])

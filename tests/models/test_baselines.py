@@ -65,6 +65,12 @@ def test_long_rows_have_the_same_components(builtin, count):
     np.testing.assert_allclose(full.components @ full.components.T, np.eye(60), atol=1e-4)
 
 
+def test_one_row_has_components_too():
+    pca = PCA.fit(np.ones((1, 4), np.float32), 2)
+    assert pca.scale == 1
+    np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(2), atol=1e-6)
+
+
 def test_equal_long_rows_have_components_too(monkeypatch):
     monkeypatch.setattr("dploss.models.pca._LONG", 3)
     pca = PCA.fit(np.ones((5, 4), np.float32), 2)
