@@ -161,9 +161,9 @@ def shuffle(folder: Path) -> list[dict[str, Any]]:
                 quiet=True,
             )
             loading.WINDOW_BLOCKS = window
-            trainer = new_experiment(config)
-            trainer.block = block
-            history = trainer.run()
+            run = new_experiment(config)
+            run.trainer.block = block
+            history = run.run()
             table.append({"shuffled": name, "seed": seed, "recall@10": history.recall_history[-1]})
     return table
 
@@ -175,13 +175,13 @@ def encode(folder: Path) -> list[dict[str, Any]]:
     make(source, rows, dim)
     checkpoints = folder / "checkpoints"
     config = TrainConfig(limit=2000, latent_dim=size, epochs=1, checkpoints_dir=str(checkpoints), quiet=True)
-    trainer = new_experiment(config)
-    trainer.run()
-    path = trainer.manager.folder / "latest_model.pth"
+    run = new_experiment(config)
+    run.run()
+    path = run.folder / "latest_model.pth"
     encoder = load_encoder(path)
 
     def job() -> None:
-        EncodeJob(encoder, path, trainer.record, str(source), output).run()
+        EncodeJob(encoder, path, run.record, str(source), output).run()
 
     hidden = config.hidden_dims[0]
     batch = torch.randn(8192, dim)

@@ -85,11 +85,12 @@ def recalls_together(args: Namespace, sizes: Sequence[int], seed: int) -> list[f
             no_tensorboard=True,
             quiet=True,
         )
-        trainer = new_experiment(config)
-        trainer.run()
-    held_out = trainer.vectors.rows[trainer.held_out_rows]
+        training = new_experiment(config)
+        training.run()
+    rows, encoder = training.trainer.rows, training.trainer.encoder
+    held_out = rows[np.delete(np.arange(len(rows)), training.trainer.train_index)]
     evaluator = RecallEvaluator(_K)
-    return [evaluator.evaluate(held_out, trainer.encoder.encode(held_out, dim=size)).value for size in sizes]
+    return [evaluator.evaluate(held_out, encoder.encode(held_out, dim=size)).value for size in sizes]
 
 
 def compare(args: Namespace) -> int:

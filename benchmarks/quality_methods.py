@@ -54,11 +54,11 @@ def ours(rows: np.ndarray, case: Case) -> Encode:
             no_tensorboard=True,
             quiet=True,
         )
-        trainer = new_experiment(config)
-        if not np.array_equal(trainer.vectors.rows[trainer.train_rows], rows):
+        run = new_experiment(config)
+        if not np.array_equal(run.trainer.rows[run.trainer.train_index], rows):
             raise RuntimeError("train.py splits the rows differently than this benchmark")
-        trainer.run()
-    return trainer.encoder.encode
+        run.run()
+    return run.trainer.encoder.encode
 
 
 UNTRAINED: dict[str, Fit] = {

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 from quality_methods import OURS, PACKAGES
 from quality_report import KS
 
-from dploss.config import TrainConfig
+from dploss.config import DATA, ENCODER, LOSS, OPTIONS, TRAINING, TrainConfig
 from dploss.data import open_vectors, split_rows
 from dploss.errors import InputError
 from dploss.experiments.provenance import git_commit
 from dploss.files.atomic import write_json
-from dploss.training_settings import DATA, ENCODER, LOSS, TRAINING
 
 # Settings that vary by case, or that change no result.
 _VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device"}
@@ -96,7 +94,7 @@ def described(name: str, source: str, limit: int) -> dict[str, Any]:
 def our_settings(epochs: int) -> dict[str, Any]:
     """The settings of our trainings that affect results and do not vary by case."""
     config = TrainConfig(epochs=epochs).as_dict()
-    deciding = {item.name for item in fields(TrainConfig) if item.metadata["group"] in (DATA, ENCODER, LOSS, TRAINING)}
+    deciding = {name for name, setting in OPTIONS.items() if setting.group in (DATA, ENCODER, LOSS, TRAINING)}
     return {name: value for name, value in config.items() if name in deciding - _VARIED}
 
 

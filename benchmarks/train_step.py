@@ -36,8 +36,8 @@ def main() -> None:
         for batch_size in args.batch_size:
             for name in LOSSES:
                 config = TrainConfig(loss_function=name, latent_dim=latent_dim, batch_size=batch_size, quiet=True)
-                trainer = new_experiment(config)
-                rows = trainer.train_rows[:batch_size]
+                trainer = new_experiment(config).trainer
+                rows = trainer.train_index[:batch_size]
                 pairs = products(batch_size, 768, config.hidden_dims[0], latent_dim)
                 calls = {
                     "step": lambda trainer=trainer, rows=rows: trainer.train_step(rows),

@@ -28,6 +28,7 @@ from dploss.losses.distance_preserving import LOSSES, DPLoss
 from dploss.models.pca import PCA
 from dploss.text import text_table
 from dploss.training.launch import new_experiment
+from dploss.training.objective import in_units_of_scale
 from dploss.training.trainer import Trainer
 
 
@@ -41,13 +42,11 @@ class GatedLinear(nn.Module):
 
 
 class Altered:
-    """The trainer's vectors, with rows that are altered at random each time they are read."""
+    """The trainer's rows, altered at random each time they are read."""
 
     def __init__(self, trainer: Trainer, alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> None:
-        self.source, self.fingerprint = trainer.vectors.source, trainer.vectors.fingerprint
-        self.whole, self.alter = trainer.vectors.rows, alter
+        self.whole, self.alter = trainer.rows, alter
         self.random = np.random.default_rng(trainer.config.seed)
-        self.rows = self
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """Altered rows, with their distance from the mean restored."""
@@ -62,7 +61,7 @@ def with_loss(kind: type[DPLoss]) -> Callable[[Trainer], None]:
     """Train with another loss."""
 
     def change(trainer: Trainer) -> None:
-        trainer.loss = kind(tau=trainer.config.tau)
+        trainer.objective = in_units_of_scale(kind(tau=trainer.config.tau), trainer.encoder)
 
     return change
 
@@ -71,7 +70,7 @@ def with_rows(alter: Callable[[np.ndarray, np.random.Generator], np.ndarray]) ->
     """Train on altered rows."""
 
     def change(trainer: Trainer) -> None:
-        trainer.vectors = Altered(trainer, alter)
+        trainer.rows = Altered(trainer, alter)
 
     return change
 
@@ -200,17 +199,19 @@ def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Chang
     with tempfile.TemporaryDirectory() as folder:
         common = {"data": args.data, "limit": args.limit, "epochs": args.epochs, "latent_dim": size, "quiet": True}
         config = TrainConfig(**common | settings, checkpoints_dir=folder, no_tensorboard=True, eval_every=0)
-        trainer = new_experiment(config)
-        held_out, training = (trainer.vectors.rows[part] for part in (trainer.held_out_rows, trainer.train_rows))
+        training = new_experiment(config)
+        trainer = training.trainer
+        held_out_index = np.delete(np.arange(len(trainer.rows)), trainer.train_index)
+        train_rows, held_out = trainer.rows[trainer.train_index], trainer.rows[held_out_index]
         if change is not None:
             change(trainer)
-        trainer.run()
+        training.run()
     if hasattr(trainer, "averaged"):
         for now, average in zip(trainer.encoder.parameters(), trainer.averaged, strict=True):
             now.data.copy_(average)
     evaluator = RecallEvaluator(10)
     recall = evaluator.evaluate(held_out, trainer.encoder.encode(held_out)).value
-    pca = evaluator.evaluate(held_out, PCA.fit(training, size).encode(held_out)).value
+    pca = evaluator.evaluate(held_out, PCA.fit(train_rows, size).encode(held_out)).value
     return (recall - pca) / (1 - pca)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from dploss.data.memmap import MappedRows
 from dploss.data.split import evenly_spaced
 
-_CHUNK = 8192
+CHUNK_ROWS = 8192
 # With more dimensions, the covariance would be too large: at most as many rows are used, by their Gram matrix.
-_LONG = 4096
+MOST_DIMENSIONS = 4096
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,26 @@ class PCA:
 
     @classmethod
     def fit(cls, rows: np.ndarray | MappedRows, latent_dim: int) -> "PCA":
-        """Fit to rows by their D x D covariance, or, where there are fewer rows than dimensions, by their Gram matrix.
+        """Fit to rows by their D x D covariance, or, where D is large, by the Gram matrix of fewer rows.
 
         Args:
             rows: (N, D) float32, in memory or on the disk. Where D is above 4096, as for images, at most 4096 rows are
                 used, evenly spaced.
             latent_dim: number of components, 1..D. Beyond the rank of the rows they are arbitrary directions.
         """
-        if rows.shape[1] > _LONG:
-            rows = rows[evenly_spaced(len(rows), _LONG)]
-        if len(rows) < rows.shape[1]:
-            return cls._fit_gram(rows[:], latent_dim)
+        if rows.shape[1] > MOST_DIMENSIONS:
+            return cls._fit_gram(rows[evenly_spaced(len(rows), MOST_DIMENSIONS)], latent_dim)
         return cls._fit_covariance(rows, latent_dim)
 
     @classmethod
     def _fit_covariance(cls, rows: np.ndarray | MappedRows, latent_dim: int) -> "PCA":
         """Fit by the covariance, D x D, reading the rows in chunks."""
         count, dim = rows.shape
-        starts = range(0, count, _CHUNK)
-        mean = sum(rows[start : start + _CHUNK].sum(axis=0, dtype=np.float64) for start in starts) / count
+        starts = range(0, count, CHUNK_ROWS)
+        mean = sum(rows[start : start + CHUNK_ROWS].sum(axis=0, dtype=np.float64) for start in starts) / count
         covariance = np.zeros((dim, dim))
         for start in starts:
-            centred = (rows[start : start + _CHUNK] - mean).astype(np.float32)
+            centred = (rows[start : start + CHUNK_ROWS] - mean).astype(np.float32)
             covariance += centred.T @ centred
         covariance /= count
         _, directions = _eigenvectors(covariance, latent_dim)

@@ -22,19 +22,24 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
         config: the settings of the loss.
         encoder: the one that is trained.
     """
-    loss = LOSSES[config.loss_function](
+    loss: nn.Module = LOSSES[config.loss_function](
         k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
     )
     if isinstance(encoder, ConvAutoencoder):
         return partial(_with_reconstruction, loss, encoder, config.lambda_recon)
     if config.matryoshka:
-        return partial(_in_units_of_scale, MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
-    return partial(_in_units_of_scale, loss, encoder)
+        loss = MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate)
+    return in_units_of_scale(loss, encoder)
 
 
-def _in_units_of_scale(loss: nn.Module, encoder: DPEncoder, x: Tensor, z: Tensor) -> LossTerms:
-    """Norms are near 1, as text embeddings' are: the pair distance term weighs the same in any unit."""
-    return _compare(loss, x, z, encoder.scale * x.shape[1] ** 0.5)
+def in_units_of_scale(loss: nn.Module, encoder: DPEncoder) -> Objective:
+    """A loss in units of the encoder's scale: norms are near 1, and the pair distance term weighs the same in any unit.
+
+    Args:
+        loss: x (B, D), z (B, d) -> LossTerms.
+        encoder: the one that is trained.
+    """
+    return lambda x, z: _compare(loss, x, z, encoder.scale * x.shape[1] ** 0.5)
 
 
 def _with_reconstruction(

@@ -19,10 +19,9 @@ def test_pca_agrees_with_scikit_learn(builtin, latent_dim):
 
 
 def test_chunks_make_no_difference(builtin, monkeypatch):
-    rows = builtin[:, :96]
-    whole = PCA.fit(rows, 8)
-    monkeypatch.setattr("dploss.models.pca._CHUNK", 70)
-    np.testing.assert_allclose(PCA.fit(rows, 8).components, whole.components, atol=1e-4)
+    whole = PCA.fit(builtin, 8)
+    monkeypatch.setattr("dploss.models.pca.CHUNK_ROWS", 70)
+    np.testing.assert_allclose(PCA.fit(builtin, 8).components, whole.components, atol=1e-4)
 
 
 def test_scale_is_the_spread_of_a_coordinate():
@@ -54,9 +53,10 @@ def test_truncation_keeps_the_first_numbers(builtin):
 
 
 @pytest.mark.parametrize("count", [200, 40])
-def test_long_rows_have_the_same_components(builtin, count):
+def test_long_rows_have_the_same_components(builtin, count, monkeypatch):
     rows = builtin[:count]
-    whole = PCA._fit_covariance(rows, 30)
+    whole = PCA.fit(rows, 30)
+    monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", 500)
     long = PCA.fit(rows, 30)
     np.testing.assert_allclose(long.encode(rows), whole.encode(rows), atol=2e-4)
     assert long.scale == pytest.approx(whole.scale, rel=1e-4)
@@ -72,6 +72,6 @@ def test_one_row_has_components_too():
 
 
 def test_equal_long_rows_have_components_too(monkeypatch):
-    monkeypatch.setattr("dploss.models.pca._LONG", 3)
+    monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", 3)
     pca = PCA.fit(np.ones((5, 4), np.float32), 2)
     assert pca.scale == 1 and np.isfinite(pca.components).all() and np.abs(pca.encode(np.ones((5, 4)))).max() == 0

@@ -141,7 +141,7 @@ def save(tmp_path, encoder, **changes):
     settings = TrainConfig(hidden_dims=(5,), latent_dim=3).as_dict()
     config = settings | {"input_dim": 6, "data": {"path": "builtin"}} | changes
     manager = CheckpointManager(tmp_path)
-    manager.create(config)
+    manager.folder.mkdir()
     empty = ("optimizer_state_dict", "scheduler_state_dict", "train_history", "rng_state", "partial_epoch")
     state = {"epoch": 1, "step": 9, "model_state_dict": encoder.state_dict(), "config": config}
     return manager.save_latest(state | {key: {} for key in empty})
