@@ -24,20 +24,20 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     Raises:
         InputError: the checkpoint cannot be read, or a package is not installed.
     """
-    encoder = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
-    device, training = encoder.mean.device, encoder.training
+    model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
+    device, training = model.mean.device, model.training
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError("export_onnx needs more packages: pip install 'dploss[onnx]'") from error
-    example = torch.zeros(2, encoder.input_dim, device=device)
+    example = torch.zeros(2, model.input_dim, device=device)
     example[:, 0] = 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                encoder.eval(),
+                model.eval(),
                 (example,),
                 input_names=["vectors"],
                 output_names=["latents"],
@@ -46,7 +46,8 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
                 verbose=False,
             )
     finally:
-        encoder.train(training)
+        model.train(training)
+    assert program is not None  # with dynamo=True
     with atomic_write(Path(path)) as file:
         file.write(program.model_proto.SerializeToString())
 

@@ -40,15 +40,15 @@ class ShortEmbedding(Module):
 
     def __init__(self, encoder: DPEncoder | str | Path, dim: int | None = None) -> None:
         super().__init__()
-        encoder = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
-        if not isinstance(encoder, DPEncoder):
-            raise InputError(f"encoder must be a DPEncoder, an encoder of vectors, got a {type(encoder).__name__}")
-        if dim is not None and not 1 <= dim <= encoder.latent_dim:
-            raise InputError(f"dim must be within 1 and {encoder.latent_dim}, got {dim}")
-        self.encoder = encoder
-        self.dim = encoder.latent_dim if dim is None else dim
+        model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
+        if not isinstance(model, DPEncoder):
+            raise InputError(f"encoder must be a DPEncoder, an encoder of vectors, got a {type(model).__name__}")
+        if dim is not None and not 1 <= dim <= model.latent_dim:
+            raise InputError(f"dim must be within 1 and {model.latent_dim}, got {dim}")
+        self.encoder = model
+        self.dim = model.latent_dim if dim is None else dim
 
-    def forward(self, features: dict[str, Tensor | Any]) -> dict[str, Tensor | Any]:
+    def forward(self, features: dict[str, Tensor | Any], **kwargs: Any) -> dict[str, Tensor | Any]:
         """Replace features["sentence_embedding"], (n, D), by its latents, (n, dim), in the encoder's precision.
 
         Raises:
@@ -78,7 +78,9 @@ class ShortEmbedding(Module):
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
 
     @classmethod
-    def load(cls, model_name_or_path: str, **options: Any) -> "ShortEmbedding":
+    def load(  # type: ignore[override]  # the library names its keyword arguments, which differ between its versions
+        cls, model_name_or_path: str, **options: Any
+    ) -> "ShortEmbedding":
         """Load what `save` wrote, from a folder or from the hub; nothing in it is executed.
 
         Args:

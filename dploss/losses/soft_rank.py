@@ -55,8 +55,8 @@ def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     Raises:
         ValueError: d is not a floating-point tensor with at least one axis, or tau is not a finite number above 0.
     """
-    # The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this as it is. Said
-    # here, for `disable` as a decorator would load the compiler whenever this module is, which takes a second or more.
+    # The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this uncompiled.
+    # Not by `disable` as a decorator: it would import the compiler with this module, which takes a second or more.
     if torch.compiler.is_compiling():
         return torch.compiler.disable(_soft_rank)(d, tau)
     return _soft_rank(d, tau)
@@ -69,12 +69,15 @@ def _soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
         return d.clone()
     rows = d.detach().reshape(-1, d.shape[-1]).to(torch.promote_types(d.dtype, torch.float32))
     low, high = rows.aminmax(dim=-1, keepdim=True)
-    tau = torch.as_tensor(tau, dtype=rows.dtype).detach().to(rows.device).reshape(())
-    span, size, tau = torch.stack([(high - low).max(), torch.maximum(high, -low).max(), tau]).tolist()
-    if not 0 < tau < math.inf:
-        raise ValueError(f"tau must be a finite number above 0, got {tau}")
-    tau = max(tau, 2**10 * torch.finfo(rows.dtype).tiny)  # cells are a little narrower, and must not vanish
-    return _SoftRank.apply(d, rows, low, tau, choose_cells(span, size, tau, *rows.shape, rows.dtype))
+    scalar = torch.as_tensor(tau, dtype=rows.dtype).detach().to(rows.device).reshape(())
+    span, size, temperature = torch.stack([(high - low).max(), torch.maximum(high, -low).max(), scalar]).tolist()
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"tau must be a finite number above 0, got {temperature}")
+    temperature = max(
+        temperature, 2**10 * torch.finfo(rows.dtype).tiny
+    )  # cells are a little narrower, and must not vanish
+    count, n = rows.shape
+    return _SoftRank.apply(d, rows, low, temperature, choose_cells(span, size, temperature, count, n, rows.dtype))
 
 
 class _SoftRank(torch.autograd.Function):
@@ -133,7 +136,7 @@ def _sums(
             w = None if weights is None else weights[part]
             for left in range(0, n, width):
                 columns = slice(left, left + width)
-                if cells is None:
+                if cells is None or matrix is None:
                     pieces = _direct(rows[part], rows[part, columns], w, tau)
                 else:
                     pieces = cell_sums.sums(rows[part], low[part], w, cells, matrix)
@@ -145,8 +148,8 @@ def _sums(
 def _direct(rows: Tensor, targets: Tensor, weights: Tensor | None, tau: float) -> tuple[Tensor, ...]:
     """What `_sums` does, for the columns of `rows` that are `targets`, one sigmoid a pair."""
     sigmoids = (targets[:, :, None] - rows[:, None, :]).div_(tau).sigmoid_()
-    value = sigmoids.sum(-1) if weights is None else None
+    values = (sigmoids.sum(-1),) if weights is None else ()
     slopes = torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1, out=sigmoids)
-    if weights is None:
-        return value, slopes.sum(-1).div_(tau)
-    return (slopes.mul_(weights[:, None]).sum(-1).div_(tau),)
+    if weights is not None:
+        slopes.mul_(weights[:, None])
+    return (*values, slopes.sum(-1).div_(tau))

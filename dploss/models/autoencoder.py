@@ -1,6 +1,7 @@
 """Encoder and decoder of images: linear paths initialised from PCA, convolutions beside them."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +50,11 @@ class ConvAutoencoder(Encoder):
         components = torch.from_numpy(pca.components)
         self.linear.set_matrix(components)
         self.linear_back.set_matrix(components.T)
-        self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
-        last = self.branch_back[-2]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = cast(EqualizedLinear, self.branch[-1])
+        last.set_matrix(torch.zeros_like(last.weight))
+        last_back = cast(nn.ConvTranspose2d, self.branch_back[-2])
+        for parameter in last_back.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3 * S * S) images, channels first, 0..1 -> (N, d) latents."""

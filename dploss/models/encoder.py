@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from dploss.models.pca import PCA
 
 # With Adam at its usual lr of 0.001: a relative step of 2 %, measured best (docs/QUALITY.md).
 _WEIGHT_SIZE = 0.05
+_Array = TypeVar("_Array", np.ndarray, Tensor)
 
 
 class EqualizedLinear(nn.Module):
@@ -76,6 +78,9 @@ class Encoder(nn.Module):
         latent_dim: d, dimensions of a latent.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, input_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.input_dim = input_dim
@@ -90,7 +95,7 @@ class Encoder(nn.Module):
         self.scale.fill_(pca.scale)
 
     @torch.no_grad()
-    def encode(self, array: np.ndarray | Tensor, batch_size: int = 8192, dim: int | None = None) -> np.ndarray | Tensor:
+    def encode(self, array: _Array, batch_size: int = 8192, dim: int | None = None) -> _Array:
         """Encode vectors, without gradients, in evaluation mode.
 
         Args:
@@ -165,6 +170,8 @@ class DPEncoder(Encoder):
         dropout: probability of dropping a hidden unit of the branch in training, 0 <= dropout < 1.
     """
 
+    length_power: Tensor
+
     def __init__(
         self,
         input_dim: int,
@@ -186,7 +193,8 @@ class DPEncoder(Encoder):
         self.standardize(pca)
         self.linear.set_matrix(torch.from_numpy(pca.components))
         if self.branch is not None:
-            self.branch[-1].set_matrix(torch.zeros_like(self.branch[-1].weight))
+            last = cast(EqualizedLinear, self.branch[-1])
+            last.set_matrix(torch.zeros_like(last.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""

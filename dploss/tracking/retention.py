@@ -89,12 +89,13 @@ def select(
         keep_every_n_steps: checkpoints at multiples of it are never deleted; 0: no such rule.
         protected: paths that must not be deleted: the latest, the one that the run was resumed from.
     """
-    scored = [entry for entry in entries if entry.score(metric_name) is not None]
+    scores = {entry.path: score for entry in entries if (score := entry.score(metric_name)) is not None}
+    scored = [entry for entry in entries if entry.path in scores]
     newest = max(scored, key=lambda entry: entry.order, default=None)
 
     def rank(entry: Entry) -> tuple[bool, float, int, int]:
-        alike = entry.comparable(newest, metric_name)
-        score = entry.score(metric_name) * (1 if higher_is_better else -1)
+        alike = newest is None or entry.comparable(newest, metric_name)
+        score = scores[entry.path] * (1 if higher_is_better else -1)
         return alike, score if alike else 0.0, entry.order, entry.step
 
     best = sorted(scored, key=rank, reverse=True)[:save_top_k]
