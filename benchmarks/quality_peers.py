@@ -66,7 +66,7 @@ def autoencoder(rows: np.ndarray, case: Case) -> Encode:
 
 
 def matryoshka_adaptor(rows: np.ndarray, case: Case) -> Encode:
-    """The first d numbers of y = x + f(x): Yoon et al. 2024, arXiv:2407.20243, unsupervised.
+    """The first d dimensions of y = x + f(x): Yoon et al. 2024, arXiv:2407.20243, unsupervised.
 
     Reimplemented from the paper, whose authors published no code. The loss is the absolute difference of the cosine
     similarities of y's prefixes and of x, over all pairs and over pairs of a row and one of its 10 nearest, plus

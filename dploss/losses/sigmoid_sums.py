@@ -88,7 +88,7 @@ def choose_cells(span: float, size: float, tau: float, rows: int, n: int, dtype:
 
 
 def _terms(width: float, tolerance: float) -> int:
-    """Polynomial terms that reach the tolerance on a cell of so many tau.
+    """Number of polynomial terms that reach the tolerance on a cell `width` tau wide.
 
     The sigmoid's poles nearest the real line, at +-i pi tau, bound the Bernstein ellipse around a cell and so the rate
     of convergence (Trefethen, "Approximation Theory and Approximation Practice", chapter 8); a slope loses one order.

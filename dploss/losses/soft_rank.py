@@ -55,7 +55,7 @@ def soft_rank(d: Tensor, tau: float | Tensor) -> Tensor:
     Raises:
         ValueError: d is not a floating-point tensor with at least one axis, or tau is not a finite number above 0.
     """
-    # The method depends on numbers in d, which torch.compile cannot trace: a compiled loss calls this uncompiled.
+    # The method depends on the values in d, which torch.compile cannot trace: a compiled loss calls this uncompiled.
     # Not by `disable` as a decorator: it would import the compiler with this module, which takes a second or more.
     if torch.compiler.is_compiling():
         return torch.compiler.disable(_soft_rank)(d, tau)

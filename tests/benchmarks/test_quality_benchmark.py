@@ -211,7 +211,7 @@ def test_results_of_other_rows_or_settings_are_not_mixed(run, results, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--limit", "900"), "90 of its 900 rows are held out"),
         (("--sizes", "12"), "nothing to measure"),
@@ -219,11 +219,11 @@ def test_results_of_other_rows_or_settings_are_not_mixed(run, results, capsys):
         (("--table-only", "--out", "nothing.json"), "measure first"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(flags, said, run, capsys, tmp_path, monkeypatch):
+def test_what_cannot_be_measured_is_said_in_a_line(flags, message, run, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*flags) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("flags", [("--jobs", "0"), ("--seeds", "-1"), ("--methods", "magic"), ("--sizes", "x")])

@@ -9,18 +9,18 @@ faiss = pytest.importorskip("faiss")
 
 def brute_force(rows, queries, k):
     squared = np.square(queries[:, None].astype(np.float64) - rows[None]).sum(-1)
-    numbers = np.argsort(squared, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(squared, numbers, 1), numbers
+    found_index = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(squared, found_index, 1), found_index
 
 
 def test_a_linear_encoder_works_inside_an_index(builtin):
     encoder = trained_like(builtin, ())
     index = faiss.IndexPreTransform(linear_transform(encoder), faiss.IndexFlatL2(16))
     index.add(builtin)
-    distances, numbers = index.search(builtin[:20], 5)
+    distances, found_index = index.search(builtin[:20], 5)
     short = encoder.encode(builtin)
     expected, nearest = brute_force(short, short[:20], 5)
-    np.testing.assert_array_equal(numbers, nearest)
+    np.testing.assert_array_equal(found_index, nearest)
     np.testing.assert_allclose(distances, expected, atol=1e-3)
 
 
@@ -30,11 +30,11 @@ def test_reranking_of_everything_is_an_exact_search(metric, builtin, tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     queries = rows[:10] + 0.01
     found = RerankingIndex(trained_like(rows, metric=metric), np.load(tmp_path / "rows.npy", mmap_mode="r"))
-    distances, numbers = found.search(queries, 4, fetch=50)
+    distances, found_index = found.search(queries, 4, fetch=50)
     if metric == "cosine":
         rows, queries = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, queries))
     expected, nearest = brute_force(rows, queries, 4)
-    np.testing.assert_array_equal(numbers, nearest)
+    np.testing.assert_array_equal(found_index, nearest)
     np.testing.assert_allclose(distances, expected, atol=1e-5)
 
 
@@ -43,8 +43,8 @@ def test_reranking_finds_more_than_the_short_vectors_alone(builtin):
     _, truth = brute_force(builtin, builtin[:50], 5)
 
     def recall(fetch):
-        _, numbers = index.search(builtin[:50], 5, fetch)
-        return np.mean([len(set(a) & set(b)) / 5 for a, b in zip(numbers, truth, strict=True)])
+        _, found_index = index.search(builtin[:50], 5, fetch)
+        return np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found_index, truth, strict=True)])
 
     assert recall(1) < recall(10) <= recall(120) == 1
 
@@ -52,7 +52,7 @@ def test_reranking_finds_more_than_the_short_vectors_alone(builtin):
 def test_an_index_that_finds_fewer_says_so(builtin):
     quantizer = faiss.IndexFlatL2(16)
     index = faiss.IndexIVFFlat(quantizer, 16, 12)
-    distances, numbers = RerankingIndex(trained_like(builtin), builtin, index).search(builtin[:5], 300, fetch=1)
-    assert (numbers == -1).any() and np.isinf(distances[numbers == -1]).all()
+    distances, found_index = RerankingIndex(trained_like(builtin), builtin, index).search(builtin[:5], 300, fetch=1)
+    assert (found_index == -1).any() and np.isinf(distances[found_index == -1]).all()
     with pytest.raises(ValueError, match="k must be within 1 and 600"):
         RerankingIndex(trained_like(builtin), builtin).search(builtin[:2], 601)

@@ -26,7 +26,7 @@ def save(folder, name, text=None):
 
 @pytest.fixture
 def tracked(tmp_path):
-    """Save and judge checkpoints: tracked(tracker, 100, 0.5)."""
+    """Save and evaluate checkpoints: tracked(tracker, 100, 0.5)."""
 
     def update(tracker, step, score, name=None, metric=None):
         path = save(tracker.checkpoint_dir, name or f"{step:07d}.pt")
@@ -455,7 +455,7 @@ while True:
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     check(calls)
-    # And it goes on to the same end.
+    # And it continues to the same end.
     train()
     check(1000)
     tracker = BestCheckpointTracker(folder, save_top_k=top_k)
