@@ -34,6 +34,7 @@ class Images(Vectors):
         image_size: S, pixels along a side.
     """
 
+    rows: np.ndarray
     captions: tuple[str | None, ...]
     image_size: int
 

@@ -103,7 +103,7 @@ class RecallEvaluator:
             for place, (k, candidates) in enumerate(searches):
                 kth = nearest[:, k - 1 : k]
                 near = fetched[:, :candidates] <= kth + originals.noise(queries, kth)
-                found[place] += near.sum(-1).clamp_(max=k).sum().item()
+                found[place] += int(near.sum(-1).clamp_(max=k).sum())
         return [Recall(count / (rows * k), k, rows) for count, (k, _) in zip(found, searches, strict=True)]
 
 

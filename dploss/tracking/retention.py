@@ -5,21 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metrics.table import COMPOSITE
+from metrics.table import DIRECTIONS as IMAGE_METRICS
+
 # Known metrics, and whether higher is better; of an unknown metric it is.
 DIRECTIONS = {
-    "composite_score": True,
-    "clip_score": True,
-    "inception_score": True,
-    "psnr": True,
-    "ssim": True,
+    **IMAGE_METRICS,
     "recall": True,
-    "lpips": False,
-    "fid": False,
     "total_loss": False,
     "rank_loss": False,
     "pairdist_loss": False,
 }
-_COMPOSITE = "composite_score"
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Entry:
 
     def comparable(self, other: "Entry", metric_name: str) -> bool:
         """Whether the two scores can be compared: composites can only if they are made of the same parts."""
-        return metric_name != _COMPOSITE or _parts(self) == _parts(other)
+        return metric_name != COMPOSITE or _parts(self) == _parts(other)
 
 
 @dataclass(frozen=True)
@@ -114,4 +110,4 @@ def _parts(entry: Entry) -> Any:
     named = entry.metrics.get("composite_parts")
     if named is not None:
         return sorted(map(str, named)) if isinstance(named, list | tuple) else named
-    return sorted(name for name in entry.metrics if name != _COMPOSITE and entry.score(name) is not None)
+    return sorted(name for name in entry.metrics if name != COMPOSITE and entry.score(name) is not None)

@@ -22,13 +22,13 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
         config: the settings of the loss.
         encoder: the one that is trained.
     """
-    loss: nn.Module = LOSSES[config.loss_function](
+    loss = LOSSES[config.loss_function](
         k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
     )
     if isinstance(encoder, ConvAutoencoder):
         return partial(_with_reconstruction, loss, encoder, config.lambda_recon)
     if config.matryoshka:
-        loss = MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate)
+        return in_units_of_scale(MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
     return in_units_of_scale(loss, encoder)
 
 
