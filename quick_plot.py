@@ -31,9 +31,9 @@ def plot(args: Namespace) -> int:
 
     # Imported here: --help and a wrong flag need not wait for matplotlib.
     from dploss.evaluation.recall_history import recorded_recall
-    from dploss.plots import picture_path, quick_figure, save, show
+    from dploss.plots import figure_path, quick_figure, save, show
 
-    path = picture_path(args.save or experiment.folder / "quick_plot.png")
+    path = figure_path(args.save or experiment.folder / "quick_plot.png")
     figure = quick_figure(experiment, recorded_recall(experiment))
     save(figure, path)
     print(path)

@@ -81,10 +81,10 @@ def test(args: Namespace) -> int:
     from dploss.experiments.record import ExperimentRecord
     from dploss.models.build import encoder_of
     from dploss.models.device import pick_device
-    from dploss.plots import picture_path, save, show
+    from dploss.plots import figure_path, save, show
     from dploss.plots.spaces import spaces_figure
 
-    picture = None if args.plot is None else picture_path(args.plot or path.parent / "spaces.png")
+    picture = None if args.plot is None else figure_path(args.plot or path.parent / "spaces.png")
     device = pick_device(args.device)
     checkpoint = load_checkpoint(path)
     encoder = encoder_of(checkpoint, path).to(device)

@@ -100,9 +100,9 @@ def draw_one(args: Namespace) -> int:
     experiment = chosen(args, several=False)[0]
 
     # Imported late: --list, --help and questions need not wait for matplotlib.
-    from dploss.plots import experiment_figure, picture_path
+    from dploss.plots import experiment_figure, figure_path
 
-    path = picture_path(args.save or experiment.folder / "training.png")
+    path = figure_path(args.save or experiment.folder / "training.png")
     recalls = recall_of(experiment, args)
     absent = "not measured (--no-recall)" if args.no_recall else "not measured"
     figure = experiment_figure(experiment, recalls, absent)
@@ -114,9 +114,9 @@ def draw_several(args: Namespace) -> int:
     """Draw experiments together and print what differs."""
     experiments = chosen(args, several=True)
 
-    from dploss.plots import comparison_figure, picture_path
+    from dploss.plots import comparison_figure, figure_path
 
-    path = picture_path(args.save or Path(args.checkpoints_dir) / "compare.png")
+    path = figure_path(args.save or Path(args.checkpoints_dir) / "compare.png")
     recalls = [recall_of(experiment, args) for experiment in experiments]
     comparison = compare(experiments, recalls)
     figure = comparison_figure(experiments, recalls, comparison, args.recall_history)
@@ -164,7 +164,7 @@ def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
 
 
 def finish(figure: "Figure", path: Path, stream: TextIO) -> int:
-    """Save the picture, print where, and show it where there is a screen."""
+    """Save the figure, print where, and show it where there is a screen."""
     from dploss.plots import save, show
 
     save(figure, path)

@@ -39,7 +39,7 @@ from dploss.config import TrainConfig
 from dploss.data import BUILTIN, open_vectors, split_rows
 from dploss.errors import InputError
 from dploss.files.atomic import write_json
-from dploss.plots.style import picture_path, save
+from dploss.plots.style import figure_path, save
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = {
@@ -114,7 +114,7 @@ def compare(args: Namespace) -> int:
         if getattr(args, name) is None:
             setattr(args, name, value)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    path = picture_path(args.picture or args.out.with_suffix(".png"))
+    path = figure_path(args.picture or args.out.with_suffix(".png"))
     try:
         results = read(args.out) if args.table_only else measured(args)
     except KeyboardInterrupt:

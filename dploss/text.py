@@ -1,8 +1,11 @@
-"""Numbers and tables as text: for the terminal, and for a figure's monospaced panels."""
+"""Numbers and tables as text, for the terminal and for the monospaced panels of figures."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tabulate import tabulate
+from wcwidth import clip, wcswidth
 
 from dploss.errors import one_line
 
@@ -12,36 +15,41 @@ _ABBREVIATIONS = ("clip", "fid", "lpips", "psnr", "ssim")
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Lines of equal columns, two blanks apart.
+    """Lines of equal columns, two blanks apart, as wide as a terminal shows their cells.
 
     Args:
         header: the columns' names.
-        rows: cells of text, as many a row as the header has.
-        left: so many first columns are flush left, the others flush right.
+        rows: cells of text, as many per row as the header has.
+        left: the first `left` columns are aligned left, the others right.
     """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (header, *rows)
-    ]
+    return _plain_lines([header, *rows], ["left" if index < left else "right" for index in range(len(header))])
 
 
-def aligned(facts: dict[str, str]) -> list[str]:
-    """Lines of names and what they stand for."""
-    width = max(map(len, facts), default=0)
-    return [f"{name:<{width}}  {value}".rstrip() for name, value in facts.items()]
+def aligned(facts: Mapping[str, str]) -> list[str]:
+    """Lines of names and values, the values below one another."""
+    return _plain_lines(list(facts.items()), ["left", "left"])
+
+
+def _plain_lines(rows: Sequence[Sequence[str]], alignment: Sequence[str]) -> list[str]:
+    table = tabulate(rows, tablefmt="plain", colalign=alignment, disable_numparse=True, preserve_whitespace=True)
+    return table.split("\n") if rows else []
+
+
+def display_width(text: str) -> int:
+    """Columns that a terminal takes for text without control characters: two for a Hangul syllable or an emoji."""
+    return wcswidth(text)
 
 
 def elided(text: str, width: int) -> str:
-    """Text of at most `width` characters; what is cut away is cut from the middle. Line breaks become blanks."""
+    """Text of at most `width` columns; what is cut away is cut from the middle. Line breaks become blanks."""
     text = one_line(text)
-    if len(text) <= width:
+    columns = display_width(text)
+    if columns <= width:
         return text
     tail = (width - 1) * 2 // 3
-    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+    # Half a wide letter at the cut becomes an ellipsis too.
+    beginning, end = clip(text, 0, width - 1 - tail, fillchar="…"), clip(text, columns - tail, columns, fillchar="…")
+    return f"{beginning}…{end}"
 
 
 def number(value: float | None, form: str = ".4g") -> str:
@@ -68,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:
-    """Measured numbers in a line: "clip_score: 0.8123, inception_score: 3.45"."""
+    """Metrics in a line: "clip_score: 0.8123, inception_score: 3.45"."""
     return ", ".join(
         f"{name}: {value:.{2 if name in _TWO_DIGITS else 4}f}"
         for name, value in metrics.items()

@@ -1,8 +1,12 @@
 import math
 
 import pytest
+from wcwidth import wcswidth
 
 from dploss.text import aligned, duration, elided, metric_title, metrics_text, number, shown, text_table
+
+# Hangul in one code point a syllable and in several, a combining accent, a wide emoji, a flag of two letters.
+WIDE_NAMES = ("임베딩.parquet", "\u1112\u1161\u11ab.npy", "cafe\u0301.npy", "🦊.npy", "🇰🇷.npy", "plain.npy")
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -14,9 +18,40 @@ def test_facts_are_aligned():
     assert aligned({"a": "1", "long": "2"}) == ["a     1", "long  2"]
 
 
+def test_columns_start_at_one_column_of_the_terminal():
+    lines = text_table(("name", "tau", "loss"), [(name, name, "0.50") for name in WIDE_NAMES], left=2)
+    assert {wcswidth(line) for line in lines} == {wcswidth(lines[0])}
+    for name, line in zip(WIDE_NAMES, lines[1:], strict=True):
+        second = line.index(name, len(name))
+        assert wcswidth(line[:second]) == wcswidth(lines[0][: lines[0].index("tau")])
+        assert line.endswith("  0.50")
+    facts = aligned(dict.fromkeys(WIDE_NAMES, "|"))
+    assert {wcswidth(line) for line in facts} == {wcswidth(WIDE_NAMES[0]) + 3}
+
+
+@pytest.mark.parametrize("cell", ["1e5", "007", "nan", "None", "1,000", "-0.10"])
+def test_cells_are_not_taken_for_numbers(cell):
+    assert text_table(("a", "b"), [(cell, cell)])[1].split() == [cell, cell]
+
+
+def test_blanks_that_indent_a_name_stay():
+    assert aligned({"recall": "0.5", "  PCA": "0.4"}) == ["recall  0.5", "  PCA   0.4"]
+    assert aligned({}) == []
+
+
+@pytest.mark.parametrize("name", WIDE_NAMES)
+def test_cut_text_is_as_wide_as_asked_at_most(name):
+    for width in range(1, 40):
+        short = elided(3 * name, width)
+        assert wcswidth(short) <= width
+        assert short == 3 * name or "…" in short
+
+
 @pytest.mark.parametrize(
     ("text", "width", "short"),
     [
+        ("한국어_문장_임베딩.parquet", 13, "한국….parquet"),
+        ("한국어_문장_임베딩.parquet", 10, "한……arquet"),
         ("short", 5, "short"),
         ("a_very_long_name.parquet", 12, "a_ve…parquet"),
         ("two\nlines", 20, "two lines"),

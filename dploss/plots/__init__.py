@@ -1,7 +1,7 @@
-"""Pictures from histories and configs; imports no torch."""
+"""Figures from histories and configs; imports no torch."""
 
 from dploss.plots.comparison import comparison_figure
 from dploss.plots.single import experiment_figure, quick_figure
-from dploss.plots.style import picture_path, save, show
+from dploss.plots.style import figure_path, save, show
 
-__all__ = ["comparison_figure", "experiment_figure", "picture_path", "quick_figure", "save", "show"]
+__all__ = ["comparison_figure", "experiment_figure", "figure_path", "quick_figure", "save", "show"]

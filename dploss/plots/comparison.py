@@ -1,6 +1,7 @@
-"""One picture of several experiments: their losses and recalls, over a table that is the legend too."""
+"""One figure of several experiments: their losses and recalls, over a table that is the legend too."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from dploss.experiments.history import MeasuredRecall
 from dploss.experiments.summary import recall_name
 from dploss.plots.curves import TITLES, epoch_axis, note
 from dploss.plots.style import bar_style, line_style, log_scale, new_figure
-from dploss.text import elided, text_table
+from dploss.text import display_width, elided, text_table
 
 # Inches.
 _PANEL, _ROW, _BAR, _SWATCH = 3.9, 0.19, 0.24, 0.55
@@ -40,7 +41,9 @@ def comparison_figure(
         history: draw recall over the epochs, too.
     """
     table = text_table(comparison.header, comparison.rows)
-    width = max(16.0, 0.6 + _SWATCH + _LETTER * max(map(len, table)), _BAR * len(experiments) * (2 if history else 1))
+    width = max(
+        16.0, 0.6 + _SWATCH + _LETTER * max(map(display_width, table)), _BAR * len(experiments) * (2 if history else 1)
+    )
     table_height = _ROW * len(table) + 0.3
     measured = any(recalls)
     names_height = _UPRIGHT_NAMES if len(experiments) <= _FEW or not measured else _SLANTED_NAMES
@@ -100,7 +103,7 @@ def _bars(axes: Axes, experiments: Sequence[Experiment], recalls: Sequence[Seque
             size=8,
         )
         if experiment.history.pca_recall is not None:
-            label = "PCA at the same size" if not axes.get_legend_handles_labels()[1] else None
+            label = "" if axes.get_legend_handles_labels()[1] else "PCA at the same size"
             pca = experiment.history.pca_recall
             axes.hlines(pca, place - 0.42, place + 0.42, color="white", linewidth=4)
             axes.hlines(pca, place - 0.42, place + 0.42, color="black", linewidth=2, label=label)
@@ -126,9 +129,10 @@ def _recall_overlay(axes: Axes, experiments: Sequence[Experiment], recalls: Sequ
         values = [one.recall.value for one in curve]
         axes.plot([one.epoch for one in curve], values, **{**line_style(place), "marker": ".", "markevery": None})
         drawn += values
-    levels = {experiment.history.pca_recall for experiment in experiments} - {None}
-    for number, level in enumerate(sorted(levels)):
-        axes.axhline(level, color="#888888", linewidth=1, linestyle=(0, (1, 2)), label="" if number else "PCA")
+    known = (experiment.history.pca_recall for experiment in experiments)
+    levels = sorted({level for level in known if level is not None})
+    for index, level in enumerate(levels):
+        axes.axhline(level, color="#888888", linewidth=1, linestyle=(0, (1, 2)), label="" if index else "PCA")
         drawn.append(level)
     epoch_axis(axes)
     axes.set_xlim(left=0)
@@ -142,9 +146,18 @@ def _recall_overlay(axes: Axes, experiments: Sequence[Experiment], recalls: Sequ
 def _table(figure: Figure, lines: Sequence[str], height: float) -> None:
     """The table along the bottom, a piece of each run's line before its row."""
     across, up = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
+    wide = any(display_width(line) != len(line) for line in lines)
     for place, line in enumerate(lines):
         middle = (height - 0.1 - _ROW * (place + 0.5)) * up
-        figure.text((0.3 + _SWATCH) * across, middle, line, family="monospace", size=9, va="center_baseline")
+        for column, text in _cells(line) if wide else [(0, line)]:
+            left = (0.3 + _SWATCH + _LETTER * column) * across
+            figure.text(left, middle, text, family="monospace", size=9, va="center_baseline")
         if place:
             style = {**line_style(place - 1), "markevery": None}
             figure.add_artist(Line2D([0.3 * across, (0.2 + _SWATCH) * across], [middle, middle], **style))
+
+
+def _cells(line: str) -> Iterator[tuple[int, str]]:
+    """The cells of a table's line, each with its first column: fonts draw a wide letter less than two columns wide."""
+    for cell in re.finditer(r"\S+(?: \S+)*", line):
+        yield display_width(line[: cell.start()]), cell.group()

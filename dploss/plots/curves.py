@@ -1,4 +1,4 @@
-"""The panels that several pictures share: losses and recall over the epochs, a text."""
+"""The panels that several figures share: losses and recall over the epochs, a text."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
 from dploss.plots.style import COLOURS, log_scale
-from dploss.text import metric_title
+from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
@@ -47,7 +47,7 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
 
 
 def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> None:
-    """Recall over the epochs, its last value written beside it, and PCA's level; `absent` is what to say if none."""
+    """Recall over the epochs, its last value written beside it, and PCA's level; `absent` is shown if there is none."""
     name = recall_name(recalls)
     axes.set(title=f"KNN {name.capitalize()}", ylabel=f"{name} (log scale)")
     epoch_axis(axes)
@@ -85,16 +85,20 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     history = experiment.history
     dims = [int(dim) for dim, values in history.recall_by_dim.items() if values]
     curves = {
-        "first numbers of the latents": [history.recall_by_dim[str(dim)][-1] for dim in dims],
+        "first dimensions of the latents": [history.recall_by_dim[str(dim)][-1] for dim in dims],
         "PCA": [history.pca_recall_by_dim.get(str(dim), np.nan) for dim in dims],
     }
     for place, (label, values) in enumerate(curves.items()):
-        style = {"color": COLOURS[place], "linestyle": "--" if place else "-", "markersize": 0 if place else 5}
-        axes.plot(dims, values, marker="o", label=label, **style)
-    for dim, value in zip(dims, curves["first numbers of the latents"], strict=True):
+        linestyle, markersize = ("--", 0) if place else ("-", 5)
+        axes.plot(
+            dims, values, marker="o", label=label, color=COLOURS[place], linestyle=linestyle, markersize=markersize
+        )
+    for dim, value in zip(dims, curves["first dimensions of the latents"], strict=True):
         axes.annotate(f"{value:.4f}", (dim, value), (0, 8), textcoords="offset points", ha="center", size=8)
     name = f"recall@{history.recall_k or 'k'}"
-    axes.set(title=f"{name.capitalize()} by Size, epoch {history.recall_epochs[-1]:g}", xlabel="numbers", ylabel=name)
+    axes.set(
+        title=f"{name.capitalize()} by Size, epoch {history.recall_epochs[-1]:g}", xlabel="dimensions", ylabel=name
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(dims, [str(dim) for dim in dims])
     axes.minorticks_off()
@@ -116,10 +120,18 @@ def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
 def mark_best(axes: Axes, experiment: Experiment, epochs: Sequence[float], values: Sequence[float]) -> None:
     """A star where the best checkpoint is."""
     best = best_epoch(experiment)
-    if best in epochs:
+    if best is not None and best in epochs:
         value = values[list(epochs).index(best)]
-        style = {"color": COLOURS[5], "markeredgecolor": "black", "markersize": 13, "linestyle": ""}
-        axes.plot([best], [value], marker="*", label="best.pt", **style)
+        axes.plot(
+            [best],
+            [value],
+            marker="*",
+            label="best.pt",
+            color=COLOURS[5],
+            markeredgecolor="black",
+            markersize=13,
+            linestyle="",
+        )
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 
@@ -139,9 +151,9 @@ def text_panel(axes: Axes, lines: Sequence[str], title: str) -> None:
     """Monospaced lines, as large as the panel allows, up to 9 points."""
     axes.set_title(title, loc="left")
     axes.set_axis_off()
-    figure, place = axes.figure, axes.get_position()
-    width, height = place.width * figure.get_figwidth() * 72, place.height * figure.get_figheight() * 72
-    size = min(9, width / (0.61 * max(map(len, lines))), height / (1.5 * len(lines)))
+    inch = axes.figure.dpi
+    width, height = 72 * axes.bbox.width / inch, 72 * axes.bbox.height / inch
+    size = min(9, width / (0.61 * max(map(display_width, lines))), height / (1.5 * len(lines)))
     for number, line in enumerate(lines):
         # A text each: within one, lines with letters that reach lower are further apart.
         below = (0, -1.5 * size * (number + 0.5))

@@ -1,4 +1,4 @@
-"""Pictures of one experiment."""
+"""Figures of one experiment."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

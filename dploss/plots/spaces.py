@@ -1,4 +1,4 @@
-"""Originals and latents side by side, each brought to two dimensions: do the same groups stay together?"""
+"""Originals and latents side by side, each projected to two dimensions: do the same groups stay together?"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +17,8 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
 
     Args:
         original: (N, D) vectors; up to 2,000 are drawn, evenly spaced.
-        latent: (N, d) their short forms.
-        method: tsne (van der Maaten & Hinton 2008; both start at the originals' PCA) or pca (each its own).
+        latent: (N, d) their latents.
+        method: tsne (van der Maaten & Hinton 2008; both initialised from the originals' PCA) or pca (each its own).
         title: above both.
     """
     chosen = np.linspace(0, len(original) - 1, min(len(original), _MOST)).astype(int)
@@ -29,7 +29,9 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
     for panel, (name, rows) in zip(figure.subplots(1, 2), (("Originals", original), ("Latents", latent)), strict=True):
         points = _tsne(rows, start) if method == "tsne" else _plane(rows)
         panel.scatter(*points.T, s=9, c=[COLOURS[cluster] for cluster in clusters], alpha=0.75, linewidths=0)
-        panel.set(title=f"{name}, {rows.shape[1]} numbers", xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        panel.set(
+            title=f"{name}, {rows.shape[1]} dimensions", xticks=[], yticks=[], aspect="equal", adjustable="datalim"
+        )
         panel.spines[:].set_visible(False)
     drawn = "t-SNE" if method == "tsne" else "PCA"
     caption = f"{drawn} of {len(original):,} rows; colours are k-means clusters of the originals"
@@ -39,7 +41,7 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
 
 
 def _plane(rows: np.ndarray) -> np.ndarray:
-    """(N, 2) principal components; the second is 0 where the rows have only one number."""
+    """(N, 2) principal components; the second is 0 where the rows have only one dimension."""
     size = min(2, rows.shape[1])
     return np.pad(PCA.fit(rows, size).encode(rows), ((0, 0), (0, 2 - size)))
 

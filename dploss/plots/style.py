@@ -1,4 +1,4 @@
-"""How every picture looks: colours, fonts, log axes with ticks to read. Saving it, and a window where one can open."""
+"""How every figure looks: colours, fonts, log axes with ticks to read. Saving it, and a window where one can open."""
 
 import math
 import sys
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
@@ -21,8 +20,8 @@ from dploss.files.atomic import atomic_write
 FORMATS = ("png", "pdf", "svg")
 DPI = 150
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart by colour-blind readers too. Yellow is left out, it fades
-# on white.
+# Okabe & Ito, "Color Universal Design" (2008): colour-blind readers can distinguish them too. Yellow is left out: it
+# fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 _MARKERS = ("", "o", "s", "^", "x")
@@ -31,7 +30,7 @@ _FLAT = 1e-3
 _HATCHES = ("", "///", "...", "xx")
 
 # Fonts with Korean, Chinese and Japanese letters, for names of files; those that are installed are used.
-_WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+_CJK_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
 STYLE: dict[str, Any] = {
     "font.size": 10,
@@ -56,11 +55,11 @@ STYLE: dict[str, Any] = {
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
     installed = set(font_manager.get_font_names())
-    wide = [name for name in _WIDE_FONTS if name in installed]
-    matplotlib.rcParams.update(STYLE)
-    matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", *wide]
-    matplotlib.rcParams["font.monospace"] = ["DejaVu Sans Mono", *wide]
-    matplotlib.rcParams["font.family"] = ["sans-serif"]
+    cjk = [name for name in _CJK_FONTS if name in installed]
+    plt.style.use(STYLE)
+    plt.rcParams["font.sans-serif"] = ["DejaVu Sans", *cjk]
+    plt.rcParams["font.monospace"] = ["DejaVu Sans Mono", *cjk]
+    plt.rcParams["font.family"] = ["sans-serif"]
     return plt.figure(figsize=(width, height), dpi=DPI)
 
 
@@ -115,6 +114,7 @@ class _ReadableLocator(Locator):
         self.smallest = smallest
 
     def __call__(self) -> list[float]:
+        assert self.axis is not None, "set_major_locator sets it"
         low, high = self.axis.get_view_interval()
         return self.tick_values(low, high)
 
@@ -152,27 +152,27 @@ def _tick_text(value: float, place: int | None = None) -> str:
     return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
 
 
-def picture_path(path: str | Path) -> Path:
-    """Where a picture may be saved.
+def figure_path(path: str | Path) -> Path:
+    """Where a figure may be saved.
 
     Raises:
         InputError: no folder there, or a format other than .png, .pdf or .svg.
     """
     path = Path(path)
     if path.suffix.lower().lstrip(".") not in FORMATS:
-        raise InputError(f"{path}: a picture's name ends in {', '.join('.' + name for name in FORMATS)}")
+        raise InputError(f"{path}: a figure's name ends in {', '.join('.' + name for name in FORMATS)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: no folder {path.parent} to save it in")
     return path
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format that its name says; the old picture is replaced whole."""
+    """Write the figure in the format that its name says; an old file is replaced whole."""
     with warnings.catch_warnings(record=True) as caught, atomic_write(path) as file:
         warnings.simplefilter("always")
         figure.savefig(file, format=path.suffix.lower().lstrip("."), dpi=DPI)
     if any("Glyph" in str(warning.message) for warning in caught):
-        print(f"{path}: some letters have no font here; install one that has them", file=sys.stderr)
+        print(f"{path}: no font for some of its letters; install one that has them", file=sys.stderr)
 
 
 def show(figure: Figure) -> None:

@@ -17,14 +17,14 @@ from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
 from dploss.experiments.history import Recall, TrainHistory
-from dploss.plots import comparison_figure, experiment_figure, picture_path, quick_figure, save, show
+from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
 from dploss.plots.spaces import spaces_figure
 from dploss.plots.style import COLOURS, line_style, log_scale
 
 
 @pytest.fixture(autouse=True)
 def quickly_drawn(monkeypatch):
-    """Half the resolution, a quarter of the time; the scripts' tests look at whole pictures."""
+    """Half the resolution, a quarter of the time; the scripts' tests look at whole figures."""
     monkeypatch.setattr("dploss.plots.style.DPI", 75)
     yield
     plt.close("all")
@@ -72,7 +72,7 @@ def drawn_texts(figure):
 
 
 def assert_legible(figure):
-    """No text overlaps another, and none leaves the picture."""
+    """No text overlaps another, and none leaves the figure."""
     texts = drawn_texts(figure)
     width, height = figure.canvas.get_width_height()
     for text, box in texts:
@@ -302,7 +302,7 @@ def test_names_may_hold_anything(real, tmp_path):
     ("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PNG", b"\x89PNG")]
 )
 def test_formats(real, tmp_path, suffix, start):
-    path = picture_path(tmp_path / f"picture.{suffix}")
+    path = figure_path(tmp_path / f"figure.{suffix}")
     save(quick_figure(real[0], []), path)
     assert path.read_bytes().startswith(start)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
@@ -313,13 +313,13 @@ def test_formats(real, tmp_path, suffix, start):
 )
 def test_a_picture_that_cannot_be_saved_is_said(name, message):
     with pytest.raises(InputError, match=message):
-        picture_path(name)
+        figure_path(name)
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
 def test_spaces_are_drawn_side_by_side(builtin, method, tmp_path):
     figure = spaces_figure(builtin[:200], builtin[:200, :1], method, "title")
-    assert [axes.get_title() for axes in figure.axes] == ["Originals, 768 numbers", "Latents, 1 numbers"]
+    assert [axes.get_title() for axes in figure.axes] == ["Originals, 768 dimensions", "Latents, 1 dimensions"]
     assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [200, 200]
     assert_legible(figure)
     save(figure, tmp_path / "spaces.png")

@@ -177,7 +177,7 @@ def move_data(path, to):
         (["--data", "gone.npy"], "gone.npy: no such file"),
         (["--data", "short.npy"], "short.npy: its vectors have 5 dimensions, the encoder takes 768"),
         (["--data", "long.npy", "--neighbours", "3"], "this format has no texts"),
-        (["--plot", "a.txt"], "a.txt: a picture's name ends in .png, .pdf, .svg"),
+        (["--plot", "a.txt"], "a.txt: a figure's name ends in .png, .pdf, .svg"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(experiments, flags, message, tmp_path, capsys):

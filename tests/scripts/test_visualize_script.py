@@ -161,7 +161,7 @@ def test_broken_folders_and_histories_of_other_programs(experiments, capsys):
         (["--experiments", "a"], "--experiments needs --compare"),
         (["--compare", "--experiment_id", "a"], "--compare takes --experiments ID ID ..., not --experiment_id"),
         (["--list", "--save", "a.png"], "--save does not go with --list"),
-        (["--save", "a.txt"], "a.txt: a picture's name ends in .png, .pdf, .svg"),
+        (["--save", "a.txt"], "a.txt: a figure's name ends in .png, .pdf, .svg"),
         (["--save", "gone/a.png"], "gone/a.png: no folder gone to save it in"),
         (["--checkpoints-dir", "gone", "--list"], "no experiment in gone: train.py makes one"),
     ],
