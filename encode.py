@@ -1,15 +1,15 @@
 """Shorten the vectors of a file with a trained encoder.
 
 Reads whatever train.py reads, a piece at a time, and writes .npy, .parquet (with the input's other columns), .fvecs or
-.fbin. What tells of the codes, the scales of int8 among it, is written beside, in OUTPUT.json. Stopped or killed, the
-same command goes on where it was.
+.fbin. OUTPUT.json, written beside, describes the codes, int8's scales included. Stopped or killed, the same command
+resumes where it was.
 
 Examples:
   encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
   encode.py vectors.npy short.fbin --experiment_id 3f2a
   encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
-  encode.py vectors.npy bits.npy --dtype binary         a bit for each number, as FAISS's binary indexes have them
-  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 numbers
+  encode.py vectors.npy bits.npy --dtype binary         a bit per dimension, as FAISS's binary indexes have them
+  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 dimensions
   encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
   test.py --encoded short.npy                           what the file keeps of the neighbours
 """
@@ -21,10 +21,9 @@ from pathlib import Path
 
 from dploss.cli.flags import add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
 from dploss.errors import InputError
-
-_DTYPES = ("float32", "float16", "int8", "binary")
 
 
 def parser() -> Parser:
@@ -36,8 +35,8 @@ def parser() -> Parser:
     add_experiment_flags(flags)
     flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
     flags.add_argument("--column", help="the column that holds the vectors")
-    flags.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the codes (default: %(default)s)")
-    flags.add_argument("--dim", type=int, help="only the first DIM numbers of each latent")
+    flags.add_argument("--dtype", choices=DTYPES, default="float32", help="of the codes (default: %(default)s)")
+    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
     flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
     flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
     flags.add_argument(
@@ -71,15 +70,15 @@ def encode(args: Namespace) -> int:
     encoder = encoder_of(checkpoint, path).to(device)
     job = EncodeJob(
         encoder,
-        path,
-        checkpoint["config"],
         args.input,
         Path(args.output),
-        args.dtype,
-        args.column,
-        args.dim,
-        args.batch_size,
-        args.engine == "ray",
+        checkpoint=path,
+        experiment_id=checkpoint["config"].get("experiment_id"),
+        dtype=args.dtype,
+        column=args.column,
+        dim=args.dim,
+        batch_size=args.batch_size,
+        folder=args.engine == "ray",
     )
     if not args.quiet:
         print(f"encoding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
@@ -90,11 +89,11 @@ def encode(args: Namespace) -> int:
         if args.engine == "ray":
             from dploss.encoding.ray_engine import encode_with_ray
 
-            whole = encode_with_ray(job, device.type, bar.update, stop)
+            complete = encode_with_ray(job, device.type, bar.update, stop)
         else:
-            whole = job.run(bar.update, stop)
-    if not whole:
-        print(f"interrupted after {job.done:,} rows; the same command goes on from there", file=sys.stderr)
+            complete = job.run(bar.update, stop)
+    if not complete:
+        print(f"interrupted after {job.done:,} rows; the same command resumes there", file=sys.stderr)
         return INTERRUPTED
     print(args.output)
     return 0

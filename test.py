@@ -72,7 +72,7 @@ def test(args: Namespace) -> int:
     path = checkpoint_of(args)
 
     # Imported late: --help and a wrong flag need not wait for torch.
-    from dploss.codes.quantization import read_codes
+    from dploss.codes.encoded_file import read_codes
     from dploss.data import read_texts
     from dploss.evaluation.eval_rows import other_rows, own_rows
     from dploss.evaluation.neighbour_texts import neighbour_lines
@@ -98,8 +98,8 @@ def test(args: Namespace) -> int:
         raise InputError(f"{data.source}: {len(data.rows)} rows are too few for that many neighbours")
     codes = {}
     if args.encoded:
-        stored, about = read_codes(Path(args.encoded), data.index)
-        codes[f"{Path(args.encoded).name} ({about['dtype']})"] = stored
+        stored, quantizer = read_codes(Path(args.encoded), data.index)
+        codes[f"{Path(args.encoded).name} ({quantizer.dtype})"] = stored
     texts = read_texts(data.source, data.index, args.text_column) if args.neighbours else []
 
     report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes)
@@ -122,13 +122,13 @@ def name_origins(args: Namespace) -> None:
     Raises:
         InputError: what encode.py writes beside its output is not there.
     """
-    from dploss.codes.quantization import read_origins
+    from dploss.codes.encoded_file import read_origins
 
-    checkpoint, data, column = read_origins(Path(args.encoded))
+    origins = read_origins(Path(args.encoded))
     if not args.checkpoint and not args.experiment_id:
-        args.checkpoint = checkpoint
+        args.checkpoint = origins.checkpoint
     if not args.data:
-        args.data, args.column = data, args.column or column
+        args.data, args.column = origins.data, args.column or origins.column
 
 
 def contradiction(args: Namespace) -> str | None:

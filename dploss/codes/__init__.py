@@ -1,1 +1,1 @@
-"""Codes: latents -> the bytes that are stored, and back."""
+"""Latents -> the codes that are stored, and back."""

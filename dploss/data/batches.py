@@ -6,49 +6,49 @@ import numpy as np
 
 from dploss.data import MappedRows
 
-# Beyond so many bytes rows are read in blocks, whatever file they come from and however much memory there is: the
+# Matrices of more bytes are read in blocks, whatever file they come from and however much memory there is: the
 # same rows give the same batches everywhere.
 LARGE = 2**30
 # A disk reads a block of this size about as fast as many blocks in a row.
 _BLOCK_BYTES = 2**20
-# Rows of so many blocks, drawn from all over the file, are shuffled together.
+# Blocks from all over the file whose rows are shuffled together.
 WINDOW_BLOCKS = 256
 
 
-def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int, block: int = 1) -> np.ndarray:
+def epoch_batches(indices: np.ndarray, batch_size: int, seed: int, epoch: int, block: int = 1) -> np.ndarray:
     """Shuffle the training rows into batches, the same way for the same seed and epoch.
 
     Args:
-        rows: (n,) sorted row numbers.
+        indices: (n,) of the rows, sorted.
         batch_size: rows in a batch, at most n.
         seed: of the experiment.
         epoch: counted from 0.
-        block: rows that are read together. With 1 every order of the rows is as likely; with more, blocks are
+        block: rows that are read together. With 1 every order of the rows is equally likely; with more, blocks are
             shuffled, then the rows within every WINDOW_BLOCKS of them.
 
     Returns:
-        (steps, batch_size) row numbers. The rows that fill no batch sit this epoch out: every batch has the same
-        size, on which the rank losses depend.
+        (steps, batch_size) row indices. The rows that fill no batch are left out of this epoch: every batch has the
+        same size, on which the rank losses depend.
     """
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(rows) if block == 1 else _shuffled_blocks(rows, block, generator)
-    steps = len(rows) // batch_size
+    order = generator.permutation(indices) if block == 1 else _shuffled_blocks(indices, block, generator)
+    steps = len(indices) // batch_size
     return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-def _shuffled_blocks(rows: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
+def _shuffled_blocks(indices: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
     # Other boundaries in every epoch: no two rows are always, or never, in one block.
-    cuts = np.arange(generator.integers(1, block + 1), len(rows), block)
-    blocks = np.split(rows, cuts)
-    order = np.concatenate([blocks[number] for number in generator.permutation(len(blocks))])
+    cuts = np.arange(generator.integers(1, block + 1), len(indices), block)
+    blocks = np.split(indices, cuts)
+    order = np.concatenate([blocks[index] for index in generator.permutation(len(blocks))])
     for start in range(0, len(order), block * WINDOW_BLOCKS):
         generator.shuffle(order[start : start + block * WINDOW_BLOCKS])
     return order
 
 
-def block_rows(rows: int, dim: int) -> int:
-    """Rows in a block, for N rows of `dim` float32 numbers; 1 where they are not large."""
-    return 1 if 4 * rows * dim <= LARGE else max(2, _BLOCK_BYTES // (4 * dim))
+def block_rows(n_rows: int, dim: int) -> int:
+    """Rows in a block, of `n_rows` float32 rows of `dim` dimensions; 1 where they are not large."""
+    return 1 if 4 * n_rows * dim <= LARGE else max(2, _BLOCK_BYTES // (4 * dim))
 
 
 def read_ahead(rows: np.ndarray | MappedRows, batches: np.ndarray, block: int) -> Iterator[np.ndarray]:
@@ -56,13 +56,12 @@ def read_ahead(rows: np.ndarray | MappedRows, batches: np.ndarray, block: int) -
 
     Args:
         rows: all rows.
-        batches: (steps, batch_size) row numbers, by `epoch_batches`.
+        batches: (steps, batch_size) row indices, by `epoch_batches`.
         block: as given to it.
     """
     ahead = max(1, block * WINDOW_BLOCKS // batches.shape[1])
-    on_disk = isinstance(rows, MappedRows) and block > 1
     for step, batch in enumerate(batches):
-        if on_disk and step % ahead == 0:
+        if isinstance(rows, MappedRows) and block > 1 and step % ahead == 0:
             # The next window is read while this one is trained on.
             coming = batches[step + (ahead if step else 0) : step + 2 * ahead]
             if len(coming):

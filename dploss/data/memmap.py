@@ -4,9 +4,10 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 # A matrix that takes more than this share of the machine's memory is decoded into a file.
 _SHARE_OF_MEMORY = 0.25
@@ -15,81 +16,81 @@ _SHARE_OF_MEMORY = 0.25
 class MappedRows:
     """A matrix on the disk, used like an (N, D) float32 array.
 
-    `rows[slice]` and `rows[numbers]` are new float32 arrays of these rows; everything else stays on the disk.
+    `rows[slice]` and `rows[indices]` are new float32 arrays of these rows; everything else stays on the disk.
 
     Args:
-        stored: (N, D) view of the mapped file, numbers of any kind.
+        stored: (N, D) view of the mapped file, of any real dtype.
         memory: the mapping that it is a view of.
-        unit: whether rows are brought to length 1.
-        numbers: (n,) sorted, the rows that count; all if None.
+        unit: whether rows are normalised to length 1.
+        indices: (n,) sorted, of the rows that count; all if None.
     """
 
     dtype = np.dtype(np.float32)
     ndim = 2
 
     def __init__(
-        self, stored: np.ndarray, memory: mmap.mmap, unit: bool = False, numbers: np.ndarray | None = None
+        self, stored: np.ndarray, memory: mmap.mmap, unit: bool = False, indices: np.ndarray | None = None
     ) -> None:
         self.stored = stored
         self.memory = memory
         self.unit = unit
-        self.numbers = numbers
+        self.indices = indices
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, D)."""
-        return len(self.stored if self.numbers is None else self.numbers), self.stored.shape[1]
+        return len(self.stored if self.indices is None else self.indices), self.stored.shape[1]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            rows = np.array(self.stored[index if self.numbers is None else self.numbers[index]], np.float32, order="C")
+            rows = np.array(self.stored[index if self.indices is None else self.indices[index]], np.float32, order="C")
         return unit_rows(rows) if self.unit else rows
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or np.float32, copy=False)
 
     def as_units(self) -> "MappedRows":
-        """The same rows, each brought to length 1."""
-        return MappedRows(self.stored, self.memory, True, self.numbers)
+        """The same rows, each normalised to length 1."""
+        return MappedRows(self.stored, self.memory, True, self.indices)
 
-    def select(self, numbers: np.ndarray) -> "MappedRows":
-        """Only the rows of these numbers, still on the disk."""
+    def select(self, indices: np.ndarray) -> "MappedRows":
+        """Only the rows of these indices, still on the disk."""
         return MappedRows(
-            self.stored, self.memory, self.unit, numbers if self.numbers is None else self.numbers[numbers]
+            self.stored, self.memory, self.unit, indices if self.indices is None else self.indices[indices]
         )
 
-    def prefetch(self, numbers: np.ndarray) -> None:
+    def prefetch(self, indices: np.ndarray) -> None:
         """Ask the system to read rows in the order of the disk, before they are wanted in another order.
 
         Args:
-            numbers: (n,) row numbers, in any order.
+            indices: (n,) of rows, in any order.
         """
         if hasattr(mmap, "MADV_WILLNEED"):
-            for start, length in self.pages(numbers):
+            for start, length in self.pages(indices):
                 self.memory.madvise(mmap.MADV_WILLNEED, start, length)
 
-    def pages(self, numbers: np.ndarray) -> list[tuple[int, int]]:
+    def pages(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """The parts of the file, (start, bytes), that rows lie in: whole pages, neighbours in one part, in order.
 
         Args:
-            numbers: (n,) row numbers, in any order.
+            indices: (n,) of rows, in any order.
         """
-        numbers = np.sort(numbers if self.numbers is None else self.numbers[numbers])
+        indices = np.sort(indices if self.indices is None else self.indices[indices])
         origin = self.stored.ctypes.data - np.frombuffer(self.memory, np.uint8).ctypes.data
         stride = self.stored.strides[0]
-        starts = (origin + numbers * stride) // mmap.PAGESIZE * mmap.PAGESIZE
-        ends = np.minimum(origin + (numbers + 1) * stride, len(self.memory))
+        starts = (origin + indices * stride) // mmap.PAGESIZE * mmap.PAGESIZE
+        ends = np.minimum(origin + (indices + 1) * stride, len(self.memory))
         apart = np.flatnonzero(starts[1:] > ends[:-1])
         firsts, lasts = starts[[0, *(apart + 1)]], ends[[*apart, -1]]
         return [(int(first), int(last - first)) for first, last in zip(firsts, lasts, strict=True)]
 
 
-def select(rows: np.ndarray | MappedRows, numbers: np.ndarray) -> np.ndarray | MappedRows:
-    """The rows of some numbers: in memory a copy, on the disk a view."""
-    return rows.select(numbers) if isinstance(rows, MappedRows) else rows[numbers]
+def select(rows: np.ndarray | MappedRows, indices: np.ndarray) -> np.ndarray | MappedRows:
+    """The rows of some indices: in memory a copy, on the disk a view."""
+    return rows.select(indices) if isinstance(rows, MappedRows) else rows[indices]
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -100,15 +101,20 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def map_matrix(
-    path: Path, dtype: Any, shape: tuple[int, int], offset: int, row_bytes: int | None = None, order: str = "C"
+    path: Path,
+    dtype: DTypeLike,
+    shape: tuple[int, int],
+    offset: int,
+    row_bytes: int | None = None,
+    order: Literal["C", "F"] = "C",
 ) -> MappedRows:
     """Map a matrix that lies in a file.
 
     Args:
         path: the file, which must be long enough for it.
-        dtype: of its numbers.
+        dtype: of its values.
         shape: (N, D).
-        offset: of the first number, in bytes.
+        offset: of the first value, in bytes.
         row_bytes: from one row to the next; without gaps if None.
         order: "C", a row after the other, or "F", a column after the other.
     """

@@ -11,6 +11,7 @@ import pyarrow as pa
 from dploss.data.formats.arrow import to_rows
 from dploss.data.formats.columns import choose_column
 from dploss.data.formats.parquet import open_parquet, parquet_batches
+from dploss.data.split import evenly_spaced
 from dploss.data.vectors import check_values, parquet_files, read_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import decoding
@@ -39,7 +40,7 @@ class VectorStream:
     def __init__(self, source: str, column: str | None = None) -> None:
         self.name = source
         self.files = parquet_files(source) or [Path(source)]
-        self.column = None
+        self.column: str | None = None
         if parquet_files(source):
             self._open_shards(column)
         else:
@@ -53,14 +54,14 @@ class VectorStream:
         sizes = [file.metadata.num_rows for _, file, _ in self._shards]
         self._starts = [0, *accumulate(sizes)]
         self.rows = self._starts[-1]
-        first = next(self._parquet(0, [self.column]), None)
+        first = next(self._parquet(0), None)
         if first is None:
             raise InputError(f"{self.name}: there are no rows in it")
         self.dim = first[0].shape[1]
 
-    def state(self) -> list[list]:
-        """What tells whether the source is still the same: each file's path, size and time of change."""
-        return [[os.path.abspath(path), (about := path.stat()).st_size, about.st_mtime_ns] for path in self.files]
+    def state(self) -> list[list[str | int]]:
+        """What changes when the source does: each file's path, size and time of change in ns."""
+        return [[os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in self.files]
 
     def parts(self, least: int) -> list[tuple[int, int]]:
         """The rows of parquet cut between row groups: the first row of each part, and the one after its last.
@@ -94,9 +95,11 @@ class VectorStream:
             InputError: rows that are ragged, null or not finite.
         """
         if self.column is None:
-            pieces = ((self._matrix[first : first + size], None) for first in range(start, self.rows, size))
+            pieces: Iterator[tuple[np.ndarray, pa.Table | None]] = (
+                (self._matrix[first : first + size], None) for first in range(start, self.rows, size)
+            )
         else:
-            pieces = self._parquet(start, None if beside else [self.column], size)
+            pieces = self._parquet(start, size, beside)
         left = (self.rows if stop is None else stop) - start
         for rows, others in pieces:
             if left <= 0:
@@ -110,17 +113,15 @@ class VectorStream:
     def sample(self, most: int) -> np.ndarray:
         """Up to about `most` rows from all over the source, (n, D) float32."""
         if self.column is None:
-            chosen = np.linspace(0, self.rows - 1, min(self.rows, most)).astype(int)
-            return self._matrix[chosen]
+            return self._matrix[evenly_spaced(self.rows, most)]
         count = min(_SAMPLED_GROUPS, max(1, self.rows // max(1, most // _SAMPLED_GROUPS)))
         each = -(-most // count)
         starts = np.linspace(0, max(0, self.rows - each), count).astype(int)
-        return np.concatenate([next(self._parquet(int(start), [self.column], each))[0] for start in starts])
+        return np.concatenate([next(self._parquet(int(start), each))[0] for start in starts])
 
-    def _parquet(
-        self, start: int, columns: list[str] | None, size: int = 1
-    ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        above = None
+    def _parquet(self, start: int, size: int = 1, beside: bool = False) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
+        assert self.column is not None, "parquet has columns"
+        columns, above = None if beside else [self.column], None
         for (path, file, _), first in zip(self._shards, self._starts, strict=False):
             if first + file.metadata.num_rows <= start:
                 continue
@@ -130,5 +131,5 @@ class VectorStream:
                     rows = to_rows(str(path), batch.column(self.column), place, above).astype(np.float32)
                     if len(rows):
                         above = rows
-                        others = None if columns else pa.table(batch).drop_columns(self.column)
+                        others = pa.table(batch).drop_columns(self.column) if beside else None
                         yield rows, others

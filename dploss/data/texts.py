@@ -15,12 +15,12 @@ from dploss.files.untrusted import decoding, regular_file
 _TROUBLE = "the texts cannot be read"
 
 
-def read_texts(source: str, rows: np.ndarray, column: str | None = None) -> list[str]:
+def read_texts(source: str, indices: np.ndarray, column: str | None = None) -> list[str]:
     """The texts of some rows.
 
     Args:
         source: as for `open_vectors`; .parquet and .jsonl files can have texts.
-        rows: row numbers, counted from 0 as the vectors are.
+        indices: of the rows, counted from 0 as the vectors are.
         column: the column of the texts; by default text, sentence, title, ..., else the only column of text.
 
     Raises:
@@ -28,13 +28,13 @@ def read_texts(source: str, rows: np.ndarray, column: str | None = None) -> list
     """
     shards = parquet_files(source)
     if shards:
-        return _from_parquet(shards, rows, column)
+        return _from_parquet(shards, indices, column)
     if Path(source).suffix.lower() in (".jsonl", ".ndjson"):
-        return _from_jsonl(Path(source), rows, column)
+        return _from_jsonl(Path(source), indices, column)
     raise InputError(f"{source}: this format has no texts beside the vectors; .parquet and .jsonl can")
 
 
-def _from_parquet(shards: list[Path], rows: np.ndarray, column: str | None) -> list[str]:
+def _from_parquet(shards: list[Path], indices: np.ndarray, column: str | None) -> list[str]:
     chunks: list[pa.Array] = []
     for shard in shards:
         with decoding(shard, _TROUBLE):
@@ -42,15 +42,15 @@ def _from_parquet(shards: list[Path], rows: np.ndarray, column: str | None) -> l
             column = choose_text_column(str(shard), columns, column)
             chunks += pq.read_table(shard, columns=[column]).column(column).chunks
     with decoding(shards[0].parent, _TROUBLE):
-        return [str(text) for text in pa.chunked_array(chunks).take(pa.array(rows)).to_pylist()]
+        return [str(text) for text in pa.chunked_array(chunks).take(pa.array(indices)).to_pylist()]
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _from_jsonl(path: Path, rows: np.ndarray, column: str | None) -> list[str]:
-    wanted = set(rows.tolist())
+def _from_jsonl(path: Path, indices: np.ndarray, column: str | None) -> list[str]:
+    wanted = set(indices.tolist())
     texts: dict[int, str] = {}
     with decoding(path, _TROUBLE):
         with open(path, "rb") as file:
@@ -64,4 +64,4 @@ def _from_jsonl(path: Path, rows: np.ndarray, column: str | None) -> list[str]:
         missing = wanted - texts.keys()
         if missing:
             raise ValueError(f"there is no row {min(missing)}")
-    return [texts[row] for row in rows.tolist()]
+    return [texts[row] for row in indices.tolist()]

@@ -1,4 +1,4 @@
-"""open_vectors: find the reader, bring its rows to float32, check them once."""
+"""open_vectors: find the reader, convert its rows to float32, check them once."""
 
 import glob
 import hashlib
@@ -32,7 +32,7 @@ _READERS = {
     **dict.fromkeys(BINS, read_bin),
 }
 _CHUNK_VALUES = 2**22
-# Squared distances of larger numbers leave float32.
+# Squared distances of larger values overflow float32.
 _LARGEST = 1e15
 
 
@@ -65,8 +65,8 @@ def open_vectors(
             .u8bin or .i8bin file; a folder or a glob of .parquet shards, read in the order of their names.
         column: the column (npz, hdf5, safetensors: array) of the vectors; by default embedding, embeddings, emb,
             vector, vectors or embedding_json (JSON text), else the only column of lists.
-        limit: only the first so many rows.
-        metric: "euclidean", or "cosine", which brings every row to length 1.
+        limit: only the first `limit` rows.
+        metric: "euclidean", or "cosine", which normalises every row to length 1.
 
     Raises:
         InputError: no such file, a format or column that cannot be read, or rows that are ragged, not numbers, not
@@ -78,12 +78,12 @@ def open_vectors(
 
 
 def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:
-    """Check rows that are there, wherever they came from.
+    """Check rows that are in memory already, or mapped.
 
     Args:
         rows: (N, D) float32; not changed, and not copied but under cosine.
         name: where they came from, for messages, and as their source.
-        metric: "euclidean", or "cosine", which brings every row to length 1.
+        metric: "euclidean", or "cosine", which normalises every row to length 1.
 
     Raises:
         InputError: see `open_vectors`.
@@ -154,14 +154,14 @@ def parquet_files(name: str) -> list[Path]:
 
 
 def _chunks(rows: np.ndarray | MappedRows) -> Iterator[tuple[int, np.ndarray]]:
-    """The first row number and the rows of one chunk after another."""
+    """The index of the first row, and the rows, of one chunk after another."""
     step = max(1, _CHUNK_VALUES // rows.shape[1])
     for start in range(0, len(rows), step):
         yield start, rows[start : start + step]
 
 
 def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True) -> str:
-    """The "sha256:..." of rows (N, D) float32, checked on the way.
+    """The "sha256:..." of rows (N, D) float32, which are checked meanwhile.
 
     Args:
         name: where they came from, for messages.
@@ -177,7 +177,7 @@ def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True)
         if not zeros and not chunk.any(axis=1).all():
             row = start + np.flatnonzero(~chunk.any(axis=1))[0]
             raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
-        digest.update(chunk)
+        digest.update(chunk.data)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -186,7 +186,7 @@ def check_values(name: str, first_row: int, rows: np.ndarray) -> None:
 
     Args:
         name: where they came from, for messages.
-        first_row: the row number of the first.
+        first_row: the index of the first.
         rows: to be checked.
 
     Raises:
@@ -199,7 +199,7 @@ def check_values(name: str, first_row: int, rows: np.ndarray) -> None:
     value = rows[row, column]
     trouble = f"be at most {_LARGEST:g}: divide all rows by a number" if np.isfinite(value) else "be finite"
     raise InputError(
-        f"{name}: row {first_row + row}, number {column} is {value} as float32; every value must {trouble}"
+        f"{name}: row {first_row + row}, dimension {column} is {value} as float32; every value must {trouble}"
     )
 
 

@@ -1,15 +1,16 @@
-"""EncodeJob: a vector file -> a file of short codes, streamed; what is done survives a stop."""
+"""EncodeJob: a vector file -> a file of codes, streamed; a stopped or killed run resumes where it was."""
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dploss.codes.quantization import DTYPES, Codes, sidecar
+from dploss.codes.encoded_file import sidecar
+from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.data.stream import VectorStream
 from dploss.encoding.writers import SUFFIXES, MatrixSink, ParquetSink
 from dploss.errors import InputError
@@ -21,7 +22,33 @@ from dploss.models.encoder import Encoder
 # Work that a power cut may cost.
 _FLUSH_SECONDS, _FLUSH_BYTES = 10.0, 2**27
 _SAMPLE = 10_000
-_COLUMN = "embedding"
+
+
+@dataclass(frozen=True)
+class EncodeTask:
+    """What decides the output: a run resumes only what a run of an equal task has left.
+
+    Attributes:
+        experiment_id: of the checkpoint; None if it has none.
+        checkpoint: its absolute path.
+        checkpoint_sha256: of its bytes.
+        source: path, size and time of change of every file of vectors.
+        data: absolute path (or glob) of the vectors, or "builtin".
+        column: of the vectors, as asked for.
+        rows: N.
+        dtype: of the codes.
+        dim: d, dimensions of a latent that are kept.
+    """
+
+    experiment_id: str | None
+    checkpoint: str
+    checkpoint_sha256: str
+    source: list[list[str | int]]
+    data: str
+    column: str | None
+    rows: int
+    dtype: str
+    dim: int
 
 
 class EncodeJob:
@@ -29,18 +56,19 @@ class EncodeJob:
 
     Args:
         encoder: on the device to use.
-        checkpoint: the file that it is from.
-        record: what that checkpoint's config holds.
         source: the vectors, as `open_vectors` takes them.
-        output: .npy, .parquet, .fvecs or .fbin; replaced when the new one is whole.
+        output: .npy, .parquet, .fvecs or .fbin; replaced when the new one is complete.
+        checkpoint: the file that the encoder is from.
+        experiment_id: of that checkpoint, if it has one.
         dtype: of the codes, one of DTYPES; .fvecs and .fbin hold float32 alone.
         column: of the vectors.
-        dim: of a Matryoshka encoder, the first so many numbers; all if None.
+        dim: keep the first `dim` dimensions of a Matryoshka encoder's latents; all if None.
         batch_size: rows at a time.
         folder: whether the output is a new folder of parquet, made of parquet, which `encode_with_ray` writes.
 
     Attributes:
-        rows: how many there are.
+        task: what is to be done.
+        rows: N.
         done: how many of them an earlier run has encoded already.
 
     Raises:
@@ -50,19 +78,18 @@ class EncodeJob:
     def __init__(
         self,
         encoder: Encoder,
-        checkpoint: Path,
-        record: Mapping[str, Any],
         source: str,
         output: Path,
+        *,
+        checkpoint: Path,
+        experiment_id: str | None,
         dtype: str = "float32",
         column: str | None = None,
         dim: int | None = None,
         batch_size: int = 8192,
         folder: bool = False,
     ) -> None:
-        self.encoder, self.output = encoder, output
-        self.dim = encoder.latent_dim if dim is None else dim
-        self.batch_size = batch_size
+        self.encoder, self.output, self.batch_size = encoder, output, batch_size
         suffix = output.suffix.lower()
         if folder and (output.exists() or suffix):
             raise InputError(
@@ -75,8 +102,9 @@ class EncodeJob:
             raise InputError(f"{output}: {suffix} holds float32 alone; .npy and .parquet hold {', '.join(DTYPES)}")
         if not output.parent.is_dir() or output.is_dir():
             raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder is not there"))
-        if not 1 <= self.dim <= encoder.latent_dim:
-            raise InputError(f"--dim must be within 1 and {encoder.latent_dim}, got {dim}")
+        kept = encoder.latent_dim if dim is None else dim
+        if not 1 <= kept <= encoder.latent_dim:
+            raise InputError(f"--dim must be within 1 and {encoder.latent_dim}, got {kept}")
         self.stream = VectorStream(source, column)
         if folder and self.stream.column is None:
             raise InputError(f"{source}: --engine ray reads parquet alone")
@@ -84,84 +112,89 @@ class EncodeJob:
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:
             raise InputError(
-                f"{source}: its vectors have {self.stream.dim} numbers, the encoder takes {encoder.input_dim}"
+                f"{source}: its vectors have {self.stream.dim} dimensions, the encoder takes {encoder.input_dim}"
             )
         self.rows = self.stream.rows
         self.partial = output.with_name(f".{output.name}.partial")
         self.state = output.with_name(f".{output.name}.partial.json")
-        self.task = {
-            "experiment_id": record.get("experiment_id"),
-            "checkpoint": str(checkpoint.absolute()),
-            "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-            "source": self.stream.state(),
-            "data": source if source == "builtin" else str(Path(source).absolute()),
-            "column": column,
-            "rows": self.rows,
-            "dtype": dtype,
-            "dim": self.dim,
-        }
-        self.done, self.flushes, self.codes = 0, 0, None
+        self.task = EncodeTask(
+            experiment_id=experiment_id,
+            checkpoint=str(checkpoint.absolute()),
+            checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            source=self.stream.state(),
+            data=source if source == "builtin" else str(Path(source).absolute()),
+            column=column,
+            rows=self.rows,
+            dtype=dtype,
+            dim=kept,
+        )
         self._find_earlier()
 
-    def _find_earlier(self) -> None:
-        """Go on from what a run of this very task has left."""
+    def _find_earlier(self) -> Quantizer | None:
+        """Resume from what a run of an equal task has left: set `done` and `flushes`, return its quantizer."""
+        self.done, self.flushes = 0, 0
         try:
             state = read_json(self.state, "not readable")
-            if state["task"] == self.task and 0 <= state["done"] <= self.rows and self.partial.exists():
-                codes = Codes.from_dict(state["codes"])
-                self.done, self.flushes, self.codes = state["done"], state["flushes"], codes
+            if state["task"] == asdict(self.task) and 0 <= state["done"] <= self.rows and self.partial.exists():
+                quantizer = Quantizer.from_dict(state["codes"])
+                self.done, self.flushes = state["done"], state["flushes"]
+                return quantizer
         except (InputError, AttributeError, KeyError, TypeError, ValueError):
-            # None there, or damaged: from the start.
+            # No state, or a damaged one: encode from the first row.
             pass
+        return None
 
     def run(self, advance: Callable[[int], None] = lambda rows: None, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Encode what is not yet done.
+        """Encode the rows that are not yet done.
 
         Args:
-            advance: told of rows as they are done.
+            advance: called with the number of rows after each batch.
             stop: asked after every batch.
 
         Returns:
-            Whether the output is there; False if stopped before, and then the next run goes on.
+            Whether the output is complete; False if stopped before, and then the next run resumes.
 
         Raises:
             InputError: rows that cannot be encoded, or another run that writes the same output.
             OSError: the disk is full, say; what is done stays.
         """
-        with self.locked():
-            return self._run(advance, stop)
+        with self.locked() as quantizer:
+            return self._run(quantizer, advance, stop)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only one that writes the output; the lock's file goes when the output is whole.
+    def locked(self) -> Iterator[Quantizer]:
+        """Be the only one that writes the output; the lock's file is deleted when the output is complete.
+
+        Yields:
+            How the latents are stored: as an earlier run of this task did, or newly fitted.
 
         Raises:
             InputError: another run writes it.
         """
         lock = lock_output(self.output)
         try:
-            self._find_earlier()
-            if self.codes is None:
+            quantizer = self._find_earlier()
+            if quantizer is None:
                 remove(self.partial)
-                self.codes = self._fitted_codes()
-            yield
+                quantizer = self._fit()
+            yield quantizer
             if not self.partial.exists():
                 remove(Path(lock.lock_file))
         finally:
             lock.release()
 
-    def _run(self, advance: Callable[[int], None], stop: Callable[[], bool]) -> bool:
+    def _run(self, quantizer: Quantizer, advance: Callable[[int], None], stop: Callable[[], bool]) -> bool:
         suffix = self.output.suffix.lower()
         beside = suffix == ".parquet"
+        sink: ParquetSink | MatrixSink
         if beside:
-            column = self.stream.column or _COLUMN
-            sink = ParquetSink(self.partial, column, self.flushes)
+            sink = ParquetSink(self.partial, self.stream.column, self.flushes)
         else:
-            sink = MatrixSink(self.partial, self.codes, self.rows, suffix, self.done)
+            sink = MatrixSink(self.partial, quantizer, self.rows, suffix, self.done)
         try:
             saved, size = time.monotonic(), 0
             for rows, others in self.stream.batches(self.done, self.batch_size, beside):
-                sink.append(self.codes.encode(self._latents(rows)), others)
+                sink.append(quantizer.quantize(self._latents(rows)), others)
                 self.done += len(rows)
                 size += rows.nbytes
                 advance(len(rows))
@@ -169,36 +202,36 @@ class EncodeJob:
                 if stopped or size > _FLUSH_BYTES or time.monotonic() - saved > _FLUSH_SECONDS:
                     sink.flush()
                     self.flushes += 1
-                    self.save()
+                    self.save(quantizer)
                     saved, size = time.monotonic(), 0
                 if stopped and self.done < self.rows:
                     return False
-            self.finish(sink.finish)
+            self.finish(quantizer, sink.finish)
             return True
         finally:
             sink.close()
 
-    def finish(self, become: Callable[[Path], object]) -> None:
-        """Give the output its name by `become`, and write beside it what it is."""
-        # The codes cannot be read without it, and it not without them: the old pair is never mixed with the new.
+    def finish(self, quantizer: Quantizer, move_to: Callable[[Path], object]) -> None:
+        """Give the output its name by `move_to`, and write the sidecar."""
+        # Neither can be read without the other: old codes must never lie beside a new sidecar, or the reverse.
         remove(sidecar(self.output))
-        become(self.output)
-        about = {name: value for name, value in self.task.items() if name != "source"}
-        write_json(sidecar(self.output), about | self.codes.as_dict())
+        move_to(self.output)
+        origins = {name: value for name, value in asdict(self.task).items() if name != "source"}
+        write_json(sidecar(self.output), origins | quantizer.as_dict())
         remove(self.state)
 
-    def _fitted_codes(self) -> Codes:
-        """How the latents will be stored; for int8, after a look at rows from all over the source."""
-        sampled = self.task["dtype"] == "int8"
-        sample = self._latents(self.stream.sample(_SAMPLE)) if sampled else np.empty((0, self.dim))
-        return Codes.fitted(self.task["dtype"], sample)
+    def _fit(self) -> Quantizer:
+        """How the latents will be stored; for int8, fitted on rows from all over the source."""
+        dtype, dim = self.task.dtype, self.task.dim
+        sample = self._latents(self.stream.sample(_SAMPLE)) if dtype == "int8" else np.empty((0, dim))
+        return Quantizer.fit(dtype, sample)
 
-    def save(self) -> None:
-        """Write down what is done, for a run that goes on."""
+    def save(self, quantizer: Quantizer) -> None:
+        """Record what is done, for a run that resumes."""
         write_json(
             self.state,
-            {"task": self.task, "done": self.done, "flushes": self.flushes, "codes": self.codes.as_dict()},
+            {"task": asdict(self.task), "done": self.done, "flushes": self.flushes, "codes": quantizer.as_dict()},
         )
 
     def _latents(self, rows: np.ndarray) -> np.ndarray:
-        return self.encoder.encode(rows, self.batch_size, self.dim)
+        return np.asarray(self.encoder.encode(rows, self.batch_size, self.task.dim))

@@ -4,15 +4,18 @@ https://docs.ray.io/en/latest/data/data.html
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dploss.codes.quantization import Codes
+import numpy as np
+
+from dploss.codes.quantizer import Quantizer
 from dploss.data.stream import VectorStream
-from dploss.encoding.job import EncodeJob
+from dploss.encoding.job import EncodeJob, EncodeTask
 from dploss.encoding.writers import ParquetSink
 from dploss.errors import InputError
 from dploss.files.atomic import move, remove_stale_temporaries
@@ -20,6 +23,15 @@ from dploss.models.encoder import Encoder
 
 # Bytes of vectors that a worker encodes before it writes their codes.
 _FLUSH_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows start..stop of the vectors, and the file that their codes go to."""
+
+    path: str
+    start: int
+    stop: int
 
 
 def encode_with_ray(
@@ -30,16 +42,16 @@ def encode_with_ray(
 ) -> bool:
     """Do a job with Ray; its output is a folder of parquet, whose files in the order of their names hold the rows.
 
-    The rows are cut between row groups. Each part becomes a file of the folder, written by whatever worker has time.
+    The rows are cut between row groups. Each part becomes a file of the folder, written by whichever worker is free.
 
     Args:
         job: of parquet, with a folder that is not there yet for its output; it has not run.
         device: where each worker encodes.
-        advance: told of rows as they are done, or were by an earlier run.
+        advance: called with the number of rows as they are done, or were by an earlier run.
         stop: asked after every part.
 
     Returns:
-        Whether the output is there; False if stopped before, and then the next run goes on.
+        Whether the output is complete; False if stopped before, and then the next run resumes.
 
     Raises:
         InputError: Ray is not installed, rows cannot be encoded, or another run writes the same output.
@@ -49,24 +61,24 @@ def encode_with_ray(
         import ray.data
     except ImportError as error:
         raise InputError("--engine ray needs Ray: pip install 'dploss[ray]'") from error
-    with job.locked(), _silent():
+    with job.locked() as quantizer, _silent():
         job.partial.mkdir(exist_ok=True)
-        job.save()
+        job.save(quantizer)
         remove_stale_temporaries(job.partial)
         folder = job.partial.absolute()
         parts = [
-            {"path": str(folder / f"{number:06d}.parquet"), "start": start, "stop": end}
-            for number, (start, end) in enumerate(job.stream.parts(job.batch_size))
+            _Part(path=str(folder / f"{index:06d}.parquet"), start=start, stop=stop_row)
+            for index, (start, stop_row) in enumerate(job.stream.parts(job.batch_size))
         ]
-        missing = [part for part in parts if not Path(part["path"]).exists()]
-        job.done = job.rows - sum(part["stop"] - part["start"] for part in missing)
+        missing = [part for part in parts if not Path(part.path).exists()]
+        job.done = job.rows - sum(part.stop - part.start for part in missing)
         advance(job.done)
         if missing:
             if not ray.is_initialized():
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             ray.data.DataContext.get_current().enable_progress_bars = False
-            work = partial(_encode_part, job.task, device, job.batch_size, job.codes.as_dict())
-            encoded = ray.data.from_items(missing, override_num_blocks=len(missing)).map(
+            work = partial(_encode_part, job.task, device, job.batch_size, quantizer)
+            encoded = ray.data.from_items(list(map(asdict, missing)), override_num_blocks=len(missing)).map(
                 work, num_gpus=1 if device == "cuda" else 0
             )
             try:
@@ -80,35 +92,36 @@ def encode_with_ray(
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise InputError(f"{job.stream.name}: Ray could not encode it: {reason}") from error
-        job.finish(lambda output: move(job.partial, output))
+        job.finish(quantizer, lambda output: move(job.partial, output))
     return True
 
 
 def _encode_part(
-    task: Mapping[str, Any], device: str, batch_size: int, codes: Mapping[str, Any], part: Mapping[str, Any]
+    task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, row: dict[str, Any]
 ) -> dict[str, Any]:
-    """What a worker does: rows start..stop to one file, which is whole or not there.
+    """What a worker does: encode one part, given as a row of Ray Data, to its file, which is complete or not there.
 
-    It runs on whatever machine has room, which sees the checkpoint, the vectors and the output under the paths of the
-    machine that asks.
+    It runs on any machine of the cluster, which sees the checkpoint, the vectors and the output under the paths of the
+    machine that runs encode.py.
     """
-    rows = part["stop"] - part["start"]
+    part = _Part(**row)
     try:
-        _write_part(task, device, batch_size, Codes.from_dict(codes), part)
+        _write_part(task, device, batch_size, quantizer, part)
     except InputError as error:
         # Ray would wrap it in pages of its own.
         return {"rows": 0, "error": str(error)}
-    return {"rows": rows, "error": ""}
+    return {"rows": part.stop - part.start, "error": ""}
 
 
-def _write_part(task: Mapping[str, Any], device: str, batch_size: int, codes: Codes, part: Mapping[str, Any]) -> None:
-    encoder = _encoder(task["checkpoint"], device)
-    stream = VectorStream(task["data"], task["column"])
-    path = Path(part["path"])
+def _write_part(task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, part: _Part) -> None:
+    encoder = _encoder(task.checkpoint, device)
+    stream = VectorStream(task.data, task.column)
+    path = Path(part.path)
     sink = ParquetSink(path.with_name(f".{path.stem}.tmp"), stream.column, 0)
     size = 0
-    for rows, others in stream.batches(part["start"], batch_size, True, part["stop"]):
-        sink.append(codes.encode(encoder.encode(rows, batch_size, codes.dim)), others)
+    for rows, others in stream.batches(part.start, batch_size, True, part.stop):
+        latents = np.asarray(encoder.encode(rows, batch_size, quantizer.dim))
+        sink.append(quantizer.quantize(latents), others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:
             sink.flush()
@@ -126,7 +139,7 @@ def _encoder(checkpoint: str, device: str) -> Encoder:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Leave out what Ray's many loggers say on their way, which sets them up anew whenever it likes."""
+    """Silence all loggers: Ray configures its own anew at any time, so that no level set on them lasts."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

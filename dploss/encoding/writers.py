@@ -1,4 +1,4 @@
-"""Files of codes that grow, and take their name when they are whole."""
+"""Files of codes that grow, and take their name when they are complete."""
 
 import io
 import os
@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dploss.codes.quantization import Codes
+from dploss.codes.quantizer import Quantizer
 from dploss.files.atomic import atomic_write, move
 
 SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
+_COLUMN = "embedding"
 
 
 class MatrixSink:
@@ -20,16 +21,16 @@ class MatrixSink:
 
     Args:
         partial: where it grows.
-        codes: how latents are stored.
+        quantizer: how latents are stored.
         rows: how many there will be.
         suffix: of the file it becomes.
-        done: rows that are there already and whole; what comes after them is cut off.
+        done: rows that are there already and complete; what comes after them is cut off.
     """
 
-    def __init__(self, partial: Path, codes: Codes, rows: int, suffix: str, done: int) -> None:
+    def __init__(self, partial: Path, quantizer: Quantizer, rows: int, suffix: str, done: int) -> None:
         self.partial = partial
-        self.dtype, self.width = codes.stored
-        self.dtype = self.dtype.newbyteorder("<")
+        dtype, self.width = quantizer.stored
+        self.dtype = dtype.newbyteorder("<")
         self.prefix = np.array([[self.width]], "<i4").view(np.uint8) if suffix == ".fvecs" else None
         header = self._header(suffix, rows)
         row_bytes = self.width * self.dtype.itemsize + (4 if suffix == ".fvecs" else 0)
@@ -45,8 +46,8 @@ class MatrixSink:
         if suffix == ".fvecs":
             return b""
         header = io.BytesIO()
-        about = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, self.width)}
-        np.lib.format.write_array_header_1_0(header, about)
+        fields = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, self.width)}
+        np.lib.format.write_array_header_1_0(header, fields)
         return header.getvalue()
 
     def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
@@ -58,18 +59,18 @@ class MatrixSink:
         self.file.write(rows.data)
 
     def flush(self) -> None:
-        """Bring what was written to the disk."""
+        """Bring what was written to the disk (fsync)."""
         self.file.flush()
         os.fsync(self.file.fileno())
 
     def finish(self, path: Path) -> None:
-        """Become the file of that name."""
+        """Move to that name."""
         self.flush()
         self.file.close()
         move(self.partial, path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.file.close()
 
 
@@ -79,16 +80,16 @@ def as_column(codes: np.ndarray) -> pa.FixedSizeListArray:
 
 
 class ParquetSink:
-    """Parquet parts in a folder, one for every flush, joined in the end.
+    """Parquet parts in a folder, one for every flush, joined at the end.
 
     Args:
-        partial: the folder where they gather.
-        column: the name of the codes.
-        done: parts that are there already and whole.
+        partial: the folder of the parts.
+        column: the name of the codes; "embedding" if None.
+        done: parts that are there already and complete.
     """
 
-    def __init__(self, partial: Path, column: str, done: int) -> None:
-        self.partial, self.column, self.parts = partial, column, done
+    def __init__(self, partial: Path, column: str | None, done: int) -> None:
+        self.partial, self.column, self.parts = partial, column or _COLUMN, done
         self.tables: list[pa.Table] = []
         partial.mkdir(exist_ok=True)
 
@@ -100,20 +101,20 @@ class ParquetSink:
         )
 
     def flush(self) -> None:
-        """Write the rows since the last time as one part."""
+        """Write the rows since the last flush as one part."""
         if self.tables:
             with atomic_write(self._part(self.parts)) as file:
                 pq.write_table(pa.concat_tables(self.tables), file)
             self.parts += 1
             self.tables = []
 
-    def _part(self, number: int) -> Path:
-        return self.partial / f"{number:06d}.parquet"
+    def _part(self, index: int) -> Path:
+        return self.partial / f"{index:06d}.parquet"
 
     def finish(self, path: Path) -> None:
-        """Become one file of that name."""
+        """Join the parts to one file of that name."""
         self.flush()
-        parts = [self._part(number) for number in range(self.parts)]
+        parts = [self._part(index) for index in range(self.parts)]
         with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(parts[0])) as writer:
             for part in parts:
                 writer.write_table(pq.read_table(part))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dploss.experiments.catalog import Experiment, short_ids
 from dploss.experiments.history import MOST_EPOCHS, MeasuredRecall
-from dploss.text import MISSING, aligned, duration, elided, number, shown, text_table
+from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown, text_table
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
 NAME_WIDTH = 28
@@ -43,7 +43,7 @@ def data_name(experiment: Experiment, width: int = NAME_WIDTH) -> str:
     path = data.get("path") if isinstance(data, dict) else None
     if not isinstance(path, str):
         return MISSING
-    return elided(path if len(path) <= width else Path(path).name or path, width)
+    return elided(path if display_width(path) <= width else Path(path).name or path, width)
 
 
 def created(experiment: Experiment) -> str:

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 
+from dploss.data.split import evenly_spaced
 from dploss.models.pca import PCA
 from dploss.plots.style import COLOURS, new_figure
 
@@ -21,13 +22,13 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
         method: tsne (van der Maaten & Hinton 2008; both initialised from the originals' PCA) or pca (each its own).
         title: above both.
     """
-    chosen = np.linspace(0, len(original) - 1, min(len(original), _MOST)).astype(int)
+    chosen = evenly_spaced(len(original), _MOST)
     original, latent = original[chosen], latent[chosen]
     clusters = KMeans(min(len(COLOURS), len(original)), n_init=4, random_state=0).fit_predict(original)
-    start = _plane(original)
+    plane = _plane(original)
     figure = new_figure(13, 6.6)
     for panel, (name, rows) in zip(figure.subplots(1, 2), (("Originals", original), ("Latents", latent)), strict=True):
-        points = _tsne(rows, start) if method == "tsne" else _plane(rows)
+        points = _tsne(rows, plane) if method == "tsne" else _plane(rows)
         panel.scatter(*points.T, s=9, c=[COLOURS[cluster] for cluster in clusters], alpha=0.75, linewidths=0)
         panel.set(
             title=f"{name}, {rows.shape[1]} dimensions", xticks=[], yticks=[], aspect="equal", adjustable="datalim"
@@ -46,8 +47,8 @@ def _plane(rows: np.ndarray) -> np.ndarray:
     return np.pad(PCA.fit(rows, size).encode(rows), ((0, 0), (0, 2 - size)))
 
 
-def _tsne(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """t-SNE from a start brought to the small size that scikit-learn recommends."""
-    start = 1e-4 * start / (start[:, 0].std() or 1)
+def _tsne(rows: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """t-SNE from an initialisation scaled to the small standard deviation that scikit-learn recommends."""
+    plane = 1e-4 * plane / (plane[:, 0].std() or 1)
     perplexity = min(30, (len(rows) - 1) / 3)
-    return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(rows)
+    return TSNE(perplexity=perplexity, init=plane, random_state=0).fit_transform(rows)

@@ -75,7 +75,7 @@ def test_ragged_vecs_and_unknown_tensors_name_their_trouble(tmp_path):
     content = bytearray(path.read_bytes())
     content[28 * 2] = 9
     path.write_bytes(content)
-    with pytest.raises(InputError, match="row 2 has 9 numbers where the rows before have 6"):
+    with pytest.raises(InputError, match="row 2 has 9 dimensions, the rows before it have 6"):
         open_vectors(path)
     header = json.dumps({"rows": {"dtype": "BF16", "shape": [5, 2], "data_offsets": [0, 20]}}).encode()
     path = tmp_path / "rows.safetensors"

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dploss.data import MappedRows, open_vectors, split_rows
+from dploss.data.split import evenly_spaced
 from dploss.errors import InputError
 
 ROWS = np.random.default_rng(0).normal(size=(40, 6))
@@ -70,7 +71,7 @@ def test_a_value_that_is_not_finite_is_named_with_its_row(write, tmp_path):
     for value in (np.nan, np.inf, -1e300):
         rows = ROWS.copy()
         rows[17, 2] = value
-        with pytest.raises(InputError, match=r"rows\.\w+: row 17, number 2 is (nan|inf|-inf)"):
+        with pytest.raises(InputError, match=r"rows\.\w+: row 17, dimension 2 is (nan|inf|-inf)"):
             open_vectors(write(tmp_path / "rows", rows))
 
 
@@ -78,13 +79,13 @@ def test_a_value_that_is_not_finite_is_named_with_its_row(write, tmp_path):
 def test_a_ragged_or_missing_row_is_named(write, tmp_path):
     rows = [list(row) for row in ROWS]
     rows[17] = rows[17][:4]
-    with pytest.raises(InputError, match=r"rows\.\w+: row 17 has 4 numbers where the rows before have 6"):
+    with pytest.raises(InputError, match=r"rows\.\w+: row 17 has 4 dimensions, the rows before it have 6"):
         open_vectors(write(tmp_path / "rows", rows))
     rows[17] = None
     with pytest.raises(InputError, match=r"rows\.\w+: row 17 is null"):
         open_vectors(write(tmp_path / "rows", rows))
     rows[17] = [*ROWS[17, :5], None]
-    with pytest.raises(InputError, match=r"rows\.\w+: row 17 has a null among its numbers"):
+    with pytest.raises(InputError, match=r"rows\.\w+: row 17 has a null among its values"):
         open_vectors(write(tmp_path / "rows", rows))
 
 
@@ -134,7 +135,7 @@ def test_shards_are_read_in_the_order_of_their_names(tmp_path, monkeypatch):
         np.testing.assert_array_equal(open_vectors(source).rows, ROWS[:39].astype(np.float32))
     assert len(open_vectors(tmp_path, limit=20).rows) == 20
     write_parquet(tmp_path / "shard-3", ROWS[:4, :5])
-    with pytest.raises(InputError, match=r"shard-3\.parquet: row 0 has 5 numbers where the rows before have 6"):
+    with pytest.raises(InputError, match=r"shard-3\.parquet: row 0 has 5 dimensions, the rows before it have 6"):
         open_vectors(tmp_path)
 
 
@@ -279,3 +280,20 @@ def test_split_is_repeatable_and_covers_every_row_once():
     assert not np.array_equal(split_rows(100, 0.25, seed=5)[1], held_out)
     # Fixed for good: config.json relies on it to find an experiment's held-out rows again.
     assert split_rows(10, 0.3, seed=0)[1].tolist() == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "indices"),
+    [(5, 5, [0, 1, 2, 3, 4]), (3, 10, [0, 1, 2]), (10, 4, [0, 3, 6, 9]), (11, 4, [0, 3, 6, 10]), (7, 1, [0])],
+)
+def test_evenly_spaced_indices_have_both_ends(n, most, indices):
+    assert evenly_spaced(n, most).tolist() == indices
+
+
+def test_evenly_spaced_indices_are_those_of_linspace():
+    for n in (0, 1, 2, 999, 10_000, 2**31 + 1):
+        for most in (1, 2, 3, 100, 1999):
+            expected = np.linspace(0, n - 1, min(n, most)).astype(int)
+            found = evenly_spaced(n, most)
+            assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+            assert len(set(found.tolist())) == min(n, most)

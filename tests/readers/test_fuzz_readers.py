@@ -31,7 +31,7 @@ from mutations import mutated
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dploss.codes.quantization import read_codes, read_origins
+from dploss.codes.encoded_file import read_codes, read_origins
 from dploss.config import TrainConfig
 from dploss.data import open_vectors, read_texts
 from dploss.data.images import open_images
@@ -321,7 +321,7 @@ def read_sidecar(path: Path) -> None:
     np.save(path.with_name("short.npy"), (10 * ROWS).astype(np.int8))
     rows, _ = read_codes(path.with_name("short.npy"), np.arange(12))
     assert rows.shape == (12, 5)
-    assert read_origins(path.with_name("short.npy"))[0]
+    assert read_origins(path.with_name("short.npy")).checkpoint
 
 
 def read_tracker(path: Path) -> None:

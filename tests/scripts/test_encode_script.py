@@ -1,13 +1,17 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
-from dploss.codes.quantization import DTYPES, Codes, read_codes
+from dploss.codes.encoded_file import read_codes, sidecar
+from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.data import open_vectors
 from dploss.data.stream import VectorStream
 from dploss.encoding import job as job_module
@@ -42,11 +46,10 @@ def shards(folder, rows):
     return folder
 
 
-def job(experiment, source, output, dtype="float32", batch_size=64):
+def job(experiment, source, output, dtype="float32", batch_size=64, **more):
     path = experiment / "best.pt"
-    return EncodeJob(
-        load_encoder(path), path, load_checkpoint(path)["config"], str(source), output, dtype, batch_size=batch_size
-    )
+    more |= {"checkpoint": path, "experiment_id": load_checkpoint(path)["config"]["experiment_id"]}
+    return EncodeJob(load_encoder(path), str(source), output, dtype=dtype, batch_size=batch_size, **more)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -69,18 +72,18 @@ def test_a_file_of_each_format_holds_the_latents(suffix, request, checkpoints, e
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_codes_come_back_as_near_as_their_dtype_allows(dtype):
     latents = np.random.default_rng(0).normal(size=(200, 13)).astype(np.float32)
-    codes = Codes.fitted(dtype, latents)
-    stored = codes.encode(latents)
-    assert (stored.dtype, stored.shape[1]) == codes.stored
-    again = Codes.from_dict(json.loads(json.dumps(codes.as_dict())))
-    back = again.decode(stored)
+    quantizer = Quantizer.fit(dtype, latents)
+    stored = quantizer.quantize(latents)
+    assert (stored.dtype, stored.shape[1]) == quantizer.stored
+    again = Quantizer.from_dict(json.loads(json.dumps(quantizer.as_dict())))
+    back = again.dequantize(stored)
     if dtype == "binary":
         np.testing.assert_array_equal(back, np.where(latents > 0, 1, -1))
     else:
-        tolerance = {"float32": 0, "float16": 2e-3, "int8": codes.scales.max() / 2 if dtype == "int8" else 0}[dtype]
+        tolerance = {"float32": 0, "float16": 2e-3, "int8": quantizer.scales.max() / 2 if dtype == "int8" else 0}[dtype]
         np.testing.assert_allclose(back, latents, atol=tolerance * 1.001)
     if dtype == "int8":
-        np.testing.assert_array_equal(codes.encode(100 * latents[:1]), 127 * np.sign(latents[:1]))
+        np.testing.assert_array_equal(quantizer.quantize(100 * latents[:1]), 127 * np.sign(latents[:1]))
 
 
 @pytest.mark.parametrize("source", ["rows.npy", "shards"])
@@ -127,7 +130,7 @@ def test_a_fault_leaves_the_old_file_and_what_was_done(experiment, builtin, tmp_
     output = tmp_path / "short.npy"
     output.write_bytes(b"old")
     monkeypatch.setattr(job_module, "_FLUSH_BYTES", 0)
-    with pytest.raises(InputError, match=r"rows.npy: row 400, number 3 is nan"):
+    with pytest.raises(InputError, match=r"rows.npy: row 400, dimension 3 is nan"):
         job(experiment, tmp_path / "rows.npy", output).run()
     assert output.read_bytes() == b"old"
     assert job(experiment, tmp_path / "rows.npy", output).done == 384
@@ -148,9 +151,10 @@ def test_test_py_judges_the_codes_with_and_without_reranking(call, checkpoints, 
 def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_path):
     np.save(tmp_path / "rows.npy", builtin)
     job(experiment, tmp_path / "rows.npy", tmp_path / "short.npy").run()
-    rows, about = read_codes(tmp_path / "short.npy", np.array([5, 2]))
+    rows, quantizer = read_codes(tmp_path / "short.npy", np.array([5, 2]))
     np.testing.assert_allclose(rows, encoder.encode(builtin[[5, 2]]), rtol=1e-4, atol=1e-5)
-    assert about["experiment_id"] == experiment.name
+    assert (quantizer.dtype, quantizer.dim) == ("float32", 16)
+    assert json.loads(sidecar(tmp_path / "short.npy").read_text())["experiment_id"] == experiment.name
     with pytest.raises(InputError, match="not the codes of these vectors"):
         read_codes(tmp_path / "short.npy", np.array([600]))
 
@@ -162,7 +166,7 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
         (("builtin", "short.txt"), "short.txt: the output must be one of .npy, .parquet, .fvecs, .fbin"),
         (("builtin", "short.fbin", "--dtype", "int8"), "short.fbin: .fbin holds float32 alone"),
         (("builtin", "no/where.npy"), "no/where.npy: its folder is not there"),
-        (("other.npy", "short.npy"), "other.npy: its vectors have 5 numbers, the encoder takes 768"),
+        (("other.npy", "short.npy"), "other.npy: its vectors have 5 dimensions, the encoder takes 768"),
         (("other.npy", "other.npy"), "other.npy: that is the input"),
         (("builtin", "short.npy", "--dim", "17"), "--dim must be within 1 and 16, got 17"),
         (("builtin", "short.npy", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
@@ -201,6 +205,19 @@ def test_a_strange_file_beside_is_one_line(content, call, checkpoints, tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
+def test_help_waits_for_neither_torch_nor_pyarrow():
+    program = """
+import sys, encode
+try:
+    encode.main(["--help"])
+finally:
+    print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "binary" in done.stdout, done.stderr
+    assert not {"torch", "pyarrow"} & set(done.stdout.split())
+
+
 def test_a_stream_gives_every_row_from_anywhere_on(builtin, tmp_path):
     np.save(tmp_path / "rows.npy", builtin)
     for source in (shards(tmp_path / "shards", builtin), tmp_path / "rows.npy"):
@@ -231,22 +248,12 @@ def test_ray_gives_what_the_local_engine_gives_row_by_row(run, call, checkpoints
     flags = ("--dtype", "int8", "--batch-size", 120)
     assert call("encode.py", "shards", "short.parquet", *flags).returncode == 0
     # Stopped after its second part.
-    path = experiment / "best.pt"
-    stopped = EncodeJob(
-        load_encoder(path),
-        path,
-        load_checkpoint(path)["config"],
-        "shards",
-        tmp_path / "short",
-        "int8",
-        batch_size=120,
-        folder=True,
-    )
-    with stopped.locked():
+    stopped = job(experiment, "shards", tmp_path / "short", "int8", batch_size=120, folder=True)
+    with stopped.locked() as quantizer:
         stopped.partial.mkdir()
-        stopped.save()
+        stopped.save(quantizer)
         part = {"path": str(stopped.partial / "000001.parquet"), "start": 150, "stop": 300}
-        done = ray_engine._encode_part(stopped.task, "cpu", 120, stopped.codes.as_dict(), part)
+        done = ray_engine._encode_part(stopped.task, "cpu", 120, quantizer, part)
         assert done == {"rows": 150, "error": ""}
         inode = Path(part["path"]).stat().st_ino
 
@@ -266,8 +273,8 @@ def test_ray_gives_what_the_local_engine_gives_row_by_row(run, call, checkpoints
 def test_a_part_with_a_bad_row_names_it(experiment, builtin, tmp_path):
     rows = builtin.copy()
     rows[400, 3] = np.nan
-    task = {"checkpoint": str(experiment / "best.pt"), "data": str(shards(tmp_path / "s", rows)), "column": None}
+    task = job(experiment, shards(tmp_path / "s", rows), tmp_path / "short.parquet").task
     part = {"path": str(tmp_path / "000000.parquet"), "start": 300, "stop": 600}
-    done = ray_engine._encode_part(task, "cpu", 120, Codes("float32", 16).as_dict(), part)
-    assert done["rows"] == 0 and "row 400, number 3 is nan" in done["error"]
+    done = ray_engine._encode_part(task, "cpu", 120, Quantizer("float32", 16), part)
+    assert done["rows"] == 0 and "row 400, dimension 3 is nan" in done["error"]
     assert not Path(part["path"]).exists()

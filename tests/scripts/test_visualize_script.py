@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from wcwidth import wcswidth
 
 import visualize_training
 from dploss.experiments.catalog import list_experiments
@@ -26,6 +27,18 @@ def test_list_is_a_table_newest_first(run, experiments):
     assert [line.split()[:2] for line in lines[1:]] == [
         [str(place), experiment.id[:8]] for place, experiment in enumerate(experiments, start=1)
     ]
+
+
+def test_a_data_file_with_wide_letters_leaves_the_columns_straight(call, experiments):
+    path = experiments[1].folder / "config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["data"]["path"] = "/자료/한국어_문장_임베딩.parquet"
+    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    for flags, count in ((("--list",), 3), (("--compare", "--no-recall"), 3)):
+        lines = call("visualize_training.py", *flags).stdout.splitlines()[: count + 1]
+        assert "한국어_문장_임베딩.parquet" in "".join(lines)
+        # The last column is aligned right, and a dash or a number in every row.
+        assert {wcswidth(line) for line in lines} == {wcswidth(lines[0])}
 
 
 def test_piped_it_takes_the_newest_and_measures_its_recall(run, experiments):

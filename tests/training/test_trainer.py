@@ -205,7 +205,7 @@ def test_resuming_refuses_other_settings_and_other_rows(config, tmp_path):
     moved = resumed_experiment(folder, {"data": str(tmp_path / "moved.npy")})
     assert moved.trainer.step == 1
     moved.manager.unlock()
-    with pytest.raises(InputError, match="builtin: the data differs"):
+    with pytest.raises(InputError, match="builtin: the data differs from what experiment"):
         resumed_experiment(folder, {"data": "builtin"})
 
 

@@ -27,23 +27,23 @@ def parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Ar
 
 
 def first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, int, str] | None:
-    """Row, line and trouble of the first line that Arrow cannot have parsed; Arrow itself counts within blocks."""
+    """Row, line and fault of the first line that Arrow cannot have parsed; Arrow itself counts within blocks."""
     expected = str if kind == pa.string() else list
     row = 0
-    for number, line in enumerate(io.BytesIO(text), start=1):
+    for line_number, line in enumerate(io.BytesIO(text), start=1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
         except NOT_JSON as error:
-            return row, number, f"is not JSON: {error}"
+            return row, line_number, f"is not JSON: {error}"
         if not isinstance(fields, dict):
-            return row, number, "is no JSON object"
+            return row, line_number, "is no JSON object"
         value = fields.get(column)
         if value is not None and not isinstance(value, expected):
-            return row, number, f"holds {type(value).__name__} where row 0 holds {expected.__name__}"
+            return row, line_number, f"holds {type(value).__name__} where row 0 holds {expected.__name__}"
         if expected is list and not all(type(item) in (int, float) for item in value or ()):
-            return row, number, "holds a value that is not a number"
+            return row, line_number, "holds a value that is not a number"
         row += 1
     return None
 
@@ -54,8 +54,8 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     Args:
         source: the file, for messages.
         values: one entry a row.
-        first_row: the row number of the first entry, for messages.
-        above: rows read before, whose length these must have.
+        first_row: the index of the first entry, for messages.
+        above: rows read before, whose dimensions these must have.
     """
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _lists_from_text(source, values, first_row)
@@ -69,11 +69,11 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
         row, length = first_row + wrong[0], lengths[wrong[0]]
-        raise InputError(f"{source}: row {row} has {length} numbers where the rows before have {width}")
+        raise InputError(f"{source}: row {row} has {length} dimensions, the rows before it have {width}")
     flat = values.flatten()
     if flat.null_count:
         row = first_row + _first_null(flat) // width
-        raise InputError(f"{source}: row {row} has a null among its numbers")
+        raise InputError(f"{source}: row {row} has a null among its values")
     return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
 
 

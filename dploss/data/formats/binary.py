@@ -1,6 +1,6 @@
 """Rows from the plain binary files of nearest-neighbour search, mapped.
 
-.fvecs and .bvecs: every row a little-endian int32, its length, then its numbers (corpus-texmex.irisa.fr).
+.fvecs and .bvecs: every row a little-endian int32, its dimensions, then its values (corpus-texmex.irisa.fr).
 .fbin, .f16bin, .u8bin, .i8bin: two uint32, rows and dimensions, then the matrix (big-ann-benchmarks.com).
 .safetensors: a uint64, the length of a JSON header that names each tensor's dtype, shape and place, then the tensors
 (huggingface.co/docs/safetensors).
@@ -33,12 +33,12 @@ def read_vecs(path: Path, column: str | None, limit: int | None) -> MappedRows:
         dim = int(np.fromfile(path, "<i4", 1)[0])
         row_bytes = 4 + dim * dtype.itemsize
         if dim < 1 or size % row_bytes:
-            raise ValueError(f"{size:,} bytes are no whole number of rows of {dim} numbers")
+            raise ValueError(f"{size:,} bytes are no whole number of rows of {dim} dimensions")
         count = min(size // row_bytes, limit or size)
         dims = map_matrix(path, "<i4", (count, 1), 0, row_bytes).stored[:, 0]
         wrong = np.flatnonzero(dims != dim)
         if len(wrong):
-            raise InputError(f"{path}: row {wrong[0]} has {dims[wrong[0]]} numbers where the rows before have {dim}")
+            raise InputError(f"{path}: row {wrong[0]} has {dims[wrong[0]]} dimensions, the rows before it have {dim}")
         return map_matrix(path, dtype, (count, dim), 4, row_bytes)
 
 
@@ -47,9 +47,9 @@ def read_bin(path: Path, column: str | None, limit: int | None) -> MappedRows:
     _refuse_column(path, column)
     dtype = np.dtype(BINS[path.suffix.lower()])
     with decoding(path, f"not a readable {path.suffix} file"):
-        count, dim = (int(number) for number in np.fromfile(path, "<u4", 2))
+        count, dim = (int(value) for value in np.fromfile(path, "<u4", 2))
         if not count or not dim or 8 + count * dim * dtype.itemsize != path.stat().st_size:
-            raise ValueError(f"it is not as long as its {count:,} rows of {dim} numbers")
+            raise ValueError(f"it is not as long as its {count:,} rows of {dim} dimensions")
         return map_matrix(path, dtype, (min(count, limit or count), dim), 8)
 
 
@@ -60,17 +60,18 @@ def read_safetensors(path: Path, column: str | None, limit: int | None) -> Mappe
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if 8 + length > size or length > _LONGEST_HEADER:
-                raise ValueError(f"its header claims {length:,} bytes")
+                raise ValueError(f"its header's declared size is {length:,} bytes")
             tensors = json.loads(file.read(length))
-        tensors = {name: about for name, about in tensors.items() if name != "__metadata__"}
-        name = next(iter(tensors), None)
-        if column is not None or len(tensors) != 1:
-            name = choose_column(str(path), {key: len(about["shape"]) == 2 for key, about in tensors.items()}, column)
-        about = tensors[name]
-        if about["dtype"] not in _TENSORS:
-            raise InputError(f"{path}: {name} holds {about['dtype']} values; known are {', '.join(_TENSORS)}")
-        dtype, (first, last) = np.dtype(_TENSORS[about["dtype"]]), about["data_offsets"]
-        shape = tuple(about["shape"])
+        tensors = {name: entry for name, entry in tensors.items() if name != "__metadata__"}
+        if column is None and len(tensors) == 1:
+            (name,) = tensors
+        else:
+            name = choose_column(str(path), {key: len(entry["shape"]) == 2 for key, entry in tensors.items()}, column)
+        entry = tensors[name]
+        if entry["dtype"] not in _TENSORS:
+            raise InputError(f"{path}: {name} holds {entry['dtype']} values; known are {', '.join(_TENSORS)}")
+        dtype, (first, last) = np.dtype(_TENSORS[entry["dtype"]]), entry["data_offsets"]
+        shape = tuple(entry["shape"])
         if len(shape) != 2 or not all(type(extent) is int and extent > 0 for extent in shape):
             raise InputError(f"{path}: {name} has shape {shape}, not a matrix (rows, dimensions)")
         if not first >= 0 or last - first != math.prod(shape) * dtype.itemsize or 8 + length + last > size:

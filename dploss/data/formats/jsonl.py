@@ -20,7 +20,9 @@ def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
         if first is None:
             raise InputError(f"{path}: the file is empty")
         file.seek(0)
-        text = file.read() if limit is None else b"".join(itertools.islice(filter(bytes.strip, file), limit))
+        text = (
+            file.read() if limit is None else b"".join(itertools.islice((line for line in file if line.strip()), limit))
+        )
     try:
         fields = json.loads(first)
     except NOT_JSON as error:

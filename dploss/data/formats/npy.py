@@ -3,7 +3,7 @@
 import math
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -41,8 +41,9 @@ def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
                     raise ValueError(f"{member.filename} is neither stored nor deflated")
                 with archive.open(member) as file:
                     headers[member.filename.removesuffix(_SUFFIX)] = _header(file)
-        key = next(iter(headers), None)
-        if column is not None or len(headers) != 1:
+        if column is None and len(headers) == 1:
+            (key,) = headers
+        else:
             key = choose_column(str(path), {key: len(shape) == 2 for key, (shape, _, _) in headers.items()}, column)
         unpacked = archive.getinfo(key + _SUFFIX).file_size
         check_claim(path, unpacked)
@@ -52,7 +53,7 @@ def read_npz(path: Path, column: str | None, limit: int | None) -> np.ndarray:
             return np.atleast_1d(np.lib.format.read_array(file, allow_pickle=False))[:limit]
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether it is stored by columns, and dtype of the array that starts here."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -64,4 +65,4 @@ def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, size: int) -> No
     if dtype.hasobject:
         raise InputError(f"{path}: it holds Python objects, not numbers; save it as an array of floats")
     if math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"it is cut short, or has no {shape} numbers")
+        raise ValueError(f"it is cut short: smaller than an array of shape {shape}")

@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,8 +27,10 @@ _TROUBLE = "not a readable parquet file"
 def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     """Read one column of parquet files into one float32 matrix, several row groups at a time."""
     files = [(path, *open_parquet(path)) for path in paths]
-    for path, _, columns in files:
-        column = choose_column(str(path), columns, column)
+    (path, _, columns), *others = files
+    column = choose_column(str(path), columns, column)
+    for path, _, columns in others:
+        choose_column(str(path), columns, column)
     total = min(sum(file.metadata.num_rows for _, file, _ in files), limit or 2**63)
     parts = []
     place = 0
@@ -58,11 +60,11 @@ class _RowGroup:
         path: of its file.
         memory: that file, mapped: Arrow decodes from it without a copy.
         metadata: the file's.
-        group: its number.
+        group: its index.
         column: of the vectors.
         batch_size: rows that are decoded at a time.
-        row: its first row's number in the file.
-        place: its first row's number in the matrix.
+        row: index of its first row in the file.
+        place: index of its first row in the matrix.
         count: how many rows are wanted.
     """
 
@@ -76,8 +78,8 @@ class _RowGroup:
     place: int
     count: int
 
-    def blocks(self, above: np.ndarray | None) -> Iterator[np.ndarray]:
-        """Its rows, some at a time; each as long as those above."""
+    def blocks(self, above: np.ndarray | None) -> Generator[np.ndarray, None, None]:
+        """Its rows, some at a time; each of as many dimensions as those above."""
         with decoding(self.path, _TROUBLE):
             file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self.memory)), metadata=self.metadata)
             done = 0
@@ -87,7 +89,7 @@ class _RowGroup:
                     yield to_rows(str(self.path), values, self.row + done, above)
                     done += len(values)
             if done < self.count:
-                raise ValueError(f"row group {self.group} has fewer rows than it says")
+                raise ValueError(f"row group {self.group} has fewer rows than it declares")
 
     def read_into(self, rows: np.ndarray) -> None:
         """Write its rows to their place."""
@@ -110,14 +112,14 @@ def _mapped(path: Path) -> mmap.mmap:
 def _parts(
     path: Path, memory: mmap.mmap, file: pq.ParquetFile, column: str, size: int, place: int, total: int
 ) -> list[_RowGroup]:
-    """The row groups of a file that reach into the first `total` rows, when its own first row is number `place`."""
+    """The row groups of a file that reach into the first `total` rows, when its own first row has index `place`."""
     parts, row = [], 0
     for group in range(file.num_row_groups):
-        claimed = file.metadata.row_group(group).num_rows
-        count = min(claimed, total - place - row)
+        declared = file.metadata.row_group(group).num_rows
+        count = min(declared, total - place - row)
         if count > 0:
             parts.append(_RowGroup(path, memory, file.metadata, group, column, size, row, place + row, count))
-        row += claimed
+        row += declared
     return parts
 
 
@@ -131,7 +133,7 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
 
 
 def _batch_size(path: Path, file: pq.ParquetFile, column: str, most: int) -> int:
-    """So many rows at a time as the first one lets expect to be of moderate size; `most` are wanted."""
+    """Rows at a time so that a batch has moderate size, going by the first row; `most` are wanted in all."""
     groups = [0] if file.num_row_groups else []
     first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
     size = max(1, first.nbytes) if first else 1
@@ -150,10 +152,10 @@ def parquet_batches(
         column: of the vectors.
         columns: to be read; all if None.
         skip: rows to leave out.
-        size: at most so many rows at a time.
+        size: rows at a time, at most.
 
     Yields:
-        The row number of a batch's first row, and the batch.
+        The index of a batch's first row, and the batch.
     """
     row, groups = 0, list(range(file.num_row_groups))
     while groups and row + file.metadata.row_group(groups[0]).num_rows <= skip:

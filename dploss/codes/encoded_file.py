@@ -1,0 +1,79 @@
+"""A file of codes that encode.py wrote, and the JSON file beside it that says what they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dploss.codes.quantizer import Quantizer
+from dploss.data.vectors import read_matrix
+from dploss.errors import InputError
+from dploss.files.untrusted import read_json
+
+_TROUBLE = "not what encode.py writes beside its output"
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What codes were made from.
+
+    Attributes:
+        checkpoint: path of the encoder's checkpoint.
+        data: the vectors, as `open_vectors` takes them.
+        column: of the vectors; None if it was not named.
+    """
+
+    checkpoint: str
+    data: str
+    column: str | None
+
+
+def sidecar(path: Path) -> Path:
+    """The JSON file beside the codes in `path`: how they are stored and what made them."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_origins(path: Path) -> Origins:
+    """What the codes in `path` were made from.
+
+    Raises:
+        InputError: no sidecar, or one that does not say so.
+    """
+    stored = _read_sidecar(path)
+    checkpoint, data, column = (stored.get(name) for name in ("checkpoint", "data", "column"))
+    if not (isinstance(checkpoint, str) and isinstance(data, str) and isinstance(column, str | None)):
+        raise InputError(f"{sidecar(path)}: {_TROUBLE}")
+    return Origins(checkpoint, data, column)
+
+
+def read_codes(path: Path, indices: np.ndarray) -> tuple[np.ndarray, Quantizer]:
+    """Some rows of a file of codes, dequantised.
+
+    Args:
+        path: of the codes; the sidecar lies beside.
+        indices: (n,) of the rows, counted from 0.
+
+    Returns:
+        (n, d) float32, and how they were stored.
+
+    Raises:
+        InputError: no such files, or fewer rows.
+    """
+    stored = _read_sidecar(path)
+    try:
+        quantizer = Quantizer.from_dict(stored)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{sidecar(path)}: {_TROUBLE}: {error}") from error
+    codes = read_matrix(str(path))
+    if codes.shape[1] != quantizer.stored[1] or (len(indices) and indices.max() >= len(codes)):
+        raise InputError(f"{path}: it has {codes.shape[0]:,} rows of {codes.shape[1]}, not the codes of these vectors")
+    return quantizer.dequantize(codes[indices]), quantizer
+
+
+def _read_sidecar(path: Path) -> Mapping[str, Any]:
+    stored = read_json(sidecar(path), _TROUBLE)
+    if not isinstance(stored, dict):
+        raise InputError(f"{sidecar(path)}: {_TROUBLE}")
+    return stored
