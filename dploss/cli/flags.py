@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,19 @@ def add_settings(parser: Parser) -> None:
     for name, setting in OPTIONS.items():
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
-        options: dict[str, Any] = {"help": setting.help + _default_note(setting)}
+        add = partial(
+            groups[setting.group].add_argument,
+            flag_name(name),
+            default=argparse.SUPPRESS,
+            help=setting.help + _default_note(setting),
+        )
         if setting.kind is bool:
             switchable = setting.default != setting.image_default
-            options["action"] = argparse.BooleanOptionalAction if switchable else "store_true"
+            add(action=argparse.BooleanOptionalAction if switchable else "store_true")
         elif setting.kind is tuple:
-            options |= {"type": _whole_numbers, "nargs": "*", "metavar": "N", "action": _Joined}
+            add(type=_whole_numbers, nargs="*", metavar="N", action=_Joined)
         else:
-            options |= {"type": setting.kind, "choices": setting.choices or None, "metavar": setting.metavar}
-        groups[setting.group].add_argument(flag_name(name), default=argparse.SUPPRESS, **options)
+            add(type=setting.kind, choices=setting.choices or None, metavar=setting.metavar)
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -114,7 +119,7 @@ def _default_note(setting: Option) -> str:
     return f" (default: {vectors}{other}{f'; ${setting.env} changes it' if setting.env else ''})"
 
 
-def environment_settings() -> dict[str, Any]:
+def environment_settings() -> dict[str, int | str]:
     """The settings that environment variables give: SAVE_INTERVAL, DEVICE.
 
     Raises:

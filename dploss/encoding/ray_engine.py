@@ -4,7 +4,7 @@ https://docs.ray.io/en/latest/data/data.html
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -97,8 +97,8 @@ def encode_with_ray(
 
 
 def _encode_part(
-    task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, row: dict[str, Any]
-) -> dict[str, Any]:
+    task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, row: Mapping[str, Any]
+) -> dict[str, int | str]:
     """What a worker does: encode one part, given as a row of Ray Data, to its file, which is complete or not there.
 
     It runs on any machine of the cluster, which sees the checkpoint, the vectors and the output under the paths of the

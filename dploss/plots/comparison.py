@@ -153,8 +153,9 @@ def _table(figure: Figure, lines: Sequence[str], height: float) -> None:
             left = (0.3 + _SWATCH + _LETTER * column) * across
             figure.text(left, middle, text, family="monospace", size=9, va="center_baseline")
         if place:
-            style = {**line_style(place - 1), "markevery": None}
-            figure.add_artist(Line2D([0.3 * across, (0.2 + _SWATCH) * across], [middle, middle], **style))
+            swatch = Line2D([0.3 * across, (0.2 + _SWATCH) * across], [middle, middle], **line_style(place - 1))
+            swatch.set_markevery(None)
+            figure.add_artist(swatch)
 
 
 def _cells(line: str) -> Iterator[tuple[int, str]]:

@@ -3,7 +3,7 @@
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ _HATCHES = ("", "///", "...", "xx")
 # Fonts with Korean, Chinese and Japanese letters, for names of files; those that are installed are used.
 _CJK_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
-STYLE: dict[str, Any] = {
+STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -63,7 +63,7 @@ def new_figure(width: float, height: float) -> Figure:
     return plt.figure(figsize=(width, height), dpi=DPI)
 
 
-def line_style(place: int) -> dict[str, Any]:
+def line_style(place: int) -> Mapping[str, Any]:
     """How to draw the line of the place-th of several runs: 140 of them differ, the first 28 without markers."""
     colour, dash, marker = place, place // len(COLOURS), place // (len(COLOURS) * len(_DASHES))
     return {
@@ -75,7 +75,7 @@ def line_style(place: int) -> dict[str, Any]:
     }
 
 
-def bar_style(place: int) -> dict[str, Any]:
+def bar_style(place: int) -> Mapping[str, Any]:
     """The bar of the same run: its colour, hatched as its line is dashed."""
     return {
         "color": COLOURS[place % len(COLOURS)],

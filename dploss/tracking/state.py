@@ -81,7 +81,7 @@ def read_state(path: Path) -> TrackerState | None:
     return TrackerState(list(newest.values()), latest, content.get("owns_link") is True, content)
 
 
-def _entry(value: dict[str, Any]) -> Entry:
+def _entry(value: Mapping[str, Any]) -> Entry:
     entry = Entry(value["path"], value["step"], value["epoch"], value["metrics"], value["order"])
     kinds = (entry.path, str), (entry.step, int), (entry.epoch, int), (entry.metrics, dict), (entry.order, int)
     for item, kind in kinds:

@@ -164,7 +164,7 @@ class BestCheckpointTracker:
         return path
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> Mapping[str, Any]:
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def _select(self, entries: list[Entry], latest: str | None) -> Selection:

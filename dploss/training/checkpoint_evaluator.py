@@ -50,7 +50,7 @@ class CheckpointEvaluator:
             losses: the epoch's, by name.
             recall: on held-out rows.
         """
-        metrics: dict[str, Any] = {**losses, **({"recall": recall.value} if recall else {})}
+        metrics: Mapping[str, Any] = {**losses, **({"recall": recall.value} if recall else {})}
         if self.reconstruction is not None:
             self.progress.log(f"[Step {step}] Evaluating model performance at step {step}")
             reconstructed, measured = self.reconstruction.evaluate()

@@ -291,5 +291,5 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
 def test_a_device_that_is_not_there_is_named():
     assert pick_device("cpu").type == "cpu"
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="--device cuda: this machine has none"):
+        with pytest.raises(InputError, match="device cuda: this machine has none"):
             pick_device("cuda")
