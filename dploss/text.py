@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def metrics_text(metrics: Mapping[str, Any]) -> str:
+def metrics_text(metrics: Mapping[str, object]) -> str:
     """Metrics in a line: "clip_score: 0.8123, inception_score: 3.45"."""
     return ", ".join(
         f"{name}: {value:.{2 if name in _TWO_DIGITS else 4}f}"

@@ -1,4 +1,4 @@
-"""A file of codes that encode.py wrote, and the JSON file beside it that says what they are."""
+"""A file of codes that encode.py wrote, and the JSON file beside it that describes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def read_origins(path: Path) -> Origins:
     """What the codes in `path` were made from.
 
     Raises:
-        InputError: no sidecar, or one that does not say so.
+        InputError: no sidecar, or one that lacks it.
     """
     stored = _read_sidecar(path)
     checkpoint, data, column = (stored.get(name) for name in ("checkpoint", "data", "column"))

@@ -154,9 +154,9 @@ def text_panel(axes: Axes, lines: Sequence[str], title: str) -> None:
     inch = axes.figure.dpi
     width, height = 72 * axes.bbox.width / inch, 72 * axes.bbox.height / inch
     size = min(9, width / (0.61 * max(map(display_width, lines))), height / (1.5 * len(lines)))
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         # A text each: within one, lines with letters that reach lower are further apart.
-        below = (0, -1.5 * size * (number + 0.5))
+        below = (0, -1.5 * size * (index + 0.5))
         axes.annotate(
             line, (0, 1), below, "axes fraction", "offset points", family="monospace", size=size, va="center_baseline"
         )

@@ -49,7 +49,7 @@ def experiment_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall],
     Args:
         experiment: which; it has at least one finished epoch.
         recalls: in order of epochs; may be empty.
-        absent: what the recall panel says if it is.
+        absent: what the recall panel shows if it is.
     """
     more = _more_panels(experiment)
     rows = 2 + -(-len(more) // _METRICS_IN_A_ROW)

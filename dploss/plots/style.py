@@ -167,7 +167,7 @@ def figure_path(path: str | Path) -> Path:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the format that its name says; an old file is replaced whole."""
+    """Write the figure in the format of its suffix; an old file is replaced atomically."""
     with warnings.catch_warnings(record=True) as caught, atomic_write(path) as file:
         warnings.simplefilter("always")
         figure.savefig(file, format=path.suffix.lower().lstrip("."), dpi=DPI)

@@ -1,4 +1,4 @@
-"""Rows from .hdf5 files, mapped where they lie in one piece, as those of ann-benchmarks do."""
+"""Rows from .hdf5 files, mapped where they lie contiguously, as in the files of ann-benchmarks."""
 
 from pathlib import Path
 
