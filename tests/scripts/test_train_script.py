@@ -194,7 +194,7 @@ def bad_files() -> dict[str, str]:
     np.save("objects.npy", rows.astype(object), allow_pickle=True)
     Path("empty.npz").touch()
     return {
-        "nan.npy": "nan.npy: row 17, number 1 is nan",
+        "nan.npy": "nan.npy: row 17, dimension 1 is nan",
         "ragged.parquet": "ragged.parquet: row 17 has 2 numbers",
         "objects.npy": "objects.npy: it holds Python objects",
         "empty.npz": "empty.npz: the file is empty",
@@ -217,7 +217,7 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
     done = run("train.py", "--data", "nan.npy")
     assert (done.returncode, done.stdout) == (2, "")
     progress, error = done.stderr.splitlines()
-    assert progress == "reading nan.npy ..." and error.startswith("train.py: nan.npy: row 0, number 0 is nan")
+    assert progress == "reading nan.npy ..." and error.startswith("train.py: nan.npy: row 0, dimension 0 is nan")
 
 
 @pytest.mark.parametrize(
