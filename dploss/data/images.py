@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from dploss.data import BUILTIN, Vectors
 from dploss.data.vectors import fingerprint_of
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from metrics.errors import InputError as MetricsInputError
 from metrics.folders import CAPTIONS, SUFFIXES, find_images, read_caption_table, read_image, text_beside
 
@@ -69,7 +69,8 @@ def open_images(source: str | Path = BUILTIN, image_size: int = 64, limit: int |
     try:
         rows = np.empty((len(images), 3 * image_size**2), np.float32)
     except (MemoryError, ValueError) as error:
-        raise InputError(f"{name}: {len(images)} images of --image-size {image_size}: {error}") from error
+        template = "{name}: {n} images of {image_size} {size}: {error}"
+        raise SettingError(template, name=name, n=len(images), size=image_size, error=error) from error
     for row, image in zip(rows, images, strict=True):
         if isinstance(image, Path):
             with metrics_errors():

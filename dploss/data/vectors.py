@@ -15,7 +15,7 @@ from dploss.data.formats.jsonl import read_jsonl
 from dploss.data.formats.npy import read_npy, read_npz
 from dploss.data.formats.parquet import read_parquet
 from dploss.data.memmap import MappedRows, unit_rows
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import regular_file
 
 BUILTIN = "builtin"
@@ -176,7 +176,8 @@ def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True)
         check_values(name, start, chunk)
         if not zeros and not chunk.any(axis=1).all():
             row = start + np.flatnonzero(~chunk.any(axis=1))[0]
-            raise InputError(f"{name}: row {row} is all zeros, which has no direction: use --metric euclidean")
+            template = "{name}: row {row} is all zeros, which has no direction: use {metric} euclidean"
+            raise SettingError(template, name=name, row=row)
         digest.update(chunk.data)
     return f"sha256:{digest.hexdigest()}"
 

@@ -13,7 +13,7 @@ from dploss.codes.encoded_file import sidecar
 from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.data.stream import VectorStream
 from dploss.encoding.writers import SUFFIXES, MatrixSink, ParquetSink
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.atomic import remove, write_json
 from dploss.files.locks import lock_output
 from dploss.files.untrusted import read_json
@@ -92,10 +92,8 @@ class EncodeJob:
         self.encoder, self.output, self.batch_size = encoder, output, batch_size
         suffix = output.suffix.lower()
         if folder and (output.exists() or suffix):
-            raise InputError(
-                f"{output}: --engine ray writes a new folder; this "
-                + ("is there" if output.exists() else "names a file")
-            )
+            why = "is there" if output.exists() else "names a file"
+            raise SettingError("{output}: {engine} ray writes a new folder; this {why}", output=output, why=why)
         if not folder and suffix not in SUFFIXES:
             raise InputError(f"{output}: the output must be one of {', '.join(SUFFIXES)}")
         if suffix in (".fvecs", ".fbin") and dtype != "float32":
@@ -104,10 +102,10 @@ class EncodeJob:
             raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder is not there"))
         kept = encoder.latent_dim if dim is None else dim
         if not 1 <= kept <= encoder.latent_dim:
-            raise InputError(f"--dim must be within 1 and {encoder.latent_dim}, got {kept}")
+            raise SettingError("{dim} must be within 1 and {most}, got {value}", most=encoder.latent_dim, value=kept)
         self.stream = VectorStream(source, column)
         if folder and self.stream.column is None:
-            raise InputError(f"{source}: --engine ray reads parquet alone")
+            raise SettingError("{source}: {engine} ray reads parquet alone", source=source)
         if any(output.absolute() == Path(path).absolute() for path in self.stream.files):
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:

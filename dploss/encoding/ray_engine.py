@@ -17,7 +17,7 @@ from dploss.codes.quantizer import Quantizer
 from dploss.data.stream import VectorStream
 from dploss.encoding.job import EncodeJob, EncodeTask
 from dploss.encoding.writers import ParquetSink
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
 from dploss.models.encoder import Encoder
 
@@ -60,7 +60,7 @@ def encode_with_ray(
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError("--engine ray needs Ray: pip install 'dploss[ray]'") from error
+        raise SettingError("{engine} ray needs Ray: pip install 'dploss[ray]'") from error
     with job.locked() as quantizer, _silent():
         job.partial.mkdir(exist_ok=True)
         job.save(quantizer)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, load_config
 from dploss.experiments.record import ExperimentRecord
@@ -149,7 +149,7 @@ def finished_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment],
     skipped += [_unfinished(one) for one in experiments if not one.history.epochs]
     experiments = [one for one in experiments if one.history.epochs]
     if not experiments:
-        raise InputError("; ".join([str(no_experiment(checkpoints_dir)), *skipped[:3]]))
+        raise no_experiment(checkpoints_dir, skipped[:3])
     return experiments, skipped
 
 
@@ -173,9 +173,10 @@ def _unfinished(experiment: Experiment) -> str:
     return f"{experiment.folder}: no epoch is finished yet"
 
 
-def no_experiment(checkpoints_dir: str | Path) -> InputError:
-    """What to say where there is none."""
-    return InputError(f"no experiment in {checkpoints_dir}: train.py makes one, --checkpoints-dir names another folder")
+def no_experiment(checkpoints_dir: str | Path, details: Sequence[str] = ()) -> SettingError:
+    """The error where there is none; the details say why folders were left out."""
+    template = "no experiment in {folder}: train.py makes one, {checkpoints_dir} names another folder{details}"
+    return SettingError(template, folder=checkpoints_dir, details="".join(f"; {one}" for one in details))
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def linear_map(encoder: DPEncoder) -> tuple[np.ndarray, np.ndarray]:
     """A linear encoder as a matrix and a bias: latents = vectors @ matrix.T + bias.
 
     Args:
-        encoder: trained with --hidden-dims and no width after it.
+        encoder: trained without hidden layers (hidden_dims=()).
 
     Returns:
         matrix (d, D) and bias (d,), float32.
@@ -66,7 +66,7 @@ def linear_map(encoder: DPEncoder) -> tuple[np.ndarray, np.ndarray]:
     """
     if encoder.branch is not None or encoder.metric != "euclidean":
         why = "its metric is cosine" if encoder.branch is None else "it has hidden layers"
-        raise ValueError(f"the encoder is not linear: {why}; train one with --hidden-dims and no width after it")
+        raise ValueError(f"the encoder is not linear: {why}; train one with hidden_dims=()")
     with torch.no_grad():
         layer = encoder.linear
         # y = (weight @ (gain * (x - mean) / scale) + bias) / size, and z = scale * y.

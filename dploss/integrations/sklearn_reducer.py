@@ -46,7 +46,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         metric: distance whose neighbours are preserved, "euclidean" or "cosine". The latents are compared by Euclidean
             distance in either case.
         device: where to train: "auto", "cpu", "cuda" or "mps".
-        random_state: an int is train.py's --seed; a RandomState draws the seed; with None every fit has another one,
+        random_state: an int is train.py's seed; a RandomState draws the seed; with None every fit has another one,
             which does not come from NumPy's global random state.
 
     Attributes:

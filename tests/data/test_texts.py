@@ -51,8 +51,8 @@ def test_the_column_is_found_or_named(tmp_path, columns, wanted, chosen):
 @pytest.mark.parametrize(
     ("columns", "wanted", "message"),
     [
-        ({"a": ["1"], "b": ["2"]}, None, "several columns of text: a, b; choose with --text-column"),
-        ({"a": [1]}, None, "no column of text among a; choose with --text-column"),
+        ({"a": ["1"], "b": ["2"]}, None, "several columns of text: a, b; choose with text_column"),
+        ({"a": [1]}, None, "no column of text among a; choose with text_column"),
         ({"a": ["1"]}, "b", "no column 'b'; there are a"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_conventional_name_beats_other_lists(tmp_path):
 
 def test_several_candidates_are_listed_and_column_chooses(tmp_path):
     path = write_parquet(tmp_path / "rows", ROWS, "first", second=pa.array((ROWS[:, :3] + 1).tolist()))
-    with pytest.raises(InputError, match="several columns could be the vectors: first, second; choose with --column"):
+    with pytest.raises(InputError, match="several columns could be the vectors: first, second; choose with column"):
         open_vectors(path)
     assert open_vectors(path, column="second").rows.shape == (40, 3)
     with pytest.raises(InputError, match="no column 'third'; there are id, first, second"):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 
 _JSON_BLOCK = 2**24
 NOT_JSON = (ValueError, RecursionError)
@@ -60,7 +60,8 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _lists_from_text(source, values, first_row)
     if not is_list(values.type) or not _is_number(values.type.value_type):
-        raise InputError(f"{source}: the column holds {values.type}, not lists of numbers; choose with --column")
+        template = "{source}: the column holds {kind}, not lists of numbers; choose with {column}"
+        raise SettingError(template, source=source, kind=values.type)
     if len(values) == 0:
         return np.empty((0, 0), np.float32)
     _refuse_null(source, values, first_row)

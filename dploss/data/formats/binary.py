@@ -14,7 +14,7 @@ import numpy as np
 
 from dploss.data.formats.columns import choose_column
 from dploss.data.memmap import MappedRows, map_matrix
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import decoding
 
 VECS = {".fvecs": "<f4", ".bvecs": "u1"}
@@ -82,4 +82,5 @@ def read_safetensors(path: Path, column: str | None, limit: int | None) -> Mappe
 
 def _refuse_column(path: Path, column: str | None) -> None:
     if column is not None:
-        raise InputError(f"{path}: a {path.suffix} file has no columns; leave out --column")
+        template = "{path}: a {suffix} file has no columns; leave out {column}"
+        raise SettingError(template, path=path, suffix=path.suffix)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 
 CONVENTIONAL = ("embedding", "embeddings", "emb", "vector", "vectors", "embedding_json")
 TEXTS = ("text", "sentence", "title", "content", "document", "passage", "caption", "prompt")
@@ -27,7 +27,8 @@ def choose_column(source: str, columns: Mapping[str, bool], wanted: str | None) 
     if not candidates:
         raise InputError(f"{source}: no column of vectors among {_names(columns)}")
     if len(candidates) > 1:
-        raise InputError(f"{source}: several columns could be the vectors: {_names(candidates)}; choose with --column")
+        template = "{source}: several columns could be the vectors: {names}; choose with {column}"
+        raise SettingError(template, source=source, names=_names(candidates))
     return candidates[0]
 
 
@@ -48,7 +49,7 @@ def choose_text_column(source: str, columns: Mapping[str, bool], wanted: str | N
     usual = [name for name in TEXTS if name in texts]
     if not usual and len(texts) != 1:
         found = f"several columns of text: {_names(texts)}" if texts else f"no column of text among {_names(columns)}"
-        raise InputError(f"{source}: {found}; choose with --text-column")
+        raise SettingError("{source}: {found}; choose with {text_column}", source=source, found=found)
     return (usual or texts)[0]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dploss.data.formats.columns import choose_column
 from dploss.data.memmap import MappedRows, map_matrix
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import check_claim, decoding
 
 _SUFFIX = ".npy"
@@ -18,7 +18,7 @@ _SUFFIX = ".npy"
 def read_npy(path: Path, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     """Map the matrix of a .npy file; it has no columns to choose from."""
     if column is not None:
-        raise InputError(f"{path}: a .npy file has no columns; leave out --column")
+        raise SettingError("{path}: a .npy file has no columns; leave out {column}", path=path)
     with decoding(path, "not a readable .npy file"):
         with open(path, "rb") as file:
             shape, fortran, dtype = _header(file)
