@@ -16,7 +16,7 @@ from dploss.errors import InputError
 from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import Evaluation, Recall, TrainHistory
 from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
 from dploss.plots.spaces import spaces_figure
 from dploss.plots.style import COLOURS, line_style, log_scale
@@ -160,23 +160,23 @@ def test_the_six_panels(real, tmp_path):
     assert pixels(tmp_path / "six.png").shape == (660, 1200, 3)
 
 
-def judged(experiment):
+def evaluated(experiment):
     """The same experiment with evaluations of images, the second of them the best."""
     names = ("clip_score", "lpips", "inception_score", "fid", "psnr", "ssim", "composite_score")
     evaluations = [
-        {
-            "epoch": epoch,
-            "step": 10 * epoch,
-            "metrics": {name: place + epoch / 7 for place, name in enumerate(names)} | {"recall": 0.5, "notes": ["x"]},
-            "is_best": epoch == 2,
-        }
+        Evaluation(
+            epoch,
+            step=10 * epoch,
+            metrics={name: place + epoch / 7 for place, name in enumerate(names)} | {"recall": 0.5, "notes": ["x"]},
+            is_best=epoch == 2,
+        )
         for epoch in (2, 4)
     ]
     return replace(experiment, history=replace(experiment.history, evaluations=evaluations))
 
 
 def test_evaluations_have_panels_and_the_best_a_star(real):
-    experiment = judged(real[0])
+    experiment = evaluated(real[0])
     recalls = recorded_recall(experiment)
     for figure, before in ((quick_figure(experiment, recalls), 4), (experiment_figure(experiment, recalls, ""), 6)):
         assert_legible(figure)
