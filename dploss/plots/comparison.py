@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from dploss.experiments.comparison import Comparison
 from dploss.experiments.history import MeasuredRecall
 from dploss.experiments.summary import recall_name
 from dploss.plots.curves import TITLES, epoch_axis, note
-from dploss.plots.style import bar_style, line_style, log_scale, new_figure
+from dploss.plots.style import bar_style, line_style, log_scale, monospace, new_figure
 from dploss.text import display_width, elided, text_table
 
 # Inches.
@@ -146,19 +147,26 @@ def _recall_overlay(axes: Axes, experiments: Sequence[Experiment], recalls: Sequ
 def _table(figure: Figure, lines: Sequence[str], height: float) -> None:
     """The table along the bottom, a piece of each run's line before its row."""
     across, up = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
+    fonts = monospace()
     wide = any(display_width(line) != len(line) for line in lines)
     for place, line in enumerate(lines):
         middle = (height - 0.1 - _ROW * (place + 0.5)) * up
-        for column, text in _cells(line) if wide else [(0, line)]:
-            left = (0.3 + _SWATCH + _LETTER * column) * across
-            figure.text(left, middle, text, family="monospace", size=9, va="center_baseline")
+        for text, column, side in _cells(line) if wide else [(line, 0, "left")]:
+            edge = (0.3 + _SWATCH + _LETTER * column) * across
+            figure.text(edge, middle, text, family=fonts, size=9, ha=side, va="center_baseline")
         if place:
             swatch = Line2D([0.3 * across, (0.2 + _SWATCH) * across], [middle, middle], **line_style(place - 1))
             swatch.set_markevery(None)
             figure.add_artist(swatch)
 
 
-def _cells(line: str) -> Iterator[tuple[int, str]]:
-    """The cells of a table's line, each with its first column: fonts draw a wide letter less than two columns wide."""
+def _cells(line: str) -> Iterator[tuple[str, int, Literal["left", "right"]]]:
+    """Each cell of a table's line, the column where it is aligned, and how.
+
+    In a line drawn as one text a wide letter, which fonts draw narrower than two columns, would shift what follows.
+    """
     for cell in re.finditer(r"\S+(?: \S+)*", line):
-        yield display_width(line[: cell.start()]), cell.group()
+        if cell.start() == 0:
+            yield cell.group(), 0, "left"
+        else:
+            yield cell.group(), display_width(line[: cell.end()]), "right"

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
-from dploss.plots.style import COLOURS, log_scale
+from dploss.plots.style import COLOURS, log_scale, monospace
 from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
@@ -151,6 +151,7 @@ def text_panel(axes: Axes, lines: Sequence[str], title: str) -> None:
     """Monospaced lines, as large as the panel allows, up to 9 points."""
     axes.set_title(title, loc="left")
     axes.set_axis_off()
+    fonts = monospace()
     inch = axes.figure.dpi
     width, height = 72 * axes.bbox.width / inch, 72 * axes.bbox.height / inch
     size = min(9, width / (0.61 * max(map(display_width, lines))), height / (1.5 * len(lines)))
@@ -158,5 +159,5 @@ def text_panel(axes: Axes, lines: Sequence[str], title: str) -> None:
         # A text each: within one, lines with letters that reach lower are further apart.
         below = (0, -1.5 * size * (index + 0.5))
         axes.annotate(
-            line, (0, 1), below, "axes fraction", "offset points", family="monospace", size=size, va="center_baseline"
+            line, (0, 1), below, "axes fraction", "offset points", family=fonts, size=size, va="center_baseline"
         )

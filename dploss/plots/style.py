@@ -54,13 +54,20 @@ STYLE = {
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches."""
-    installed = set(font_manager.get_font_names())
-    cjk = [name for name in _CJK_FONTS if name in installed]
     plt.style.use(STYLE)
-    plt.rcParams["font.sans-serif"] = ["DejaVu Sans", *cjk]
-    plt.rcParams["font.monospace"] = ["DejaVu Sans Mono", *cjk]
-    plt.rcParams["font.family"] = ["sans-serif"]
+    plt.rcParams["font.family"] = _with_fallbacks("DejaVu Sans")
     return plt.figure(figsize=(width, height), dpi=DPI)
+
+
+def monospace() -> list[str]:
+    """The font family of tables."""
+    return _with_fallbacks("DejaVu Sans Mono")
+
+
+def _with_fallbacks(font: str) -> list[str]:
+    # By name: of a generic family, "sans-serif", matplotlib takes one font and no fallbacks.
+    installed = set(font_manager.get_font_names())
+    return [font, *(name for name in _CJK_FONTS if name in installed)]
 
 
 def line_style(place: int) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from dploss.experiments.comparison import compare
 from dploss.experiments.history import Evaluation, Recall, TrainHistory
 from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
 from dploss.plots.spaces import spaces_figure
-from dploss.plots.style import COLOURS, line_style, log_scale
+from dploss.plots.style import COLOURS, line_style, log_scale, monospace
 
 
 @pytest.fixture(autouse=True)
@@ -298,22 +298,17 @@ def test_names_may_hold_anything(real, tmp_path):
     save(figure, tmp_path / "odd.svg")
 
 
-def test_wide_letters_leave_the_table_of_a_comparison_straight(real, tmp_path, capsys):
+def test_wide_letters_leave_the_table_of_a_comparison_straight(real, tmp_path):
     names = ("임베딩.parquet", "cafe\u0301.parquet", "plain.parquet")
     runs = [replace(run, config={**run.config, "data": {"path": name}}) for run, name in zip(real, names, strict=True)]
     table = compare(runs, [[]] * 3)
     figure = comparison_figure(runs, [[]] * 3, table, False)
-    cells = [text for text in figure.texts if text.get_fontfamily() == ["monospace"]]
+    cells = [text for text in figure.texts if text.get_fontfamily() == monospace()]
     assert [cell.get_text() for cell in cells] == [cell for row in (table.header, *table.rows) for cell in row]
-    columns = [cells[place :: len(table.header)] for place in range(len(table.header))]
-    for left, column in enumerate(columns):
-        if left < 1:
-            assert len({cell.get_position()[0] for cell in column}) == 1
-    after = table.header.index("data") + 1
-    ends = {
-        round(cell.get_position()[0] * figure.get_figwidth() / 0.0765 + len(cell.get_text())) for cell in columns[after]
-    }
-    assert len(ends) == 1
+    for place in range(len(table.header)):
+        column = cells[place :: len(table.header)]
+        assert {cell.get_ha() for cell in column} == {"right" if place else "left"}
+        assert len({round(cell.get_position()[0], 9) for cell in column}) == 1
     save(figure, tmp_path / "wide.png")
 
 

@@ -195,7 +195,7 @@ def bad_files() -> dict[str, str]:
     Path("empty.npz").touch()
     return {
         "nan.npy": "nan.npy: row 17, dimension 1 is nan",
-        "ragged.parquet": "ragged.parquet: row 17 has 2 numbers",
+        "ragged.parquet": "ragged.parquet: row 17 has 2 dimensions",
         "objects.npy": "objects.npy: it holds Python objects",
         "empty.npz": "empty.npz: the file is empty",
         "missing.jsonl": "missing.jsonl: no such file",
