@@ -19,9 +19,7 @@ def parser() -> Parser:
     summary, examples = __doc__.split("\n\n", 1)
     flags = Parser(prog="quick_plot.py", description=summary, epilog=examples)
     add_experiment_flags(flags)
-    flags.add_argument(
-        "--save", metavar="PICTURE", help="where to (default: quick_plot.png in the experiment's folder)"
-    )
+    flags.add_argument("--save", metavar="FIGURE", help="where to (default: quick_plot.png in the experiment's folder)")
     return flags
 
 

@@ -54,7 +54,7 @@ def parser() -> Parser:
         "--plot",
         nargs="?",
         const="",
-        metavar="PICTURE",
+        metavar="FIGURE",
         help="draw originals and latents side by side (default: spaces.png beside the checkpoint)",
     )
     shown.add_argument("--plot-method", choices=("tsne", "pca"), default="tsne", help="(default: %(default)s)")
@@ -84,7 +84,7 @@ def test(args: Namespace) -> int:
     from dploss.plots import figure_path, save, show
     from dploss.plots.spaces import spaces_figure
 
-    picture = None if args.plot is None else figure_path(args.plot or path.parent / "spaces.png")
+    figure_file = None if args.plot is None else figure_path(args.plot or path.parent / "spaces.png")
     device = pick_device(args.device)
     checkpoint = load_checkpoint(path)
     encoder = encoder_of(checkpoint, path).to(device)
@@ -107,11 +107,11 @@ def test(args: Namespace) -> int:
     if args.neighbours:
         width = shutil.get_terminal_size((120, 24)).columns
         print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
-    if picture is not None:
+    if figure_file is not None:
         print("drawing originals and latents ...", file=sys.stderr)
         figure = spaces_figure(data.rows, latents, args.plot_method, report.title())
-        save(figure, picture)
-        print(picture, file=sys.stderr if args.json else sys.stdout)
+        save(figure, figure_file)
+        print(figure_file, file=sys.stderr if args.json else sys.stdout)
         show(figure)
     return 0
 

@@ -56,7 +56,7 @@ def parser() -> Parser:
     flags.add_argument("--json", action="store_true", help="with --compare: print the table as JSON")
     flags.add_argument(
         "--save",
-        metavar="PICTURE",
+        metavar="FIGURE",
         help="where to (default: training.png in the experiment's folder, compare.png in the folder of all)",
     )
     return flags

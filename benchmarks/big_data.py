@@ -181,7 +181,7 @@ def encode(folder: Path) -> list[dict[str, Any]]:
     encoder = load_encoder(path)
 
     def job() -> None:
-        EncodeJob(encoder, path, run.record, str(source), output).run()
+        EncodeJob(encoder, str(source), output, checkpoint=path, experiment_id=run.record.origin.experiment_id).run()
 
     hidden = config.hidden_dims[0]
     batch = torch.randn(8192, dim)

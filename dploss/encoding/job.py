@@ -232,4 +232,4 @@ class EncodeJob:
         )
 
     def _latents(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.encoder.encode(rows, self.batch_size, self.task.dim))
+        return self.encoder.encode(rows, self.batch_size, self.task.dim)

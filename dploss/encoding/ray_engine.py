@@ -11,8 +11,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dploss.codes.quantizer import Quantizer
 from dploss.data.stream import VectorStream
 from dploss.encoding.job import EncodeJob, EncodeTask
@@ -120,7 +118,7 @@ def _write_part(task: EncodeTask, device: str, batch_size: int, quantizer: Quant
     sink = ParquetSink(path.with_name(f".{path.stem}.tmp"), stream.column, 0)
     size = 0
     for rows, others in stream.batches(part.start, batch_size, True, part.stop):
-        latents = np.asarray(encoder.encode(rows, batch_size, quantizer.dim))
+        latents = encoder.encode(rows, batch_size, quantizer.dim)
         sink.append(quantizer.quantize(latents), others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:
