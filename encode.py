@@ -60,20 +60,22 @@ def encode(args: Namespace) -> int:
 
     from dploss.encoding.job import EncodeJob
     from dploss.experiments.checkpoints import load_checkpoint
+    from dploss.experiments.record import ExperimentRecord
     from dploss.models.build import encoder_of
     from dploss.models.device import pick_device
 
     device = pick_device(args.device)
     checkpoint = load_checkpoint(path)
-    if checkpoint["config"].get("images"):
-        raise InputError(f"{path}: it is an encoder of images; encode.py takes vectors")
     encoder = encoder_of(checkpoint, path).to(device)
+    record = ExperimentRecord.from_dict(checkpoint["config"])
+    if record.config.images is not None:
+        raise InputError(f"{path}: it is an encoder of images; encode.py takes vectors")
     job = EncodeJob(
         encoder,
         args.input,
         Path(args.output),
         checkpoint=path,
-        experiment_id=checkpoint["config"].get("experiment_id"),
+        experiment_id=record.origin.experiment_id,
         dtype=args.dtype,
         column=args.column,
         dim=args.dim,

@@ -66,7 +66,7 @@ UNTRAINED: dict[str, Fit] = {
     "random projection": random_projection,
     "PCA": pca,
     "whitened PCA": whitened_pca,
-    "PCA, lengths restored": pca_norm_restored,
+    "PCA, norm restored": pca_norm_restored,
 }
 TRAINED: dict[str, Fit] = {
     "autoencoder": autoencoder,

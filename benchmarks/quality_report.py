@@ -133,7 +133,7 @@ def tables(results: Mapping[str, Any], name: str) -> list[str]:
         lines += [
             "",
             f"**{data['name']}**: {data['rows']:,} rows of {data['dim']} dimensions, {data['held_out']:,} of them held "
-            f"out; {name}{spread}, and the share of PCA's loss that is won back.",
+            f"out; {name}{spread}, and the share of PCA's loss that is recovered.",
             "",
             "| method | " + " | ".join(map(str, sizes)) + " | seconds |",
             "|---|" + "---|" * (len(sizes) + 1),
@@ -167,7 +167,7 @@ def _cell(one: Summary | None, best: float) -> str:
 
 
 def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
-    """For each data set the measure against the size, and below it the share of PCA's loss that is won back.
+    """For each data set the measure against the size, and below it the share of PCA's loss that is recovered.
 
     Args:
         results: the content of the results file.
@@ -184,7 +184,7 @@ def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
         above.set(title=f"{data['name']}, {data['dim']} dimensions", ylabel=f"held-out {name}")
         shares = [one.won_back for by_size in methods.values() for one in by_size.values() if one and one.won_back]
         below.set(
-            ylabel=f"share of PCA's loss won back, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
+            ylabel=f"share of PCA's loss recovered, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
         )
         below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     shown = [method for method in (*OURS, *UNTRAINED, *TRAINED) if method in drawn]

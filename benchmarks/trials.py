@@ -151,9 +151,9 @@ def averaged(trainer: Trainer) -> None:
 
 Change = Callable[[Trainer], None] | None
 TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
-    "as train.py does": ({}, None),
-    "no norm restored": ({}, no_norm),
-    **{f"{share:g} of the norm, in training": ({}, less_norm_in_training(share)) for share in (0.5, 0.75)},
+    "defaults of train.py": ({}, None),
+    "norm not restored": ({}, no_norm),
+    **{f"norm power {share:g} in training": ({}, less_norm_in_training(share)) for share in (0.5, 0.75)},
     "linear encoder": ({"hidden_dims": ()}, None),
     "linear path frozen at PCA": ({}, freeze_linear),
     "random initialisation": ({"init": "random"}, None),
@@ -195,7 +195,7 @@ def parser() -> Parser:
 
 
 def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Change) -> float:
-    """Train, and return the share of PCA's loss that is won back on held-out rows."""
+    """Train, and return the share of PCA's loss that is recovered on held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"data": args.data, "limit": args.limit, "epochs": args.epochs, "latent_dim": size, "quiet": True}
         config = TrainConfig(**common | settings, checkpoints_dir=folder, no_tensorboard=True, eval_every=0)

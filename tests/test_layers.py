@@ -53,6 +53,13 @@ def test_imports_run_downwards(path: Path):
     assert others <= ONLY.get(home, others)
 
 
+def test_the_training_loop_knows_no_file_figure_tracker_metric_or_image():
+    path = ROOT / "dploss" / "training" / "trainer.py"
+    assert packages_of(path) <= {"config", "data", "errors", "models", "training"}
+    assert not [name for name in imported(path) if name.split(".")[0] == "metrics"]
+    assert "images" not in path.read_text(encoding="utf-8")
+
+
 def test_plots_draw_without_torch():
     for path in (ROOT / "dploss" / "plots").glob("*.py"):
         torch = [name for name in imported(path) if name.split(".")[0] == "torch" or name.startswith("dploss.models")]

@@ -1,4 +1,4 @@
-"""The name of dploss.data before 0.2, kept for one release."""
+"""The name that dploss.data had in 0.1, kept for one release."""
 
 from dploss.data import (
     BUILTIN,

@@ -86,7 +86,7 @@ def test_rows_as_they_are_keep_all_neighbours(rows):
 
 
 def test_restored_lengths_are_the_distances_from_the_mean(rows):
-    encode = methods.METHODS["PCA, lengths restored"](rows[:500], case("PCA, lengths restored"))
+    encode = methods.METHODS["PCA, norm restored"](rows[:500], case("PCA, norm restored"))
     latents = encode(rows)
     assert latents.shape == (1100, 4)
     lengths = np.linalg.norm(rows - rows[:500].mean(axis=0), axis=1)
