@@ -181,8 +181,15 @@ class ExperimentRun(TrainingRun):
 
     def state(self) -> Checkpoint:
         """What a checkpoint holds."""
+        state = self.trainer.state_dict()
         return {
-            **self.trainer.state_dict(),
+            "epoch": state["epoch"],
+            "step": state["step"],
+            "model_state_dict": state["model_state_dict"],
+            "optimizer_state_dict": state["optimizer_state_dict"],
+            "scheduler_state_dict": state["scheduler_state_dict"],
             "train_history": self.history.as_dict(),
             "config": self.record.as_dict(),
+            "rng_state": state["rng_state"],
+            "partial_epoch": state["partial_epoch"],
         }
