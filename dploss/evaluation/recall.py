@@ -20,8 +20,8 @@ class RecallEvaluator:
 
     Args:
         k: neighbours per query, at least 1.
-        num_samples: where there are more rows, a random sample of so many stands for them, as queries and as the
-            rows searched; above k.
+        num_samples: of more rows, a random sample of this size is evaluated, as queries and as the rows searched;
+            above k.
         seed: of that sample.
 
     Raises:
@@ -62,15 +62,15 @@ class RecallEvaluator:
     def evaluate_reranked(
         self, original: np.ndarray | Tensor, latent: np.ndarray | Tensor, searches: Sequence[tuple[int, int]]
     ) -> list[Recall]:
-        """Recall of several searches that fetch by latent, then keep the nearest of these by original.
+        """Recall of several searches that retrieve candidates by latent, then keep the nearest of them by original.
 
         What latents lose in the order of near rows, the originals of a few candidates restore.
 
         Args:
             original: (N, D) vectors, any real dtype.
             latent: (N, d) latents of the same rows.
-            searches: (k, candidates) of each: so many are fetched, 1 <= k <= candidates < N (or the sample); with
-                as many candidates as neighbours there is nothing to re-rank, and it is the plain recall@k.
+            searches: (k, candidates) of each, 1 <= k <= candidates < N (or the sample). With as many candidates as
+                neighbours there is nothing to re-rank, and it is the plain recall@k.
 
         Returns:
             For each search the recall@k. All searches share the distances, so several cost little more than one.

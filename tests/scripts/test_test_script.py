@@ -45,18 +45,18 @@ def test_figures_agree_with_scikit_learn(report, experiments):
     training, held_out = split_rows(400, 0.1, 0)
     found = report("--k", "1", "5", "10")
     assert (found["rows"], found["training_rows"], found["held_out"]) == (40, 360, True)
-    judged = rows[held_out]
+    evaluated = rows[held_out]
     latents = {
-        "encoder": load_encoder(experiments[0].folder / "best.pt").encode(judged),
-        "PCA": PCA(16, svd_solver="full").fit(rows[training]).transform(judged),
-        "truncation": judged[:, :16],
-        "random projection": GaussianRandomProjection(16, random_state=0).fit(rows[training]).transform(judged),
+        "encoder": load_encoder(experiments[0].folder / "best.pt").encode(evaluated),
+        "PCA": PCA(16, svd_solver="full").fit(rows[training]).transform(evaluated),
+        "truncation": evaluated[:, :16],
+        "random projection": GaussianRandomProjection(16, random_state=0).fit(rows[training]).transform(evaluated),
     }
     assert list(found["methods"]) == list(latents)
     for name, latent in latents.items():
         for k in (1, 5, 10):
             got = found["methods"][name]["recall"][str(k)]
-            assert got == pytest.approx(sklearn_recall(judged, latent, k), abs=1e-3), (name, k)
+            assert got == pytest.approx(sklearn_recall(evaluated, latent, k), abs=1e-3), (name, k)
 
 
 def test_the_report_is_whole(report, experiments):
@@ -133,7 +133,7 @@ def test_other_vectors(report, experiments, tmp_path, capsys):
     assert (found["rows"], found["held_out"], found["training_rows"]) == (150, False, 360)
     assert script.main(["--data", "other.parquet", "--neighbours", "2"]) == 0
     assert capsys.readouterr().out.count("row ") == 5 * (1 + 2 + 2)
-    # The experiment's own rows, under another name: judged on those that were held out.
+    # The experiment's own rows, under another name: evaluated on those that were held out.
     np.save(tmp_path / "own.npy", open_vectors(limit=400).rows)
     assert report("--data", "own.npy")["rows"] == 40
 
