@@ -65,7 +65,8 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     if len(values) == 0:
         return np.empty((0, 0), np.float32)
     _refuse_null(source, values, first_row)
-    lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+    # By DLPack: Arrow's own to_numpy imports pandas, which takes a second, where there is one.
+    lengths = np.from_dlpack(pc.list_value_length(values))
     width = above.shape[1] if above is not None else lengths[0]
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
@@ -75,7 +76,7 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     if flat.null_count:
         row = first_row + _first_null(flat) // width
         raise InputError(f"{source}: row {row} has a null among its values")
-    return flat.to_numpy(zero_copy_only=False).reshape(len(values), width)
+    return np.from_dlpack(flat).reshape(len(values), width)
 
 
 def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
