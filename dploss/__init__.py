@@ -1,10 +1,33 @@
-"""Train an encoder that shortens embedding vectors and keeps their nearest neighbours.
+"""Train an encoder that reduces the dimensions of embedding vectors and preserves their nearest neighbours.
 
 The public names are loaded when first used, so that `import dploss` does not wait for torch.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dploss.config import TrainConfig as TrainConfig
+    from dploss.data import open_vectors as open_vectors
+    from dploss.data.images import open_images as open_images
+    from dploss.evaluation.recall import RecallEvaluator as RecallEvaluator
+    from dploss.experiments.checkpoints import CheckpointManager as CheckpointManager
+    from dploss.experiments.history import TrainHistory as TrainHistory
+    from dploss.integrations.faiss_index import RerankingIndex as RerankingIndex
+    from dploss.integrations.faiss_index import linear_transform as linear_transform
+    from dploss.integrations.onnx_export import export_onnx as export_onnx
+    from dploss.integrations.onnx_export import linear_map as linear_map
+    from dploss.integrations.sentence_transformer import ShortEmbedding as ShortEmbedding
+    from dploss.integrations.sklearn_reducer import DPReducer as DPReducer
+    from dploss.losses.distance_preserving import DPLossV1 as DPLossV1
+    from dploss.losses.distance_preserving import DPLossV1Norm as DPLossV1Norm
+    from dploss.losses.distance_preserving import DPLossV2 as DPLossV2
+    from dploss.losses.distance_preserving import DPLossV2Norm as DPLossV2Norm
+    from dploss.losses.distance_preserving import DPLossV3 as DPLossV3
+    from dploss.models.autoencoder import ConvAutoencoder as ConvAutoencoder
+    from dploss.models.build import load_encoder as load_encoder
+    from dploss.models.encoder import DPEncoder as DPEncoder
+    from dploss.tracking.tracker import BestCheckpointTracker as BestCheckpointTracker
 
 __version__ = "0.1.0"
 

@@ -8,9 +8,9 @@ from tabulate import tabulate
 from wcwidth import clip, wcswidth
 
 from dploss.errors import one_line
+from metrics.table import BUILT_IN
 
 MISSING = "-"
-_TWO_DIGITS = ("inception_score", "inception_score_std", "fid", "psnr")
 _ABBREVIATIONS = ("clip", "fid", "lpips", "psnr", "ssim")
 
 
@@ -78,10 +78,13 @@ def duration(seconds: float) -> str:
 def metrics_text(metrics: Mapping[str, object]) -> str:
     """Metrics in a line: "clip_score: 0.8123, inception_score: 3.45"."""
     return ", ".join(
-        f"{name}: {value:.{2 if name in _TWO_DIGITS else 4}f}"
-        for name, value in metrics.items()
-        if isinstance(value, float)
+        f"{name}: {value:.{_digits(name)}f}" for name, value in metrics.items() if isinstance(value, float)
     )
+
+
+def _digits(metric: str) -> int:
+    info = BUILT_IN.get(metric.removesuffix("_std"))
+    return info.digits if info else 4
 
 
 def metric_title(name: str) -> str:

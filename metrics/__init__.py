@@ -4,7 +4,26 @@ The public names are imported when first used, so that `import metrics` does not
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metrics.clip_score import CLIPScore as CLIPScore
+    from metrics.composite import Composite as Composite
+    from metrics.composite import composite_of as composite_of
+    from metrics.composite import composite_score as composite_score
+    from metrics.errors import InputError as InputError
+    from metrics.errors import Unavailable as Unavailable
+    from metrics.evaluator import ImageEvaluator as ImageEvaluator
+    from metrics.fid import FID as FID
+    from metrics.inception import Inception as Inception
+    from metrics.inception_score import InceptionScore as InceptionScore
+    from metrics.lpips_distance import LPIPS as LPIPS
+    from metrics.metric import Metric as Metric
+    from metrics.pixels import PSNR as PSNR
+    from metrics.pixels import SSIM as SSIM
+    from metrics.references import References as References
+    from metrics.registry import register as register
+    from metrics.registry import unregister as unregister
 
 _MODULES = {
     "CLIPScore": "clip_score",

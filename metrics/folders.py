@@ -20,7 +20,7 @@ CAPTIONS = "captions.csv"
 # Whatever a file is called: for some other formats PIL starts other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # A file may decode to 256 MiB, or to 100 times its own size: more than any photograph does.
-_SMALL, _UNPACKED = 2**28, 100
+SMALL_BYTES, _UNPACKED = 2**28, 100
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -183,7 +183,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             size, claimed = os.path.getsize(path), 3 * image.width * image.height
-            if claimed > max(_SMALL, _UNPACKED * size):
+            if claimed > max(SMALL_BYTES, _UNPACKED * size):
                 raise ValueError(
                     f"corrupt: declared size, {image.width} x {image.height} pixels, exceeds the file's {size:,} bytes"
                 )

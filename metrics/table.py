@@ -1,7 +1,7 @@
 """The built-in metrics in one table: names, directions, and what they count in the composite score. Needs no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 COMPOSITE = "composite_score"
 
@@ -14,11 +14,13 @@ class MetricInfo:
         higher_is_better: Its direction.
         weight: Its weight in the composite score; 0 where it is no part of it.
         scale: Maps its value to 0..1 for the composite score.
+        digits: Decimals that it is shown with.
     """
 
     higher_is_better: bool
     weight: float
     scale: Callable[[float], float]
+    digits: int = field(default=4, kw_only=True)
 
 
 def clipped(value: float) -> float:
@@ -30,9 +32,9 @@ def clipped(value: float) -> float:
 BUILT_IN: dict[str, MetricInfo] = {
     "clip_score": MetricInfo(True, 0.4, float),
     "lpips": MetricInfo(False, -0.2, lambda distance: min(1.0, distance)),
-    "inception_score": MetricInfo(True, 0.3, lambda score: min(1.0, score / 5)),
-    "fid": MetricInfo(False, -0.1, lambda distance: distance / (distance + 100)),
-    "psnr": MetricInfo(True, 0.0, clipped),
+    "inception_score": MetricInfo(True, 0.3, lambda score: min(1.0, score / 5), digits=2),
+    "fid": MetricInfo(False, -0.1, lambda distance: distance / (distance + 100), digits=2),
+    "psnr": MetricInfo(True, 0.0, clipped, digits=2),
     "ssim": MetricInfo(True, 0.0, clipped),
 }
 # Whether higher is better, of the composite score and of the built-in metrics.

@@ -135,7 +135,7 @@ def new_matrix(shape: tuple[int, int]) -> tuple[np.ndarray, mmap.mmap | None]:
         OSError: no room on the disk.
     """
     size = 4 * shape[0] * shape[1]
-    if size <= _SHARE_OF_MEMORY * _memory():
+    if size <= _SHARE_OF_MEMORY * total_memory():
         return np.empty(shape, np.float32), None
     with tempfile.TemporaryFile(prefix="dploss-") as file:
         # Writing to a mapping that finds no room would end the process.
@@ -147,7 +147,7 @@ def new_matrix(shape: tuple[int, int]) -> tuple[np.ndarray, mmap.mmap | None]:
     return np.ndarray(shape, np.float32, memory), memory
 
 
-def _memory() -> int:
+def total_memory() -> int:
     """Bytes of memory that the machine has."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

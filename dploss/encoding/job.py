@@ -20,7 +20,7 @@ from dploss.files.untrusted import read_json
 from dploss.models.encoder import Encoder
 
 # Work that a power cut may cost.
-_FLUSH_SECONDS, _FLUSH_BYTES = 10.0, 2**27
+FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**27
 _SAMPLE = 10_000
 
 
@@ -197,7 +197,7 @@ class EncodeJob:
                 size += rows.nbytes
                 advance(len(rows))
                 stopped = stop()
-                if stopped or size > _FLUSH_BYTES or time.monotonic() - saved > _FLUSH_SECONDS:
+                if stopped or size > FLUSH_BYTES or time.monotonic() - saved > FLUSH_SECONDS:
                     sink.flush()
                     self.flushes += 1
                     self.save(quantizer)

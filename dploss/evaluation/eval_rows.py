@@ -75,7 +75,7 @@ def other_rows(record: ExperimentRecord, source: str, column: str | None, limit:
     except InputError as error:
         train_rows, missing = None, str(error)
     index = _sample(len(vectors.rows), most, config.seed)
-    return EvalRows(vectors.rows[index], index, vectors.source, False, train_rows, missing)
+    return EvalRows(vectors.rows[index], index, vectors.source, held_out=False, train_rows=train_rows, missing=missing)
 
 
 def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
@@ -84,7 +84,8 @@ def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
         template = "{source}: the training held out none of its rows; name other vectors with {data}"
         raise SettingError(template, source=config.images or config.data)
     index = held_out_index[_sample(len(held_out_index), most, config.seed)]
-    return EvalRows(vectors.rows[index], index, vectors.source, True, select(vectors.rows, train_index), "")
+    train_rows = select(vectors.rows, train_index)
+    return EvalRows(vectors.rows[index], index, vectors.source, held_out=True, train_rows=train_rows, missing="")
 
 
 def _sample(n_rows: int, most: int, seed: int) -> np.ndarray:

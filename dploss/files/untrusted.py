@@ -11,7 +11,7 @@ from dploss.errors import InputError
 
 # Real vectors compress to more than a hundredth of their size, and any machine has 256 MiB.
 _UNPACKED = 100
-_SMALL = 2**28
+SMALL_BYTES = 2**28
 _DEPTH = 50
 
 
@@ -56,7 +56,7 @@ def check_claim(path: Path, unpacked: int) -> None:
         InputError: the declared size is more than real data compresses to the file's.
     """
     size = path.stat().st_size
-    if unpacked > max(_SMALL, _UNPACKED * size):
+    if unpacked > max(SMALL_BYTES, _UNPACKED * size):
         raise InputError(f"{path}: corrupt: declares {unpacked:,} bytes, too many for a file of {size:,}")
 
 

@@ -21,7 +21,7 @@ _TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-9}
 _COARSEST = {torch.float32: 2, torch.float64: 0}
 # Nanoseconds measured on a CPU; only their ratios matter, and only for the choice of method: of a sigmoid in the
 # direct sum, a polynomial term at a value, an input of the matrix product, a multiply-add of it, a whole call.
-_PAIR, _TERM, _INPUT, _MULTIPLY, _CALL = 0.5, 2.0, 0.7, 0.03, 3e5
+PAIR_COST, _TERM, _INPUT, _MULTIPLY, _CALL = 0.5, 2.0, 0.7, 0.03, 3e5
 
 
 class Cells(NamedTuple):
@@ -69,7 +69,7 @@ def choose_cells(span: float, size: float, tau: float, rows: int, n: int, dtype:
     Returns:
         The cells, or None where summing one by one costs less.
     """
-    best, least = None, _PAIR * rows * float(n) ** 2
+    best, least = None, PAIR_COST * rows * float(n) ** 2
     for exponent in range(-4, _COARSEST[dtype] + 1):
         width = 2.0 ** (math.floor(math.log2(tau)) + exponent)
         # Cells are counted in float32, which is exact below 2**24.

@@ -69,7 +69,7 @@ class Checkpoints:
             if self.directories:
                 self._save_directory(temporary, progress)
             elif is_main:
-                torch.save({**progress, **self._state()}, temporary)
+                torch.save({**progress, **self.state()}, temporary)
             if is_main:
                 _publish(temporary, path)
         except BaseException as error:
@@ -110,7 +110,8 @@ class Checkpoints:
             raise InputError(f"{path}: not a checkpoint of this model ({reason})") from error
         return progress
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint of one file holds: weights, optimizer, and the exponential average where there is one."""
         state = {"model_state_dict": self.model.state_dict(), "optimizer_state_dict": self.optimizer.state_dict()}
         if self.ema is not None:
             names = [name for name, _ in self.model.named_parameters()]

@@ -104,7 +104,7 @@ def test_large_parquet_goes_to_a_file_without_a_name(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"emb": list(ROWS)}), path)
     in_memory = open_vectors(path)
-    monkeypatch.setattr(mapped_module, "_memory", lambda: 0)
+    monkeypatch.setattr(mapped_module, "total_memory", lambda: 0)
     on_disk = open_vectors(path)
     assert isinstance(in_memory.rows, np.ndarray) and isinstance(on_disk.rows, MappedRows)
     np.testing.assert_array_equal(on_disk.rows[:], in_memory.rows)

@@ -405,7 +405,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line_and_costs_nothing(data,
 
     flags = (*SMALL, "--data", data, "--output-dir", tmp_path, "--no-evaluation", "--max-steps", 4)
     assert main(*flags[:-1], 2) == 0
-    monkeypatch.setattr(Checkpoints, "_state", full)
+    monkeypatch.setattr(Checkpoints, "state", full)
     assert main(*flags, "--resume") == 1
     assert f"{tmp_path / '0000004.pt'}: cannot be written (PytorchStreamWriter" in capsys.readouterr().err
     assert names(tmp_path) == ["0000002.pt"] and not list(tmp_path.glob(".*.tmp"))

@@ -32,7 +32,7 @@ def test_soft_rank_equals_the_plain_sum(row, tau):
 @pytest.fixture(params=["cells", "direct"])
 def method(request, monkeypatch):
     """Either way to sum, by a cost that makes it the cheaper one."""
-    monkeypatch.setattr(cell_sums, "_PAIR", {"cells": 1e12, "direct": 0}[request.param])
+    monkeypatch.setattr(cell_sums, "PAIR_COST", {"cells": 1e12, "direct": 0}[request.param])
     return request.param
 
 

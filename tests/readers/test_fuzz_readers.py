@@ -586,8 +586,8 @@ def test_headers_that_claim_what_is_not_there(descr, shape, message, tmp_path, s
 
 @pytest.fixture
 def little_memory(monkeypatch) -> None:
-    monkeypatch.setattr("dploss.files.untrusted._SMALL", 2**16)
-    monkeypatch.setattr("metrics.folders._SMALL", 2**16)
+    monkeypatch.setattr("dploss.files.untrusted.SMALL_BYTES", 2**16)
+    monkeypatch.setattr("metrics.folders.SMALL_BYTES", 2**16)
 
 
 def zeros_npz(path: Path) -> None:

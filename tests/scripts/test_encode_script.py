@@ -129,7 +129,7 @@ def test_a_fault_leaves_the_old_file_and_what_was_done(experiment, builtin, tmp_
     np.save(tmp_path / "rows.npy", rows)
     output = tmp_path / "short.npy"
     output.write_bytes(b"old")
-    monkeypatch.setattr(job_module, "_FLUSH_BYTES", 0)
+    monkeypatch.setattr(job_module, "FLUSH_BYTES", 0)
     with pytest.raises(InputError, match=r"rows.npy: row 400, dimension 3 is nan"):
         job(experiment, tmp_path / "rows.npy", output).run()
     assert output.read_bytes() == b"old"

@@ -39,7 +39,7 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
             with decoding(path, _TROUBLE):
                 size = _batch_size(path, file, column, total - place)
                 memory = _mapped(path)
-            parts += _parts(path, memory, file, column, size, place, total)
+            parts += _parts(path, memory, file, column=column, batch_size=size, place=place, total=total)
         place += file.metadata.num_rows
     if not parts:
         return np.empty((0, 0), np.float32)
@@ -110,7 +110,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _parts(
-    path: Path, memory: mmap.mmap, file: pq.ParquetFile, column: str, size: int, place: int, total: int
+    path: Path, memory: mmap.mmap, file: pq.ParquetFile, *, column: str, batch_size: int, place: int, total: int
 ) -> list[_RowGroup]:
     """The row groups of a file that reach into the first `total` rows, when its own first row has index `place`."""
     parts, row = [], 0
@@ -118,7 +118,18 @@ def _parts(
         declared = file.metadata.row_group(group).num_rows
         count = min(declared, total - place - row)
         if count > 0:
-            parts.append(_RowGroup(path, memory, file.metadata, group, column, size, row, place + row, count))
+            part = _RowGroup(
+                path=path,
+                memory=memory,
+                metadata=file.metadata,
+                group=group,
+                column=column,
+                batch_size=batch_size,
+                row=row,
+                place=place + row,
+                count=count,
+            )
+            parts.append(part)
         row += declared
     return parts
 
