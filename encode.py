@@ -1,8 +1,8 @@
-"""Shorten the vectors of a file with a trained encoder.
+"""Encode a file of vectors with a trained encoder.
 
-Reads whatever train.py reads, a piece at a time, and writes .npy, .parquet (with the input's other columns), .fvecs or
-.fbin. OUTPUT.json, written beside, describes the codes, int8's scales included. Stopped or killed, the same command
-resumes where it was.
+Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the input's other columns), .fvecs or
+.fbin. The sidecar OUTPUT.json describes the codes, int8's scales included. After a stop or a kill the same command
+resumes.
 
 Examples:
   encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
@@ -11,7 +11,7 @@ Examples:
   encode.py vectors.npy bits.npy --dtype binary         a bit per dimension, as FAISS's binary indexes have them
   encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 dimensions
   encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
-  test.py --encoded short.npy                           what the file keeps of the neighbours
+  test.py --encoded short.npy                           recall of the codes in the file
 """
 
 import sys
@@ -50,12 +50,12 @@ def parser() -> Parser:
 
 
 def encode(args: Namespace) -> int:
-    """Encode, and print where the codes are."""
+    """Encode, and print the path of the codes."""
     if args.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
     path = checkpoint_of(args)
 
-    # Imported late: --help and a wrong flag need not wait for torch.
+    # Imported here: --help and wrong flags should not wait for torch.
     from tqdm import tqdm
 
     from dploss.encoding.job import EncodeJob
@@ -69,7 +69,7 @@ def encode(args: Namespace) -> int:
     encoder = encoder_of(checkpoint, path).to(device)
     record = ExperimentRecord.from_dict(checkpoint["config"])
     if record.config.images is not None:
-        raise InputError(f"{path}: it is an encoder of images; encode.py takes vectors")
+        raise InputError(f"{path}: this encoder takes images; encode.py encodes vectors")
     job = EncodeJob(
         encoder,
         args.input,
@@ -85,7 +85,7 @@ def encode(args: Namespace) -> int:
     if not args.quiet:
         print(f"encoding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
         if job.done:
-            print(f"{job.done:,} rows were done already", file=sys.stderr)
+            print(f"{job.done:,} rows were encoded by an earlier run", file=sys.stderr)
     hidden = args.quiet or not sys.stderr.isatty()
     with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
         if args.engine == "ray":
@@ -95,7 +95,7 @@ def encode(args: Namespace) -> int:
         else:
             complete = job.run(bar.update, stop)
     if not complete:
-        print(f"interrupted after {job.done:,} rows; the same command resumes there", file=sys.stderr)
+        print(f"interrupted after {job.done:,} rows; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     print(args.output)
     return 0

@@ -120,7 +120,7 @@ def name_origins(args: Namespace) -> None:
     """Take the checkpoint and the vectors that codes were made from, where no others are named.
 
     Raises:
-        InputError: what encode.py writes beside its output is not there.
+        InputError: the sidecar is missing or invalid.
     """
     from dploss.codes.encoded_file import read_origins
 

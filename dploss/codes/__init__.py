@@ -1,1 +1,1 @@
-"""Latents -> the codes that are stored, and back."""
+"""Quantisation: latents to the codes that are stored, and back."""

@@ -1,4 +1,4 @@
-"""Quantizer: how latents are stored: as float32, as float16, as int8 with a scale per dimension, or as their signs."""
+"""Quantizer: stores latents as float32, float16, int8 with a scale per dimension, or binary (their signs)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Quantizer:
         return codes.astype(np.float32) * (1 if self.scales is None else self.scales)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The JSON form."""
         return {
             "dtype": self.dtype,
             "dim": self.dim,
@@ -79,7 +79,7 @@ class Quantizer:
         """From what `as_dict` gave; further keys are ignored.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the dtype, dim or scales are missing or invalid.
         """
         dtype, dim, scales = stored.get("dtype"), stored.get("dim"), stored.get("scales")
         if dtype not in DTYPES or type(dim) is not int or dim < 1 or (dtype == "int8") != (scales is not None):

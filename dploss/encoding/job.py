@@ -1,4 +1,4 @@
-"""EncodeJob: a vector file -> a file of codes, streamed; a stopped or killed run resumes where it was."""
+"""EncodeJob: a vector file -> a file of codes, streamed; a stopped or killed run resumes."""
 
 import hashlib
 import time
@@ -12,27 +12,27 @@ import numpy as np
 from dploss.codes.encoded_file import sidecar
 from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.data.stream import VectorStream
-from dploss.encoding.writers import SUFFIXES, MatrixSink, ParquetSink
+from dploss.encoding.writers import SUFFIXES, MatrixWriter, ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import remove, write_json
 from dploss.files.locks import lock_output
 from dploss.files.untrusted import read_json
 from dploss.models.encoder import Encoder
 
-# Work that a power cut may cost.
+# The most work that a power cut can lose.
 FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**27
 _SAMPLE = 10_000
 
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """What decides the output: a run resumes only what a run of an equal task has left.
+    """What determines the output: a run resumes only an earlier run of an equal task.
 
     Attributes:
         experiment_id: of the checkpoint; None if it has none.
         checkpoint: its absolute path.
         checkpoint_sha256: of its bytes.
-        source: path, size and time of change of every file of vectors.
+        source: path, size and modification time of every file of vectors.
         data: absolute path (or glob) of the vectors, or "builtin".
         column: of the vectors, as asked for.
         rows: N.
@@ -58,7 +58,7 @@ class EncodeJob:
         encoder: on the device to use.
         source: the vectors, as `open_vectors` takes them.
         output: .npy, .parquet, .fvecs or .fbin; replaced when the new one is complete.
-        checkpoint: the file that the encoder is from.
+        checkpoint: the file that the encoder was loaded from.
         experiment_id: of that checkpoint, if it has one.
         dtype: of the codes, one of DTYPES; .fvecs and .fbin hold float32 alone.
         column: of the vectors.
@@ -67,9 +67,9 @@ class EncodeJob:
         folder: whether the output is a new folder of parquet, made of parquet, which `encode_with_ray` writes.
 
     Attributes:
-        task: what is to be done.
+        task: what determines the output.
         rows: N.
-        done: how many of them an earlier run has encoded already.
+        done: number of rows encoded so far, by earlier runs too.
 
     Raises:
         InputError: vectors that cannot be read, or an output that cannot be made of them.
@@ -92,14 +92,14 @@ class EncodeJob:
         self.encoder, self.output, self.batch_size = encoder, output, batch_size
         suffix = output.suffix.lower()
         if folder and (output.exists() or suffix):
-            why = "is there" if output.exists() else "names a file"
-            raise SettingError("{output}: {engine} ray writes a new folder; this {why}", output=output, why=why)
+            why = "exists already" if output.exists() else "is the name of a file"
+            raise SettingError("{output}: {engine} ray writes a new folder, but this {why}", output=output, why=why)
         if not folder and suffix not in SUFFIXES:
             raise InputError(f"{output}: the output must be one of {', '.join(SUFFIXES)}")
         if suffix in (".fvecs", ".fbin") and dtype != "float32":
             raise InputError(f"{output}: {suffix} holds float32 alone; .npy and .parquet hold {', '.join(DTYPES)}")
         if not output.parent.is_dir() or output.is_dir():
-            raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder is not there"))
+            raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder does not exist"))
         kept = encoder.latent_dim if dim is None else dim
         if not 1 <= kept <= encoder.latent_dim:
             raise SettingError("{dim} must be within 1 and {most}, got {value}", most=encoder.latent_dim, value=kept)
@@ -129,7 +129,7 @@ class EncodeJob:
         self._find_earlier()
 
     def _find_earlier(self) -> Quantizer | None:
-        """Resume from what a run of an equal task has left: set `done` and `flushes`, return its quantizer."""
+        """Look for an unfinished run of an equal task: set `done` and `flushes`, return its quantizer."""
         self.done, self.flushes = 0, 0
         try:
             state = read_json(self.state, "not readable")
@@ -147,24 +147,24 @@ class EncodeJob:
 
         Args:
             advance: called with the number of rows after each batch.
-            stop: asked after every batch.
+            stop: called after every batch; True stops the run.
 
         Returns:
-            Whether the output is complete; False if stopped before, and then the next run resumes.
+            Whether the output is complete; False if stopped before the end: the next run resumes.
 
         Raises:
             InputError: rows that cannot be encoded, or another run that writes the same output.
-            OSError: the disk is full, say; what is done stays.
+            OSError: a write failed, on a full disk for example; the rows saved before are kept.
         """
         with self.locked() as quantizer:
             return self._run(quantizer, advance, stop)
 
     @contextmanager
     def locked(self) -> Iterator[Quantizer]:
-        """Be the only one that writes the output; the lock's file is deleted when the output is complete.
+        """Lock the output against other runs; the lock file is deleted when the output is complete.
 
         Yields:
-            How the latents are stored: as an earlier run of this task did, or newly fitted.
+            The quantizer: that of an unfinished run of an equal task, or a newly fitted one.
 
         Raises:
             InputError: another run writes it.
@@ -183,35 +183,35 @@ class EncodeJob:
 
     def _run(self, quantizer: Quantizer, advance: Callable[[int], None], stop: Callable[[], bool]) -> bool:
         suffix = self.output.suffix.lower()
-        beside = suffix == ".parquet"
-        sink: ParquetSink | MatrixSink
-        if beside:
-            sink = ParquetSink(self.partial, self.stream.column, self.flushes)
+        keep_columns = suffix == ".parquet"
+        writer: ParquetWriter | MatrixWriter
+        if keep_columns:
+            writer = ParquetWriter(self.partial, self.stream.column, self.flushes)
         else:
-            sink = MatrixSink(self.partial, quantizer, self.rows, suffix, self.done)
+            writer = MatrixWriter(self.partial, quantizer, self.rows, suffix, self.done)
         try:
             saved, size = time.monotonic(), 0
-            for rows, others in self.stream.batches(self.done, self.batch_size, beside):
-                sink.append(quantizer.quantize(self._latents(rows)), others)
+            for rows, others in self.stream.batches(self.done, self.batch_size, keep_columns):
+                writer.append(quantizer.quantize(self._latents(rows)), others)
                 self.done += len(rows)
                 size += rows.nbytes
                 advance(len(rows))
                 stopped = stop()
                 if stopped or size > FLUSH_BYTES or time.monotonic() - saved > FLUSH_SECONDS:
-                    sink.flush()
+                    writer.flush()
                     self.flushes += 1
                     self.save(quantizer)
                     saved, size = time.monotonic(), 0
                 if stopped and self.done < self.rows:
                     return False
-            self.finish(quantizer, sink.finish)
+            self.finish(quantizer, writer.finish)
             return True
         finally:
-            sink.close()
+            writer.close()
 
     def finish(self, quantizer: Quantizer, move_to: Callable[[Path], object]) -> None:
         """Give the output its name by `move_to`, and write the sidecar."""
-        # Neither can be read without the other: old codes must never lie beside a new sidecar, or the reverse.
+        # Neither can be read without the other: old codes must never have a new sidecar, or the reverse.
         remove(sidecar(self.output))
         move_to(self.output)
         origins = {name: value for name, value in asdict(self.task).items() if name != "source"}
@@ -219,13 +219,13 @@ class EncodeJob:
         remove(self.state)
 
     def _fit(self) -> Quantizer:
-        """How the latents will be stored; for int8, fitted on rows from all over the source."""
+        """The quantizer of the output; for int8, fitted to a sample of rows from the whole source."""
         dtype, dim = self.task.dtype, self.task.dim
         sample = self._latents(self.stream.sample(_SAMPLE)) if dtype == "int8" else np.empty((0, dim))
         return Quantizer.fit(dtype, sample)
 
     def save(self, quantizer: Quantizer) -> None:
-        """Record what is done, for a run that resumes."""
+        """Save the progress, from which the next run resumes."""
         write_json(
             self.state,
             {"task": asdict(self.task), "done": self.done, "flushes": self.flushes, "codes": quantizer.as_dict()},

@@ -1,4 +1,4 @@
-"""The same encoder over a folder of parquet with Ray Data, on the cores of a machine or on a cluster.
+"""Encode a folder of parquet with Ray Data, on the cores of a machine or on a cluster.
 
 https://docs.ray.io/en/latest/data/data.html
 """
@@ -14,7 +14,7 @@ from typing import Any
 from dploss.codes.quantizer import Quantizer
 from dploss.data.stream import VectorStream
 from dploss.encoding.job import EncodeJob, EncodeTask
-from dploss.encoding.writers import ParquetSink
+from dploss.encoding.writers import ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
 from dploss.models.encoder import Encoder
@@ -38,18 +38,18 @@ def encode_with_ray(
     advance: Callable[[int], None] = lambda rows: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Do a job with Ray; its output is a folder of parquet, whose files in the order of their names hold the rows.
+    """Run a job with Ray. The output is a folder of parquet files, which hold the rows in the order of their names.
 
-    The rows are cut between row groups. Each part becomes a file of the folder, written by whichever worker is free.
+    The rows are split between row groups into parts. Each becomes a file of the folder, written by any free worker.
 
     Args:
-        job: of parquet, with a folder that is not there yet for its output; it has not run.
-        device: where each worker encodes.
-        advance: called with the number of rows as they are done, or were by an earlier run.
-        stop: asked after every part.
+        job: its source is parquet, its output a folder that does not exist yet; it has not run.
+        device: of each worker: "cpu" or "cuda".
+        advance: called with the number of rows of each finished part, and once with those of earlier runs.
+        stop: called after every part; True stops the run.
 
     Returns:
-        Whether the output is complete; False if stopped before, and then the next run resumes.
+        Whether the output is complete; False if stopped before the end: the next run resumes.
 
     Raises:
         InputError: Ray is not installed, rows cannot be encoded, or another run writes the same output.
@@ -97,16 +97,16 @@ def encode_with_ray(
 def _encode_part(
     task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, row: Mapping[str, Any]
 ) -> dict[str, int | str]:
-    """What a worker does: encode one part, given as a row of Ray Data, to its file, which is complete or not there.
+    """The work of a worker: encode one part, given as a row of Ray Data, to its file, which is complete or absent.
 
-    It runs on any machine of the cluster, which sees the checkpoint, the vectors and the output under the paths of the
-    machine that runs encode.py.
+    It runs on any machine of the cluster; all must have the checkpoint, the vectors and the output under the same paths
+    as the machine that runs encode.py.
     """
     part = _Part(**row)
     try:
         _write_part(task, device, batch_size, quantizer, part)
     except InputError as error:
-        # Ray would wrap it in pages of its own.
+        # Returned, not raised: Ray would wrap it in a long traceback.
         return {"rows": 0, "error": str(error)}
     return {"rows": part.stop - part.start, "error": ""}
 
@@ -115,21 +115,21 @@ def _write_part(task: EncodeTask, device: str, batch_size: int, quantizer: Quant
     encoder = _encoder(task.checkpoint, device)
     stream = VectorStream(task.data, task.column)
     path = Path(part.path)
-    sink = ParquetSink(path.with_name(f".{path.stem}.tmp"), stream.column, 0)
+    writer = ParquetWriter(path.with_name(f".{path.stem}.tmp"), stream.column, 0)
     size = 0
     for rows, others in stream.batches(part.start, batch_size, True, part.stop):
         latents = encoder.encode(rows, batch_size, quantizer.dim)
-        sink.append(quantizer.quantize(latents), others)
+        writer.append(quantizer.quantize(latents), others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:
-            sink.flush()
+            writer.flush()
             size = 0
-    sink.finish(path)
+    writer.finish(path)
 
 
 @cache
 def _encoder(checkpoint: str, device: str) -> Encoder:
-    """Loaded once in a worker, which does many parts."""
+    """Load the encoder once per worker, which encodes many parts."""
     from dploss.models.build import load_encoder
 
     return load_encoder(checkpoint).to(device)
@@ -137,7 +137,7 @@ def _encoder(checkpoint: str, device: str) -> Encoder:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Silence all loggers: Ray configures its own anew at any time, so that no level set on them lasts."""
+    """Disable all logging: Ray reconfigures its loggers at any time, so that no level set on them lasts."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Files of codes that grow, and take their name when they are complete."""
+"""Writers of files of codes: they append to a partial file, which is renamed when it is complete."""
 
 import io
 import os
@@ -16,15 +16,15 @@ SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
 _COLUMN = "embedding"
 
 
-class MatrixSink:
+class MatrixWriter:
     """A .npy, .fbin or .fvecs file: a header, then row after row.
 
     Args:
-        partial: where it grows.
+        partial: the file until it is complete.
         quantizer: how latents are stored.
-        rows: how many there will be.
-        suffix: of the file it becomes.
-        done: rows that are there already and complete; what comes after them is cut off.
+        rows: N, of the complete file.
+        suffix: of the complete file.
+        done: number of rows written by an earlier run; anything after them is truncated.
     """
 
     def __init__(self, partial: Path, quantizer: Quantizer, rows: int, suffix: str, done: int) -> None:
@@ -51,7 +51,7 @@ class MatrixSink:
         return header.getvalue()
 
     def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
-        """Write rows; a matrix has no place for other columns."""
+        """Write rows; other columns are ignored."""
         rows = np.ascontiguousarray(codes, self.dtype)
         if self.prefix is not None:
             prefix = np.broadcast_to(self.prefix, (len(rows), 4))
@@ -59,12 +59,12 @@ class MatrixSink:
         self.file.write(rows.data)
 
     def flush(self) -> None:
-        """Bring what was written to the disk (fsync)."""
+        """Write everything through to the disk (fsync)."""
         self.file.flush()
         os.fsync(self.file.fileno())
 
     def finish(self, path: Path) -> None:
-        """Move to that name."""
+        """Close the file and rename it to `path`."""
         self.flush()
         self.file.close()
         move(self.partial, path)
@@ -75,17 +75,17 @@ class MatrixSink:
 
 
 def as_column(codes: np.ndarray) -> pa.FixedSizeListArray:
-    """(n, width) codes as a column of lists."""
+    """(n, width) codes as an Arrow column of fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(codes).reshape(-1)), codes.shape[1])
 
 
-class ParquetSink:
-    """Parquet parts in a folder, one for every flush, joined at the end.
+class ParquetWriter:
+    """A parquet file, written as a folder of parts, one per flush, that are joined at the end.
 
     Args:
         partial: the folder of the parts.
-        column: the name of the codes; "embedding" if None.
-        done: parts that are there already and complete.
+        column: name of the codes' column; "embedding" if None.
+        done: number of parts written by an earlier run.
     """
 
     def __init__(self, partial: Path, column: str | None, done: int) -> None:
@@ -94,14 +94,14 @@ class ParquetSink:
         partial.mkdir(exist_ok=True)
 
     def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
-        """Keep rows, with their other columns, for the next part."""
+        """Buffer rows, with their other columns, for the next part."""
         column = as_column(codes)
         self.tables.append(
             pa.table({self.column: column}) if others is None else others.append_column(self.column, column)
         )
 
     def flush(self) -> None:
-        """Write the rows since the last flush as one part."""
+        """Write the buffered rows as one part."""
         if self.tables:
             with atomic_write(self._part(self.parts)) as file:
                 pq.write_table(pa.concat_tables(self.tables), file)
@@ -112,7 +112,7 @@ class ParquetSink:
         return self.partial / f"{index:06d}.parquet"
 
     def finish(self, path: Path) -> None:
-        """Join the parts to one file of that name."""
+        """Join the parts into the file `path`."""
         self.flush()
         parts = [self._part(index) for index in range(self.parts)]
         with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(parts[0])) as writer:
@@ -121,4 +121,4 @@ class ParquetSink:
         shutil.rmtree(self.partial)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is kept open."""

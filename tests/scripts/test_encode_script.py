@@ -165,15 +165,21 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
         (("gone.npy", "short.npy"), "gone.npy: no such file"),
         (("builtin", "short.txt"), "short.txt: the output must be one of .npy, .parquet, .fvecs, .fbin"),
         (("builtin", "short.fbin", "--dtype", "int8"), "short.fbin: .fbin holds float32 alone"),
-        (("builtin", "no/where.npy"), "no/where.npy: its folder is not there"),
+        (("builtin", "no/where.npy"), "no/where.npy: its folder does not exist"),
         (("other.npy", "short.npy"), "other.npy: its vectors have 5 dimensions, the encoder takes 768"),
         (("other.npy", "other.npy"), "other.npy: that is the input"),
         (("builtin", "short.npy", "--dim", "17"), "--dim must be within 1 and 16, got 17"),
         (("builtin", "short.npy", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("builtin", "short.npy", "--checkpoint", "a", "--experiment_id", "b"), "give one"),
         (("builtin", "short.npy", "--checkpoint", "other.npy"), "other.npy"),
-        (("builtin", "checkpoints", "--engine", "ray"), "checkpoints: --engine ray writes a new folder; this is there"),
-        (("builtin", "short.npy", "--engine", "ray"), "short.npy: --engine ray writes a new folder; this names a file"),
+        (
+            ("builtin", "checkpoints", "--engine", "ray"),
+            "checkpoints: --engine ray writes a new folder, but this exists already",
+        ),
+        (
+            ("builtin", "short.npy", "--engine", "ray"),
+            "short.npy: --engine ray writes a new folder, but this is the name of a file",
+        ),
         (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet alone"),
     ],
 )
@@ -199,7 +205,7 @@ def test_what_cannot_be_done_is_one_line(flags, message, call, checkpoints, tmp_
 def test_a_strange_file_beside_is_one_line(content, call, checkpoints, tmp_path):
     np.save(tmp_path / "short.npy", np.ones((10, 16), np.float32))
     (tmp_path / "short.npy.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"short.npy.json: not what encode.py writes"):
+    with pytest.raises(InputError, match=r"short.npy.json: not a sidecar that encode.py wrote"):
         read_codes(tmp_path / "short.npy", np.array([0]))
     done = call("test.py", "--encoded", "short.npy")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
