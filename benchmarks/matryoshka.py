@@ -100,7 +100,7 @@ def compare(args: Namespace) -> int:
     data = described(name, args.data, args.limit)
     sizes = [size for size in args.sizes if size < data["dim"]]
     if not sizes:
-        raise InputError(f"--sizes: none is below the {data['dim']} dimensions of the vectors")
+        raise InputError(f"--sizes: none is below the {data['dim']} dimensions of a vector")
     rows, lost = [], []
     for seed in args.seeds:
         alone = recalls_alone(args.alone, data, sizes, seed)

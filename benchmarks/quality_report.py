@@ -84,13 +84,13 @@ class Summary:
     Attributes:
         mean: of the measure R.
         spread: half its range.
-        won_back: share of PCA's loss that the method wins back, the mean of (R - R_pca) / (1 - R_pca); None where PCA
+        recovered: share of PCA's loss that the method recovers, the mean of (R - R_pca) / (1 - R_pca); None where PCA
             was not measured, or loses nothing.
     """
 
     mean: float
     spread: float
-    won_back: float | None
+    recovered: float | None
 
 
 def summaries(entries: Sequence[Entry], data: str, name: str) -> dict[str, dict[int, Summary | None]]:
@@ -160,10 +160,10 @@ def _cell(one: Summary | None, best: float) -> str:
     text = f"**{one.mean:.3f}**" if one.mean == best else f"{one.mean:.3f}"
     if one.spread:
         text += f" ± {one.spread:.3f}"
-    if not one.won_back:  # unknown, or PCA itself
+    if not one.recovered:  # unknown, or PCA itself
         return text
     # Without + 0 a share could round to -0%.
-    return f"{text}, {round(one.won_back, 2) + 0:.0%}"
+    return f"{text}, {round(one.recovered, 2) + 0:.0%}"
 
 
 def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
@@ -180,9 +180,9 @@ def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
     for (above, below), data in zip(figure.subplots(2, len(panels), squeeze=False).T, panels, strict=True):
         methods = summaries(results["entries"], data["name"], name)
         drawn |= _curves(above, methods, lambda one: one.mean)
-        drawn |= _curves(below, methods, lambda one: one.won_back)
+        drawn |= _curves(below, methods, lambda one: one.recovered)
         above.set(title=f"{data['name']}, {data['dim']} dimensions", ylabel=f"held-out {name}")
-        shares = [one.won_back for by_size in methods.values() for one in by_size.values() if one and one.won_back]
+        shares = [one.recovered for by_size in methods.values() for one in by_size.values() if one and one.recovered]
         below.set(
             ylabel=f"share of PCA's loss recovered, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
         )
@@ -207,5 +207,5 @@ def _curves(
     axes.set_xscale("log", base=2)
     axes.set_xticks(_sizes(methods), map(str, _sizes(methods)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("latent dimensions (log scale)")
+    axes.set_xlabel("dimensions of a latent (log scale)")
     return drawn

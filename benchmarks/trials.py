@@ -1,6 +1,6 @@
 """Ablations of train.py's defaults: held-out recall of trainings that each change one thing.
 
-A trial's figure is the share of the neighbours lost by PCA that it wins back on held-out rows, recall@10, one seed.
+A trial's figure is the share of the neighbours lost by PCA that it recovers on held-out rows, recall@10, one seed.
 
 Examples:
   trials.py                              every trial at 64 dimensions, 20 epochs each: ten minutes
@@ -194,7 +194,7 @@ def parser() -> Parser:
     return flags
 
 
-def won_back(args: Namespace, size: int, settings: dict[str, Any], change: Change) -> float:
+def recovered(args: Namespace, size: int, settings: dict[str, Any], change: Change) -> float:
     """Train, and return the share of PCA's loss that is recovered on held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         common = {"data": args.data, "limit": args.limit, "epochs": args.epochs, "latent_dim": size, "quiet": True}
@@ -221,7 +221,7 @@ def trials(args: Namespace) -> int:
     print(machine(), file=sys.stderr)
     rows = []
     for name in args.trials:
-        rows.append([name, *(f"{won_back(args, size, *TRIALS[name]):.3f}" for size in args.sizes)])
+        rows.append([name, *(f"{recovered(args, size, *TRIALS[name]):.3f}" for size in args.sizes)])
         print(*rows[-1], sep="  ", file=sys.stderr)
     print("\n".join(text_table(["trial", *map(str, args.sizes)], rows)))
     return 0

@@ -177,7 +177,7 @@ def test_what_is_won_back_is_the_mean_over_the_seeds(run, results):
     assert one.mean == pytest.approx(sum(other) / 2)
     assert one.spread == pytest.approx(abs(other[0] - other[1]) / 2)
     shares = [(mine - its) / (1 - its) for mine, its in zip(other, pca, strict=True)]
-    assert one.won_back == pytest.approx(sum(shares) / 2)
+    assert one.recovered == pytest.approx(sum(shares) / 2)
 
 
 def test_a_failing_method_is_said_and_stops_nothing(run, results, monkeypatch, capsys):
