@@ -1,7 +1,8 @@
 """Evaluate an encoder on rows it has not seen, beside PCA, truncation and random projection to as many dimensions.
 
 recall@k is the share of a row's k nearest rows that are among its k nearest by the latents. Distortion is the mean
-relative change of a distance, Spearman the rank correlation of the distances before and after.
+relative change of a distance, Spearman the rank correlation of the distances before and after. Training rows among the
+vectors are left out, as far as the training's own file can be read.
 
 Examples:
   test.py                                          the newest experiment's best checkpoint, or its latest
@@ -95,7 +96,8 @@ def test(args: Namespace) -> int:
         data = other_rows(record, args.data, args.column, args.limit, args.rows)
     ks = sorted({k for k in args.k if k < len(data.rows)})
     if not ks or (args.neighbours or 0) >= len(data.rows):
-        raise InputError(f"{data.source}: {len(data.rows)} rows are too few for that many neighbours")
+        left_out = f"{data.note}; " if data.training_rows_left_out else ""
+        raise InputError(f"{data.source}: {left_out}{len(data.rows)} rows are too few for that many neighbours")
     codes = {}
     if args.encoded:
         stored, quantizer = read_codes(Path(args.encoded), data.index)

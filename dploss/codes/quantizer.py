@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dploss.errors import InputError
+
 DTYPES = ("float32", "float16", "int8", "binary")
 _LARGEST = 127
 
@@ -30,8 +32,15 @@ class Quantizer:
 
         Args:
             dtype: one of DTYPES.
-            sample: (n, d) latents; only int8 looks at their values, for the others n may be 0.
+            sample: (n, d) latents; only int8 and float16 look at their values, for the others n may be 0.
+
+        Raises:
+            InputError: float16 has too few digits for values so small, or none for values so large.
         """
+        if dtype == "float16":
+            limits, largest = np.finfo(np.float16), float(np.abs(sample).max(initial=0))
+            if largest > float(limits.max) or 0 < largest < float(limits.tiny):
+                raise InputError(f"latents are up to {largest:.3g}, which float16 cannot hold: use float32 or int8")
         if dtype != "int8":
             return cls(dtype, sample.shape[1])
         scales = np.abs(sample).max(axis=0) / _LARGEST

@@ -219,9 +219,9 @@ class EncodeJob:
         remove(self.state)
 
     def _fit(self) -> Quantizer:
-        """The quantizer of the output; for int8, fitted to a sample of rows from the whole source."""
+        """The quantizer of the output; for int8 and float16, fitted to a sample of rows from the whole source."""
         dtype, dim = self.task.dtype, self.task.dim
-        sample = self._latents(self.stream.sample(_SAMPLE)) if dtype == "int8" else np.empty((0, dim))
+        sample = self._latents(self.stream.sample(_SAMPLE)) if dtype in ("int8", "float16") else np.empty((0, dim))
         return Quantizer.fit(dtype, sample)
 
     def save(self, quantizer: Quantizer) -> None:

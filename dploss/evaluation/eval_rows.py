@@ -9,6 +9,7 @@ from dploss.data import MappedRows, Vectors, select, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
 from dploss.errors import InputError, SettingError
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.row_hashes import occur_in
 from dploss.experiments.record import ExperimentRecord
 
 
@@ -23,6 +24,9 @@ class EvalRows:
         held_out: whether they are the experiment's own held-out rows, or rows of another file.
         train_rows: (N, D), what the encoder was trained on; None where they cannot be opened.
         missing: why they cannot be.
+        n_source: how many rows the source has.
+        training_rows_left_out: how many rows of another file are left out, for the encoder was trained on them; None
+            where that could not be checked.
     """
 
     rows: np.ndarray
@@ -31,6 +35,17 @@ class EvalRows:
     held_out: bool
     train_rows: np.ndarray | MappedRows | None
     missing: str
+    n_source: int
+    training_rows_left_out: int | None
+
+    @property
+    def note(self) -> str:
+        """What a person should know of training rows in another file; empty where there are none."""
+        if self.training_rows_left_out is None:
+            return "whether training rows are among them could not be checked"
+        if not self.training_rows_left_out:
+            return ""
+        return f"{self.training_rows_left_out:,} of {self.n_source:,} rows are training rows, left out"
 
 
 def own_rows(record: ExperimentRecord, most: int) -> EvalRows:
@@ -47,7 +62,10 @@ def own_rows(record: ExperimentRecord, most: int) -> EvalRows:
 
 
 def other_rows(record: ExperimentRecord, source: str, column: str | None, limit: int | None, most: int) -> EvalRows:
-    """Rows of a file that a person names; where it holds the experiment's own rows, the held-out ones.
+    """Rows of a file that a person names, without those that the encoder was trained on.
+
+    Where the file holds the experiment's own rows, they are the held-out ones. In any other, rows that equal a training
+    row are left out.
 
     Args:
         record: the experiment's.
@@ -71,11 +89,24 @@ def other_rows(record: ExperimentRecord, source: str, column: str | None, limit:
     train_rows: np.ndarray | MappedRows | None
     try:
         own = open_experiment_data(record)
-        train_rows, missing = select(own.vectors.rows, own.train_index), ""
     except InputError as error:
-        train_rows, missing = None, str(error)
-    index = _sample(len(vectors.rows), most, config.seed)
-    return EvalRows(vectors.rows[index], index, vectors.source, held_out=False, train_rows=train_rows, missing=missing)
+        train_rows, missing, left_out = None, str(error), None
+        unseen = np.arange(len(vectors.rows))
+    else:
+        train_rows, missing = select(own.vectors.rows, own.train_index), ""
+        unseen = np.flatnonzero(~occur_in(vectors.rows, train_rows))
+        left_out = len(vectors.rows) - len(unseen)
+    index = unseen[_sample(len(unseen), most, config.seed)]
+    return EvalRows(
+        vectors.rows[index],
+        index,
+        vectors.source,
+        held_out=False,
+        train_rows=train_rows,
+        missing=missing,
+        n_source=len(vectors.rows),
+        training_rows_left_out=left_out,
+    )
 
 
 def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
@@ -85,7 +116,16 @@ def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
         raise SettingError(template, source=config.images or config.data)
     index = held_out_index[_sample(len(held_out_index), most, config.seed)]
     train_rows = select(vectors.rows, train_index)
-    return EvalRows(vectors.rows[index], index, vectors.source, held_out=True, train_rows=train_rows, missing="")
+    return EvalRows(
+        vectors.rows[index],
+        index,
+        vectors.source,
+        held_out=True,
+        train_rows=train_rows,
+        missing="",
+        n_source=len(vectors.rows),
+        training_rows_left_out=0,
+    )
 
 
 def _sample(n_rows: int, most: int, seed: int) -> np.ndarray:

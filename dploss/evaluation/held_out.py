@@ -6,6 +6,7 @@ import numpy as np
 
 from dploss.data import MappedRows
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.history import Recall
 
 
@@ -36,6 +37,10 @@ class HeldOutRows:
         """Recall@k of an encoding of the rows."""
         rows = self.rows[self.index]
         return self.evaluator.evaluate(rows, encode(rows))
+
+    def ties(self) -> Ties:
+        """How many of the rows have k nearest neighbours that are not determined."""
+        return count_ties(self.rows[self.index], [self.evaluator.k])
 
     def recall_by_dim(self, encode: Callable[[np.ndarray, int], np.ndarray]) -> dict[int, float]:
         """Recall@k at each of a Matryoshka encoder's dimensions.

@@ -39,7 +39,8 @@ def neighbour_lines(
 
 
 def _nearest(rows: np.ndarray, query: int, count: int) -> list[int]:
-    distances = np.linalg.norm(rows - rows[query], axis=1)
+    # In float64: squares of small numbers are 0 in float32.
+    distances = np.linalg.norm(np.subtract(rows, rows[query], dtype=np.float64), axis=1)
     distances[query] = np.inf
     return np.argsort(distances, kind="stable")[:count].tolist()
 

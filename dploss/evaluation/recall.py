@@ -6,17 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dploss.evaluation.space import Space, as_rows, sum_over_queries
 from dploss.experiments.history import Recall
-
-# Distances held at a time, per space: 2**23 of them are 32 MB in float32.
-CHUNK = 2**23
 
 
 class RecallEvaluator:
     """Mean over rows of the share of their k nearest latents that are among their k nearest originals.
 
     A row is not its own neighbour: it is left out by index. An original at the k-th distance counts however many
-    tie there, so duplicates cost nothing. Distances are Euclidean.
+    tie there, so duplicates cost nothing (see `count_ties`). Distances are Euclidean, and may have any unit.
 
     Args:
         k: neighbours per query, at least 1.
@@ -78,7 +76,7 @@ class RecallEvaluator:
         Raises:
             ValueError: as `evaluate`, or a search outside its range.
         """
-        x, z = _as_rows("original", original), _as_rows("latent", latent)
+        x, z = as_rows("original", original), as_rows("latent", latent)
         if len(x) != len(z):
             raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
         rows = min(len(x), self.num_samples)
@@ -90,48 +88,22 @@ class RecallEvaluator:
         if len(x) > self.num_samples:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
-        originals, latents = _Searched("original", x), _Searched("latent", z)
         most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
-        step = max(1, CHUNK // rows)
-        found = [0] * len(searches)
-        for start in range(0, rows, step):
-            queries = slice(start, min(start + step, rows))
+        least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
+
+        def kept(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
+            originals, latents = spaces
             from_x = originals.closeness(queries)
             nearest = from_x.topk(most_kept, largest=False).values
-            fetched = latents.closeness(queries).topk(most_fetched, largest=False).indices.to(from_x.device)
-            fetched = from_x.gather(-1, fetched)
-            for place, (k, candidates) in enumerate(searches):
-                kth = nearest[:, k - 1 : k]
-                near = fetched[:, :candidates] <= kth + originals.noise(queries, kth)
-                found[place] += int(near.sum(-1).clamp_(max=k).sum())
+            nearest_z, fetched = latents.closeness(queries).topk(most_fetched, largest=False)
+            from_x = from_x.gather(-1, fetched.to(from_x.device))
+            found = []
+            for k, candidates in searches:
+                near = from_x[:, :candidates] <= originals.limit(queries, nearest[:, k - 1])
+                found.append(near.sum(-1).clamp_(max=k))
+            unsure = originals.unsure(queries, nearest[:, least_kept])
+            unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
+            return torch.stack(found), unsure
+
+        found = sum_over_queries((Space("original", x), Space("latent", z)), kept)
         return [Recall(count / (rows * k), k, rows) for count, (k, _) in zip(found, searches, strict=True)]
-
-
-class _Searched:
-    """The rows of one space, ready to be compared with any of them."""
-
-    def __init__(self, name: str, rows: Tensor) -> None:
-        # Centred, so that a large common offset costs no digits.
-        self.rows = rows - rows.mean(dim=0)
-        self.norms = self.rows.square().sum(-1)
-        if not self.norms.isfinite().all():
-            raise ValueError(f"{name} must be finite, and small enough to be squared")
-
-    def closeness(self, queries: slice) -> Tensor:
-        """(queries, N): squared distances to all rows, less the query's own squared norm; infinite to itself."""
-        to_all = torch.mm(-2 * self.rows[queries], self.rows.T).add_(self.norms)
-        index = torch.arange(len(to_all), device=to_all.device)
-        to_all[index, index + queries.start] = torch.inf
-        return to_all
-
-    def noise(self, queries: slice, closeness: Tensor) -> Tensor:
-        """(queries, 1): how far apart the matrix product may put rows of equal distance that are this close."""
-        norms = self.norms[queries, None]
-        return 16 * torch.finfo(norms.dtype).eps * (2 * norms + closeness)
-
-
-def _as_rows(name: str, values: np.ndarray | Tensor) -> Tensor:
-    rows = torch.as_tensor(values)
-    if rows.ndim != 2:
-        raise ValueError(f"{name} must be a matrix (rows, dimensions), got shape {tuple(rows.shape)}")
-    return rows.detach().to(torch.float64 if rows.dtype == torch.float64 else torch.float32)

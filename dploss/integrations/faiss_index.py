@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dploss.integrations.onnx_export import linear_map
+from dploss.losses.units import power_of_two
 from dploss.models.encoder import DPEncoder
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class RerankingIndex:
         encoder: any encoder of vectors.
         vectors: (N, D) original vectors, the database; an array, or anything indexable by row indices, such as a
             numpy.memmap. A search reads the candidates' rows only.
-        index: an empty FAISS index of latents; faiss.IndexFlatL2 if None.
+        index: an empty FAISS index of latents, which it gets divided by a power of two near the encoder's scale: the
+            squares of small numbers are 0 in float32. faiss.IndexFlatL2 if None.
     """
 
     def __init__(self, encoder: DPEncoder, vectors: np.ndarray, index: Any = None) -> None:
@@ -46,7 +48,7 @@ class RerankingIndex:
         self.encoder, self.vectors = encoder, vectors
         self.index = faiss.IndexFlatL2(encoder.latent_dim) if index is None else index
         for start in range(0, len(vectors), 8192):
-            latents = encoder.encode(np.asarray(vectors[start : start + 8192], np.float32))
+            latents = self._latents(vectors[start : start + 8192])
             if not self.index.is_trained:
                 self.index.train(latents)
             self.index.add(latents)
@@ -69,22 +71,29 @@ class RerankingIndex:
         if not 1 <= k <= len(self.vectors) or fetch < 1:
             raise ValueError(f"k must be within 1 and {len(self.vectors)}, fetch at least 1, got {k} and {fetch}")
         n_candidates = min(k * fetch, len(self.vectors))
-        _, candidate_index = self.index.search(self.encoder.encode(np.asarray(queries, np.float32)), n_candidates)
+        _, candidate_index = self.index.search(self._latents(queries), n_candidates)
         distances = np.empty((len(queries), k), np.float32)
         nearest_index = np.empty((len(queries), k), np.int64)
         for row, (query, found) in enumerate(zip(self._original(queries), candidate_index, strict=True)):
             # An approximate index may find fewer, and fills with -1.
             found = found[found >= 0]
-            squared = np.square(self._original(self.vectors[found]) - query).sum(axis=1)
+            # In float64: squares of small numbers are 0 in float32.
+            squared = np.subtract(self._original(self.vectors[found]), query, dtype=np.float64)
+            squared = np.square(squared).sum(axis=1)
             order = np.argsort(squared, kind="stable")[:k]
             missing = k - len(order)
             distances[row] = np.pad(squared[order], (0, missing), constant_values=np.inf)
             nearest_index[row] = np.pad(found[order], (0, missing), constant_values=-1)
         return distances, nearest_index
 
+    def _latents(self, rows: np.ndarray) -> np.ndarray:
+        """(n, d) float32 latents of (n, D) rows, as they are in the index."""
+        return self.encoder.encode(np.asarray(rows, np.float32)) / power_of_two(self.encoder.scale).numpy(force=True)
+
     def _original(self, rows: np.ndarray) -> np.ndarray:
         """The rows as distances are measured: float32, normalised under cosine."""
         rows = np.asarray(rows, np.float32)
         if self.encoder.metric == "cosine":
-            return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+            return (rows / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
         return rows

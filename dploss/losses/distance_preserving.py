@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dploss.losses.soft_rank import hard_rank, soft_rank
+from dploss.losses.units import power_of_two
 
 
 class LossTerms(NamedTuple):
@@ -26,8 +27,9 @@ class LossTerms(NamedTuple):
 def pairwise_distances(v: Tensor) -> Tensor:
     """Euclidean distances between the rows of a batch, by one matrix product.
 
-    The rows are centred first, which costs float32 no digits where they share a large offset. Distances below
-    the product's rounding noise are set to that noise and get no gradient: the square root has none at 0.
+    The rows are centred first, which costs float32 no digits where they share a large offset, and squared in units near
+    their size. Distances below the product's rounding noise are set to that noise and get no gradient: the square root
+    has none at 0.
 
     Args:
         v: (B, D) rows, floating point.
@@ -36,12 +38,14 @@ def pairwise_distances(v: Tensor) -> Tensor:
         (B, B) distances.
     """
     v = v - v.mean(dim=0)
+    unit = power_of_two(v.abs().max())
+    v = v / unit
     gram = v @ v.T
     norms = gram.diagonal()
     squared = norms[:, None] + norms[None, :] - 2 * gram
     limits = torch.finfo(v.dtype)
     floor = (limits.eps * norms.detach().mean()).clamp_min(limits.tiny)
-    return squared.clamp(min=floor).sqrt()
+    return squared.clamp(min=floor).sqrt() * unit
 
 
 def without_diagonal(d: Tensor) -> Tensor:
@@ -103,7 +107,8 @@ class DPLoss(nn.Module, ABC):
     def original(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What latents are compared with: (B, B-1) distances of a batch of vectors, and tau in their units."""
         d_x = without_diagonal(pairwise_distances(_at_least_float32(x)))
-        spread = d_x.std(correction=0)
+        unit = power_of_two(d_x.max())
+        spread = (d_x / unit).std(correction=0) * unit
         # Where all distances are equal the spread is 0, or rounding noise: tau must stay above 0.
         limits = torch.finfo(d_x.dtype)
         return d_x, self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
@@ -186,7 +191,7 @@ class DPLossV3(DPLoss):
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
         """Mean Kullback-Leibler divergence of the neighbour probabilities."""
-        unit = d_x.mean()
+        unit = d_x.mean().clamp_min(torch.finfo(d_x.dtype).tiny)
         sharpness = unit / (2 * tau)
         in_x, in_z = (F.log_softmax(-sharpness * (d / unit).square(), dim=-1) for d in (d_x, d_z))
         return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")

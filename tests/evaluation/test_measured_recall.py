@@ -38,8 +38,9 @@ def test_every_checkpoint_gives_what_the_training_measured(experiment, counted):
     seen = []
     measured = measured_recall(experiment, every_checkpoint=True, progress=lambda paths: seen.extend(paths) or paths)
     assert measured == recorded_recall(experiment)
-    assert [path.name for path in seen] == ["checkpoint_epoch_002.pth", "checkpoint_epoch_004.pth", "latest_model.pth"]
-    assert len(counted) == 3
+    names = [f"checkpoint_epoch_{epoch:03d}.pth" for epoch in (0, 2, 4)]
+    assert [path.name for path in seen] == [*names, "latest_model.pth"]
+    assert len(counted) == 4
 
 
 def test_it_is_measured_again_only_when_the_file_changed(experiment, counted):
@@ -89,7 +90,7 @@ def test_without_held_out_rows_or_checkpoint_there_is_nothing_to_measure(experim
 def test_a_broken_checkpoint_is_named_and_the_others_are_measured(experiment):
     (experiment.folder / "checkpoint_epoch_002.pth").write_bytes(b"broken")
     said = []
-    assert [one.epoch for one in measured_recall(experiment, True, said.append)] == [4]
+    assert [one.epoch for one in measured_recall(experiment, True, said.append)] == [0, 4]
     assert len(said) == 1 and "checkpoint_epoch_002.pth: not a readable checkpoint" in said[0]
     for path in experiment.folder.glob("*.pth"):
         path.write_bytes(b"broken")

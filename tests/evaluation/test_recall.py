@@ -87,7 +87,7 @@ def test_a_row_is_not_its_own_neighbour():
 
 def test_chunks_make_no_difference(builtin, monkeypatch):
     whole = RecallEvaluator(5).evaluate(builtin, builtin[:, :32])
-    monkeypatch.setattr("dploss.evaluation.recall.CHUNK", 7 * 600)
+    monkeypatch.setattr("dploss.evaluation.space.CHUNK", 7 * 600)
     assert RecallEvaluator(5).evaluate(builtin, builtin[:, :32]) == whole
 
 
@@ -131,3 +131,39 @@ def test_bad_rows_are_named(original, latent, message):
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         RecallEvaluator(**settings)
+
+
+@pytest.mark.parametrize("unit", [1e-40, 1e-25, 1e-15, 1e15, 1e25, 1e36])
+def test_units_change_nothing(builtin, unit):
+    rows, latents = builtin, builtin[:, :32]
+    evaluator = RecallEvaluator(5)
+    plain = evaluator.evaluate(rows, latents).value
+    scaled = rows * np.float32(unit)
+    assert evaluator.evaluate(scaled, latents * np.float32(unit)).value == pytest.approx(plain, abs=1e-3)
+    noise = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    assert evaluator.evaluate(scaled, noise * np.float32(unit)).value < 0.05
+
+
+@pytest.mark.parametrize("power", [-120, -83, 83, 120])
+def test_a_power_of_two_as_the_unit_changes_no_bit(builtin, power):
+    unit = np.float32(2.0**power)
+    plain = RecallEvaluator(5).evaluate_reranked(builtin, builtin[:, :32], [(1, 1), (5, 20)])
+    assert RecallEvaluator(5).evaluate_reranked(builtin * unit, builtin[:, :32] * unit, [(1, 1), (5, 20)]) == plain
+
+
+@pytest.mark.parametrize("length", [1e3, 1e5, 1e10])
+def test_a_row_far_away_costs_the_others_no_digits(builtin, length):
+    rows = builtin[:150].copy()
+    rows[17] *= np.float32(length)
+    latents = np.ascontiguousarray(rows[:, :32])
+    for k in (1, 5):
+        got = RecallEvaluator(k).evaluate(rows, latents).value
+        assert got == pytest.approx(references.recall(rows, latents, k), abs=1e-3)
+
+
+def test_rows_in_two_distant_places_are_told_apart():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(120, 16)).astype(np.float32)
+    rows[:60, 0] += np.float32(1e4)
+    latents = np.ascontiguousarray(rows[:, :8])
+    assert RecallEvaluator(3).evaluate(rows, latents).value == pytest.approx(references.recall(rows, latents, 3))

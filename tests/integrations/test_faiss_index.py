@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from small_models import trained_like
 
 from dploss.integrations.faiss_index import RerankingIndex, linear_transform
@@ -47,6 +48,21 @@ def test_reranking_finds_more_than_the_short_vectors_alone(builtin):
         return np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found_index, truth, strict=True)])
 
     assert recall(1) < recall(10) <= recall(120) == 1
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("power", [-83, 40])
+def test_units_change_nothing_of_a_search(metric, power, builtin):
+    def found(unit):
+        rows = builtin * np.float32(unit)
+        torch.manual_seed(0)
+        encoder = trained_like(builtin if metric == "cosine" else rows, metric=metric)
+        return RerankingIndex(encoder, rows).search(rows[:50], 5, fetch=4)
+
+    (distances, nearest), (scaled, scaled_nearest) = found(1), found(2.0**power)
+    if metric == "cosine":
+        np.testing.assert_allclose(scaled, distances, atol=1e-6)
+    assert np.mean(scaled_nearest == nearest) > 0.99
 
 
 def test_an_index_that_finds_fewer_says_so(builtin):

@@ -175,3 +175,25 @@ def test_bad_batches_are_named(x, z, message):
 def test_bad_arguments_are_named_with_their_value(argument, value):
     with pytest.raises(ValueError, match=f"{argument} must be .* got {value}"):
         DPLossV2(**{argument: value})
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("unit", [2.0**-100, 2.0**-83, 2.0**60])
+def test_units_change_no_bit_of_the_rank_term_and_its_gradient(name, unit):
+    x, z = (v.float() for v in batch(rows=40))
+    loss = LOSSES[name](tau=0.3, lambda_pairdist=0)
+    grads = []
+    for scale in (1.0, unit):
+        scaled = (scale * z).requires_grad_()
+        rank = loss(scale * x, scaled).rank
+        rank.backward()
+        grads.append((rank.item(), scaled.grad * scale))
+    assert grads[0][0] == grads[1][0] > 0
+    torch.testing.assert_close(grads[0][1], grads[1][1], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-40, 1e-25, 1e25])
+def test_distances_have_the_unit_of_the_rows(unit):
+    rows = batch()[0]
+    got = pairwise_distances((rows * unit).float()).double() / unit
+    np.testing.assert_allclose(got.fill_diagonal_(0), references.distances(rows), rtol=1e-3)
