@@ -137,7 +137,7 @@ def list_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], lis
 
 
 def finished_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], list[str]]:
-    """Open every experiment that has a finished epoch.
+    """Open every experiment that has a finished epoch, or was to have none.
 
     Returns:
         At least one experiment, newest first, and a line about each folder that is left out.
@@ -146,8 +146,8 @@ def finished_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment],
         InputError: there are none.
     """
     experiments, skipped = list_experiments(checkpoints_dir)
-    skipped += [_unfinished(one) for one in experiments if not one.history.epochs]
-    experiments = [one for one in experiments if one.history.epochs]
+    skipped += [_unfinished(one) for one in experiments if not _has_result(one)]
+    experiments = [one for one in experiments if _has_result(one)]
     if not experiments:
         raise no_experiment(checkpoints_dir, skipped[:3])
     return experiments, skipped
@@ -164,9 +164,13 @@ def finished_experiment(checkpoints_dir: str | Path, reference: str) -> Experime
         InputError: none or several answer to the reference, it cannot be read, or it has no finished epoch.
     """
     experiment = open_experiment(find_experiment(checkpoints_dir, reference))
-    if not experiment.history.epochs:
+    if not _has_result(experiment):
         raise InputError(_unfinished(experiment))
     return experiment
+
+
+def _has_result(experiment: Experiment) -> bool:
+    return bool(experiment.history.epochs) or experiment.history.status == "completed"
 
 
 def _unfinished(experiment: Experiment) -> str:

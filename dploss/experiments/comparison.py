@@ -7,7 +7,7 @@ from typing import Any
 
 from dploss.config import OPTIONS
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.history import BASELINES, MeasuredRecall
 from dploss.experiments.summary import LOSSES, NAME_WIDTH, data_name, epochs_done, extremes, recall_name, short
 from dploss.text import MISSING, duration, elided, number
 
@@ -46,21 +46,22 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
     several_sizes = len({one.recall.rows for one in measured}) > 1
     header = ["experiment", *differing, "done"]
     header += [column for name in LOSSES.values() for column in (f"{name} loss", "best")]
-    header += [recall_name(measured), *(["recall rows"] if several_sizes else []), "PCA", "time"]
+    header += [recall_name(measured), *(["recall rows"] if several_sizes else []), *BASELINES, "time"]
     rows, records = [], []
     for experiment, curve in zip(experiments, recalls, strict=True):
         history = experiment.history
         losses = {name: extremes(experiment, name) for name in LOSSES}
         last = curve[-1] if curve else None
         seconds = history.cumulative_time[-1] if history.cumulative_time else math.nan
-        pca = history.pca_recall
+        baselines = history.baselines()
         row = [elided(ids[experiment.id], NAME_WIDTH)]
         row += [data_name(experiment) if name == "data" else short(_value(experiment, name)) for name in differing]
         row.append(epochs_done(experiment))
         row += [number(value) for found in losses.values() for value in (found.final, found.best)]
         row.append(number(last.recall.value if last else None, ".4f"))
         row += [f"{last.recall.rows:,}" if last else MISSING] if several_sizes else []
-        rows.append([*row, number(pca, ".4f"), duration(seconds)])
+        row += [number(baselines.get(name), ".4f") for name in BASELINES]
+        rows.append([*row, duration(seconds)])
         records.append(
             {
                 "experiment": experiment.id,
@@ -69,7 +70,9 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
                 "epochs": len(history.epochs),
                 **{name: asdict(found) for name, found in losses.items()},
                 "recall": {"epoch": last.epoch, **asdict(last.recall)} if last else None,
-                "pca_recall": pca,
+                "start_recall": history.start_recall,
+                "pca_renormalised_recall": history.pca_renormalised_recall,
+                "pca_recall": history.pca_recall,
                 "seconds": seconds,
             }
         )

@@ -31,10 +31,15 @@ _LISTS_OF = {
     "evaluations": (dict,),
 }
 _EVALUATION = {"epoch": int, "step": int, "metrics": dict, "is_best": bool}
-_BY_DIM = {"recall_by_dim": "recall_history", "pca_recall_by_dim": "pca_recall"}
+_BY_DIM = {
+    "recall_by_dim": "recall_history",
+    "pca_recall_by_dim": "pca_recall",
+    "pca_renormalised_recall_by_dim": "pca_renormalised_recall",
+}
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
 # What is printed and drawn has to stay below: no training gets there.
 MOST_EPOCHS, LARGEST = 10**9, 1e250
+START, PCA_RENORMALISED, PCA = BASELINES = ("start", "PCA, renormalised", "PCA")
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
 
@@ -105,11 +110,12 @@ class TrainHistory:
         epoch_times: seconds of training, without recall and saving.
         epoch_timestamps: when the epoch ended, ISO 8601 in UTC.
         cumulative_time: seconds, the running sum of epoch_times.
-        recall_epochs, recall_history: epochs at which recall@k was measured, and the recalls, 0..1.
+        recall_epochs, recall_history: epochs at which recall@k was measured, from 0 (the start), and the recalls, 0..1.
         recall_k, recall_rows: k and the number of held-out rows of those recalls.
         pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
+        pca_renormalised_recall: the same of PCA with each row's norm restored.
         recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
-        pca_recall_by_dim: PCA's recall@k at these sizes.
+        pca_recall_by_dim, pca_renormalised_recall_by_dim: PCA's recall@k at these sizes.
         evaluations: what was measured of the checkpoints that were evaluated, in their order.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
@@ -127,8 +133,10 @@ class TrainHistory:
     recall_k: int | None = None
     recall_rows: int | None = None
     pca_recall: float | None = None
+    pca_renormalised_recall: float | None = None
     recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
     pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
+    pca_renormalised_recall_by_dim: dict[str, float] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
     status: str = "running"
 
@@ -144,11 +152,33 @@ class TrainHistory:
         self.cumulative_time.append(sum(self.epoch_times))
 
     def add_recall(self, recall: float, by_dim: Mapping[int, float] = MappingProxyType({})) -> None:
-        """Append the held-out recall of the last finished epoch, and of a Matryoshka encoder that of each size."""
-        self.recall_epochs.append(self.epochs[-1])
+        """Append the held-out recall of the last finished epoch, and of a Matryoshka encoder that of each size.
+
+        Before the first epoch it is that of the start, epoch 0.
+        """
+        self.recall_epochs.append(self.epochs[-1] if self.epochs else 0)
         self.recall_history.append(recall)
         for dim, value in by_dim.items():
             self.recall_by_dim.setdefault(str(dim), []).append(value)
+
+    @property
+    def start_recall(self) -> float | None:
+        """Recall@k before the first epoch; None where it was not measured."""
+        return self.recall_history[0] if self.recall_epochs[:1] == [0] else None
+
+    def baselines(self, dim: str | None = None) -> dict[str, float]:
+        """Recall@k of what costs no training, by its name: the start of the training, PCA with norms restored, PCA.
+
+        Args:
+            dim: a size of a Matryoshka encoder, as text; None: the whole latents.
+        """
+        values = {START: self.start_recall, PCA_RENORMALISED: self.pca_renormalised_recall, PCA: self.pca_recall}
+        if dim is not None:
+            of_size = self.recall_by_dim.get(dim, [])
+            values[START] = of_size[0] if of_size and self.start_recall is not None else None
+            values[PCA_RENORMALISED] = self.pca_renormalised_recall_by_dim.get(dim)
+            values[PCA] = self.pca_recall_by_dim.get(dim)
+        return {name: value for name, value in values.items() if value is not None}
 
     def recall(self, value: float) -> Recall:
         """A recall with the k and the number of rows that all recalls of this history have; 0 where it does not say."""

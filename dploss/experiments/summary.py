@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import MOST_EPOCHS, MeasuredRecall
+from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED, MeasuredRecall
 from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown, text_table
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
@@ -135,13 +135,14 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
             f" in epoch {top.epoch:g}"
         )
         facts["  measured on"] = f"{last.recall.rows:,} held-out rows" if last.recall.rows else "rows not recorded"
-        if history.pca_recall is not None:
-            gain = last.recall.value - history.pca_recall
-            facts["  PCA"] = f"{history.pca_recall:.4f} at the same size: {gain:+.4f} gained"
+        for name, value in history.baselines().items():
+            facts[f"  {name}"] = f"{value:.4f}, {top.recall.value - value:+.4f} gained by the best"
     for dim, values in history.recall_by_dim.items():
         if values:
-            pca = number(history.pca_recall_by_dim.get(dim), ".4f")
-            facts[f"  first {dim}"] = f"{number(values[-1], '.4f')} in epoch {history.recall_epochs[-1]:g} (PCA {pca})"
+            pca = number(history.baselines(dim).get(PCA_RENORMALISED), ".4f")
+            facts[f"  first {dim}"] = (
+                f"{number(values[-1], '.4f')} in epoch {history.recall_epochs[-1]:g} ({PCA_RENORMALISED} {pca})"
+            )
     best = best_epoch(experiment)
     if best is not None:
         facts["best.pt"] = f"of epoch {best}"

@@ -1,8 +1,8 @@
 """One figure of several experiments: their losses and recalls, over a table that is the legend too."""
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 
 from dploss.experiments.catalog import Experiment, short_ids
 from dploss.experiments.comparison import Comparison
-from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.history import START, MeasuredRecall
 from dploss.experiments.summary import recall_name
 from dploss.plots.curves import TITLES, epoch_axis, note
-from dploss.plots.style import bar_style, line_style, log_scale, monospace, new_figure
+from dploss.plots.style import bar_style, baseline_style, line_style, log_scale, monospace, new_figure
 from dploss.text import display_width, elided, text_table
 
 # Inches.
@@ -24,7 +24,16 @@ _UPRIGHT_NAMES, _SLANTED_NAMES = 0.65, 1.15
 _TICK_NAME = 14
 _FEW = 8
 # Above the panel's right end, where nothing is drawn.
-_LEGEND = {"loc": "upper right", "bbox_to_anchor": (1, 1.13)}
+_LEGEND = {"loc": "upper right", "bbox_to_anchor": (1, 1.13), "ncols": 3}
+# A mark: the start's level is mostly that of renormalised PCA.
+_START: Mapping[str, Any] = {
+    "color": "black",
+    "marker": "<",
+    "linestyle": "",
+    "markersize": 6,
+    "clip_on": False,
+    "zorder": 3,
+}
 
 
 def comparison_figure(
@@ -92,10 +101,17 @@ def _bars(axes: Axes, experiments: Sequence[Experiment], recalls: Sequence[Seque
     for place, (experiment, curve) in enumerate(zip(experiments, recalls, strict=True)):
         value = curve[-1].recall.value if curve else 0.0
         axes.bar(place, value, width=0.6, **bar_style(place))
-        text = f"{value:.4f}" if curve else "not measured"
+        baselines = experiment.history.baselines()
+        for name, level in baselines.items():
+            label = "" if name in axes.get_legend_handles_labels()[1] else name
+            if name == START:
+                axes.plot(place + 0.42, level, **_START, label=label)
+            else:
+                axes.hlines(level, place - 0.42, place + 0.42, color="white", linewidth=3.5)
+                axes.hlines(level, place - 0.42, place + 0.42, **_level_style(name), label=label)
         axes.annotate(
-            text,
-            (place, value),
+            f"{value:.4f}" if curve else "not measured",
+            (place, max([value, *baselines.values()])),
             (0, 3),
             textcoords="offset points",
             ha="center",
@@ -103,11 +119,6 @@ def _bars(axes: Axes, experiments: Sequence[Experiment], recalls: Sequence[Seque
             rotation=0 if upright else 90,
             size=8,
         )
-        if experiment.history.pca_recall is not None:
-            label = "" if axes.get_legend_handles_labels()[1] else "PCA at the same size"
-            pca = experiment.history.pca_recall
-            axes.hlines(pca, place - 0.42, place + 0.42, color="white", linewidth=4)
-            axes.hlines(pca, place - 0.42, place + 0.42, color="black", linewidth=2, label=label)
     axes.set_xticks(
         range(len(experiments)),
         [elided(names[experiment.id], _TICK_NAME) for experiment in experiments],
@@ -117,7 +128,8 @@ def _bars(axes: Axes, experiments: Sequence[Experiment], recalls: Sequence[Seque
         size=8,
     )
     name = recall_name([one for curve in recalls for one in curve[-1:]])
-    axes.set(title=f"KNN {name.capitalize()}", ylabel=name, ylim=(0, 1.2), xlim=(-0.7, len(experiments) - 0.3))
+    axes.set_title(f"KNN {name.capitalize()}", loc="left")
+    axes.set(ylabel=name, ylim=(0, 1.2), xlim=(-0.7, len(experiments) - 0.3))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(axis="x", visible=False)
     if axes.get_legend_handles_labels()[1]:
@@ -130,18 +142,27 @@ def _recall_overlay(axes: Axes, experiments: Sequence[Experiment], recalls: Sequ
         values = [one.recall.value for one in curve]
         axes.plot([one.epoch for one in curve], values, **{**line_style(place), "marker": ".", "markevery": None})
         drawn += values
-    known = (experiment.history.pca_recall for experiment in experiments)
-    levels = sorted({level for level in known if level is not None})
-    for index, level in enumerate(levels):
-        axes.axhline(level, color="#888888", linewidth=1, linestyle=(0, (1, 2)), label="" if index else "PCA")
+    levels = {(name, level) for experiment in experiments for name, level in experiment.history.baselines().items()}
+    for name, level in sorted(levels):
+        label = "" if name in axes.get_legend_handles_labels()[1] else name
+        if name == START:
+            axes.plot(0, level, **_START, label=label)
+        else:
+            axes.axhline(level, **_level_style(name), alpha=0.6, label=label)
         drawn.append(level)
     epoch_axis(axes)
     axes.set_xlim(left=0)
     name = recall_name([one for curve in recalls for one in curve])
-    axes.set(title=f"KNN {name.capitalize()} by Epoch", ylabel=f"{name} (log scale)")
+    axes.set_title(f"KNN {name.capitalize()} by Epoch", loc="left")
+    axes.set(ylabel=f"{name} (log scale)")
     log_scale(axes, drawn)
     if levels:
         axes.legend(**_LEGEND)
+
+
+def _level_style(name: str) -> Mapping[str, Any]:
+    # Black: the colours are the experiments'.
+    return {**baseline_style(name), "color": "black"}
 
 
 def _table(figure: Figure, lines: Sequence[str], height: float) -> None:

@@ -1,19 +1,21 @@
 """The panels that several figures share: losses and recall over the epochs, a text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from dploss.experiments.catalog import Experiment
-from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.history import BASELINES, MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
-from dploss.plots.style import COLOURS, log_scale, monospace
+from dploss.plots.style import COLOURS, baseline_style, log_scale, monospace
 from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
+_Level = TypeVar("_Level", float, list[float])
 
 
 def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title: str) -> None:
@@ -41,13 +43,13 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
     axes.set(title=title, ylabel="loss (log scale)")
     log_scale(axes, drawn)
     if not drawn:
-        note(axes, "not recorded")
+        note(axes, "not recorded" if history.epochs else "no epoch was trained")
     elif len(losses) > 1:
         axes.legend()
 
 
 def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> None:
-    """Recall over the epochs, its last value written beside it, and PCA's level; `absent` is shown if there is none."""
+    """Recall over the epochs, and the levels of the baselines; `absent` is shown if there is none."""
     name = recall_name(recalls)
     axes.set(title=f"KNN {name.capitalize()}", ylabel=f"{name} (log scale)")
     epoch_axis(axes)
@@ -56,44 +58,31 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
         return
     epochs = [one.epoch for one in recalls]
     values = [one.recall.value for one in recalls]
-    pca = experiment.history.pca_recall
     marker = "o" if len(values) <= _FEW else ""
     axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
-    axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7)
-    axes.annotate(f"{values[-1]:.4f}", (epochs[-1], values[-1]), (-4, 8), textcoords="offset points", ha="right")
-    if pca is not None:
-        axes.axhline(pca, color=COLOURS[1], linestyle="--", linewidth=1.2)
-        below = values[-1] >= pca
-        axes.annotate(
-            f"PCA {pca:.4f}",
-            (1, pca),
-            (-4, -4 if below else 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="top" if below else "bottom",
-            color=COLOURS[1],
-        )
-    mark_best(axes, experiment, epochs, values)
+    last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}"
+    axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7, label=last)
+    mark_best(axes, experiment, epochs, values, detailed=True)
+    baselines = experiment.history.baselines()
+    for shown, value in _levels(baselines).items():
+        axes.axhline(value, **baseline_style(shown[0]), label=f"{' = '.join(shown)} {value:.4f}")
     axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
-    log_scale(axes, values if pca is None else [*values, pca])
+    log_scale(axes, [*values, *baselines.values()])
     axes.margins(y=0.25)
+    axes.legend(loc="center right", frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def sizes_panel(axes: Axes, experiment: Experiment) -> None:
-    """A Matryoshka encoder's last recall at each of its sizes, beside PCA's at the same sizes."""
+    """A Matryoshka encoder's last recall at each of its sizes, beside the baselines' at the same sizes."""
     history = experiment.history
     dims = [int(dim) for dim, values in history.recall_by_dim.items() if values]
-    curves = {
-        "first dimensions of the latents": [history.recall_by_dim[str(dim)][-1] for dim in dims],
-        "PCA": [history.pca_recall_by_dim.get(str(dim), np.nan) for dim in dims],
-    }
-    for place, (label, values) in enumerate(curves.items()):
-        linestyle, markersize = ("--", 0) if place else ("-", 5)
-        axes.plot(
-            dims, values, marker="o", label=label, color=COLOURS[place], linestyle=linestyle, markersize=markersize
-        )
-    for dim, value in zip(dims, curves["first dimensions of the latents"], strict=True):
+    latest = [history.recall_by_dim[str(dim)][-1] for dim in dims]
+    found = [history.baselines(str(dim)) for dim in dims]
+    curves = {name: [one.get(name, np.nan) for one in found] for name in BASELINES if any(name in one for one in found)}
+    for shown, values in _levels(curves).items():
+        axes.plot(dims, values, **baseline_style(shown[0]), label=" = ".join(shown))
+    axes.plot(dims, latest, color=COLOURS[0], marker="o", markersize=5, label="first dimensions of the latents")
+    for dim, value in zip(dims, latest, strict=True):
         axes.annotate(f"{value:.4f}", (dim, value), (0, 8), textcoords="offset points", ha="center", size=8)
     name = f"recall@{history.recall_k or 'k'}"
     axes.set(
@@ -103,7 +92,18 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     axes.set_xticks(dims, [str(dim) for dim in dims])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.2)
-    axes.legend(loc="lower right")
+    low, high = axes.get_ylim()
+    # Room for the legend, below the curves.
+    axes.set_ylim(low - 0.35 * (high - low), high)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _levels(baselines: Mapping[str, _Level]) -> dict[tuple[str, ...], _Level]:
+    """Baselines by the names that they have: those that are drawn at one place have one line."""
+    names: dict[str, list[str]] = {}
+    for name, level in baselines.items():
+        names.setdefault(str(np.round(level, 4)), []).append(name)
+    return {tuple(same): baselines[same[0]] for same in names.values()}
 
 
 def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
@@ -111,14 +111,18 @@ def evaluation_panel(axes: Axes, experiment: Experiment, metric: str) -> None:
     epochs, values = evaluated(experiment)[metric]
     axes.plot(epochs, values, color=COLOURS[3], marker="o", markersize=4)
     mark_best(axes, experiment, epochs, values)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     epoch_axis(axes)
     axes.set_title(metric_title(metric), loc="left")
     axes.set_ylabel(metric)
     axes.margins(y=0.2)
 
 
-def mark_best(axes: Axes, experiment: Experiment, epochs: Sequence[float], values: Sequence[float]) -> None:
-    """A star where the best checkpoint is."""
+def mark_best(
+    axes: Axes, experiment: Experiment, epochs: Sequence[float], values: Sequence[float], detailed: bool = False
+) -> None:
+    """A star where the best checkpoint is; in detail the legend has its epoch and value."""
     best = best_epoch(experiment)
     if best is not None and best in epochs:
         value = values[list(epochs).index(best)]
@@ -126,13 +130,13 @@ def mark_best(axes: Axes, experiment: Experiment, epochs: Sequence[float], value
             [best],
             [value],
             marker="*",
-            label="best.pt",
+            label="best.pt" + (f", epoch {best}: {value:.4f}" if detailed else ""),
             color=COLOURS[5],
             markeredgecolor="black",
             markersize=13,
             linestyle="",
+            clip_on=False,
         )
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 
 def epoch_axis(axes: Axes) -> None:

@@ -57,9 +57,12 @@ def test_the_summary_says_settings_losses_recall_and_time(experiments):
         "tau 1",
         "hidden_dims 32, init pca",
         f"{history.total_loss[-1]:.4g} at the end, best {min(history.total_loss):.4g} in epoch",
-        f"recall@5       {history.recall_history[-1]:.4f} in epoch 4",
+        f"recall@5             {history.recall_history[-1]:.4f} in epoch 4",
         "40 held-out rows",
-        f"{history.pca_recall:.4f} at the same size",
+        f"start              {history.recall_history[0]:.4f}, ",
+        f"PCA, renormalised  {history.pca_renormalised_recall:.4f}, ",
+        f"PCA                {history.pca_recall:.4f}, "
+        f"{max(history.recall_history) - history.pca_recall:+.4f} gained by the best",
     ):
         assert part in text
     assert "limit 400" in text
@@ -74,19 +77,20 @@ def test_a_summary_of_little_is_short(foreign):
 def test_only_settings_that_differ_are_compared(experiments):
     table = compare(experiments, [recorded_recall(one) for one in experiments])
     assert table.header[:3] == ["experiment", "loss_function", "done"]
-    assert table.header[-3:] == ["recall@5", "PCA", "time"]
+    assert table.header[-5:] == ["recall@5", "start", "PCA, renormalised", "PCA", "time"]
+    assert {row[-4] for row in table.rows} == {f"{one.history.recall_history[0]:.4f}" for one in experiments}
     changed = [with_config(experiments[0], tau=0.5, hidden_dims=[]), *experiments[1:]]
     table = compare(changed, [[]] * 3)
     assert table.header[1:5] == ["hidden_dims", "loss_function", "tau", "done"]
     assert [row[1] for row in table.rows] == ["none", "32", "32"]
-    assert {row[-3] for row in table.rows} == {"-"}
+    assert {row[-5] for row in table.rows} == {"-"}
 
 
 def test_recalls_of_other_sizes_are_told_apart(experiments):
     recalls = [[MeasuredRecall(4, Recall(0.5, k, rows))] for k, rows in ((5, 40), (10, 40), (5, 30))]
     table = compare(experiments, recalls)
-    assert table.header[-4:] == ["recall@k", "recall rows", "PCA", "time"]
-    assert [row[-3] for row in table.rows] == ["40", "40", "30"]
+    assert table.header[-6:-3] == ["recall@k", "recall rows", "start"]
+    assert [row[-5] for row in table.rows] == ["40", "40", "30"]
 
 
 def test_records_are_plain_values(experiments, foreign):

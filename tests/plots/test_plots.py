@@ -119,8 +119,28 @@ def test_the_curves_are_the_history(real):
     for axes, losses in ((total, history.total_loss), (rank, history.rank_loss), (pairdist, history.pairdist_loss)):
         assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4]
         assert list(axes.lines[0].get_ydata()) == losses
+    assert list(recall.lines[0].get_xdata()) == [0, 2, 4]
     assert list(recall.lines[0].get_ydata()) == history.recall_history
-    assert history.pca_recall in recall.lines[2].get_ydata()
+    levels = {line.get_label(): line.get_ydata()[0] for line in recall.lines[2:]}
+    assert levels[f"PCA {history.pca_recall:.4f}"] == history.pca_recall
+    start = f"start = PCA, renormalised {history.start_recall:.4f}"
+    assert history.start_recall == history.pca_renormalised_recall == levels[start]
+
+
+def test_baselines_apart_have_a_line_each(real):
+    history = replace(real[0].history, pca_renormalised_recall=real[0].history.start_recall - 0.01)
+    (*_, recall) = quick_figure(replace(real[0], history=history), recorded_recall(real[0])).axes
+    labels = [line.get_label() for line in recall.lines]
+    assert [label.rsplit(" ", 1)[0] for label in labels[-3:]] == ["start", "PCA, renormalised", "PCA"]
+    assert len({line.get_color() for line in recall.lines[-3:]}) == 3
+
+
+def test_a_start_without_training_is_drawn():
+    start = made([], recall_epochs=[0], recall_history=[0.7], pca_recall=0.5, pca_renormalised_recall=0.7)
+    recalls = recorded_recall(start)
+    for figure in (quick_figure(start, recalls), experiment_figure(start, recalls, "")):
+        assert_legible(figure)
+        assert "start = PCA, renormalised 0.7000" in [text for text, _ in drawn_texts(figure)]
 
 
 def test_a_history_of_another_program_has_its_one_panel():
@@ -135,9 +155,11 @@ def test_a_matryoshka_encoder_has_its_recall_by_size(real):
     nested = replace(real[0], history=history)
     for figure in (quick_figure(nested, recorded_recall(nested)), experiment_figure(nested, [], "not measured")):
         (panel,) = (axes for axes in figure.axes if axes.get_title() == "Recall@5 by Size, epoch 4")
-        assert list(panel.lines[0].get_xdata()) == [16, 32, 64, 128]
-        assert list(panel.lines[0].get_ydata()) == [0.4, 0.5, 0.6, 0.8]
-        assert set(panel.lines[1].get_ydata()) == {0.35}
+        start, pca, latents = panel.lines
+        assert list(latents.get_xdata()) == [16, 32, 64, 128]
+        assert list(latents.get_ydata()) == [0.4, 0.5, 0.6, 0.8]
+        assert list(start.get_ydata()) == [0.3, 0.4, 0.5, 0.7] and start.get_label() == "start"
+        assert set(pca.get_ydata()) == {0.35}
         assert_legible(figure)
 
 
@@ -259,7 +281,7 @@ def test_a_comparison_of_any_size_is_legible(count, history):
     table = compare(experiments, recalls)
     figure = comparison_figure(experiments, recalls, table, history)
     assert_legible(figure)
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
     assert titles[:4] == ["Total Loss", "Rank Loss", "Pair Distance Loss", "KNN Recall@5"]
     assert (titles[4:] == ["KNN Recall@5 by Epoch"]) is history
     assert [len(axes.lines) for axes in figure.axes[:3]] == [count] * 3
