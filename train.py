@@ -3,6 +3,7 @@
 Examples:
   train.py                                          the built-in vectors, 768 -> 512 dimensions
   train.py --data my.parquet --latent-dim 128       your own, 128 dimensions
+  train.py --latent-dim 128 --epochs 0              the start alone: PCA, renormalised
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes

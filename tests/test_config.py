@@ -34,7 +34,7 @@ def test_it_survives_json():
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("epochs", -1, "epochs must be at least 0, got -1"),
         ("epochs", 2.5, "epochs must be a whole number, got 2.5"),
         ("epochs", True, "epochs must be a whole number, got True"),
         ("batch_size", 2, "batch_size must be at least 3, got 2"),
@@ -66,7 +66,7 @@ def test_what_a_person_wrote_is_no_name_of_a_setting():
 
 
 def test_annotations_are_the_types_and_the_choices():
-    assert all(type(getattr(TrainConfig(), name)) in (one.kind, NoneType) for name, one in OPTIONS.items())
+    assert all(isinstance(getattr(TrainConfig(), name), one.kind | NoneType) for name, one in OPTIONS.items())
     assert {name for name, one in OPTIONS.items() if one.optional} == {
         "column",
         "limit",
@@ -78,6 +78,22 @@ def test_annotations_are_the_types_and_the_choices():
     assert OPTIONS["loss_function"].choices == tuple(LOSSES)
     with pytest.raises(SettingError, match="latent_dim must be a whole number, got None"):
         TrainConfig(latent_dim=None)
+
+
+@pytest.mark.parametrize(("input_dim", "latent_dim"), [(1, 1), (2, 1), (384, 192), (767, 383), (768, 512), (4096, 512)])
+def test_a_latent_dim_that_is_not_given_fits_the_vectors(input_dim, latent_dim):
+    fitted = TrainConfig(epochs=7).fitted_to(1000, input_dim)
+    assert (fitted.latent_dim, fitted.epochs) == (latent_dim, 7)
+    assert type(fitted.as_dict()["latent_dim"]) is int
+    assert TrainConfig(latent_dim=512).fitted_to(1000, input_dim).latent_dim == 512
+    assert TrainConfig(matryoshka=True).fitted_to(1000, 384).matryoshka_dims == (48, 96, 192)
+
+
+@pytest.mark.parametrize(("n_rows", "widths"), [(3, (768,)), (49_999, (768,)), (50_000, (2048,))])
+def test_hidden_dims_that_are_not_given_fit_the_number_of_rows(n_rows, widths):
+    assert TrainConfig(latent_dim=64).fitted_to(n_rows, 768).hidden_dims == widths
+    assert TrainConfig(hidden_dims=(768,)).fitted_to(n_rows, 768).hidden_dims == (768,)
+    assert TrainConfig(hidden_dims=[]).fitted_to(n_rows, 768).hidden_dims == ()
 
 
 def test_matryoshka_sizes_follow_from_what_is_given():

@@ -1,7 +1,7 @@
 """TrainConfig: every setting of a training once, as a field, a flag of train.py and a key of config.json."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from dploss.config.option import UNSET, option, options_of
@@ -11,8 +11,20 @@ from metrics.table import BUILT_IN, COMPOSITE
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"
 EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
+# From which the default of latent_dim is taken as it is.
+_DIMENSIONS_OF_DEFAULT = 768
+# Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
+_MANY_ROWS, _WIDE = 50_000, (2048,)
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
+
+
+class _NotGiven(int):
+    """A default that gives way to what suits the vectors: the same number, given, does not."""
+
+
+class _WidthsNotGiven(tuple):
+    """Such a default of several numbers."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,13 @@ class TrainConfig:
         0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
     )
 
-    latent_dim: int = option(512, ENCODER, "latent dimensions", at_least=1, with_images=128)
+    latent_dim: int = option(
+        512,
+        ENCODER,
+        "latent dimensions; where it is not given, of vectors with fewer than 768 dimensions half of these",
+        at_least=1,
+        with_images=128,
+    )
     matryoshka: bool = option(
         False, ENCODER, "Matryoshka training at latent-dim and its halves down to 32: every prefix is an embedding too"
     )
@@ -66,7 +84,12 @@ class TrainConfig:
         (), ENCODER, "Matryoshka training at these dimensions, as 32,64,128,256; latent-dim is the largest", at_least=1
     )
     hidden_dims: tuple[int, ...] = option(
-        (768,), ENCODER, "widths of the MLP's hidden layers; none given: a linear encoder", at_least=1, at_most=2**16
+        _WidthsNotGiven((768,)),
+        ENCODER,
+        "widths of the MLP's hidden layers, none after the flag: a linear encoder; without the flag 2048 for "
+        "50,000 training rows and more",
+        at_least=1,
+        at_most=2**16,
     )
     dropout: float = option(0.2, ENCODER, "dropout rate of the hidden layers", at_least=0, below=1)
     init: Literal["pca", "random"] = option("pca", ENCODER, "initial weights: PCA of the training rows, or random")
@@ -92,11 +115,18 @@ class TrainConfig:
         1.0, LOSS, "with --images: weight of the squared reconstruction error", at_least=0, at_most=1e6
     )
 
-    epochs: int = option(100, TRAINING, "training epochs", at_least=1, on_resume=True)
+    epochs: int = option(
+        100, TRAINING, "training epochs; 0: the start alone, PCA with the norm restored", at_least=0, on_resume=True
+    )
     batch_size: int = option(
         512, TRAINING, "batch size: rows whose distances are compared with each other", at_least=3, with_images=64
     )
-    lr: float = option(0.001, TRAINING, "peak learning rate (Adam; linear warm-up, cosine decay to 0)", above=0)
+    lr: float = option(
+        0.001,
+        TRAINING,
+        "peak learning rate (AdamW; linear warm-up, cosine decay to 0); from PCA scaled by how much PCA loses",
+        above=0,
+    )
     seed: int = option(0, TRAINING, "random seed of the split, the weights and the batches", at_least=0, below=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = option(
         "auto", TRAINING, "device to train on", env="DEVICE", on_resume=True
@@ -158,33 +188,50 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Fill in the defaults that depend on the data, check every value, and set those that follow from others."""
-        latent_dim_given = self.latent_dim is not UNSET
         for name, setting in OPTIONS.items():
             value = getattr(self, name)
             if value is UNSET:
                 value = setting.default if self.images is None else setting.image_default
-            setting.check(value)
-            object.__setattr__(self, name, tuple(value) if setting.kind is tuple else value)
+                value = _NotGiven(value) if name == "latent_dim" and self.images is None else value
+            setting.check(int(value) if isinstance(value, _NotGiven) else value)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
         if self.matryoshka or self.matryoshka_dims:
-            self._set_matryoshka_dims(latent_dim_given)
+            self._set_matryoshka_dims()
 
-    def _set_matryoshka_dims(self, latent_dim_given: bool) -> None:
+    def _set_matryoshka_dims(self) -> None:
         if self.images is not None:
             raise SettingError("{matryoshka} is for vectors: leave it out with {images}")
         dims = self.matryoshka_dims or nested_dims(self.latent_dim)
-        if not latent_dim_given:
+        if self.matryoshka_dims and isinstance(self.latent_dim, _NotGiven):
             object.__setattr__(self, "latent_dim", max(dims))
         if max(dims) > self.latent_dim:
             template = "{matryoshka_dims} must be at most {latent_dim} {largest}, got {dim}"
             raise SettingError(template, largest=self.latent_dim, dim=max(dims))
         object.__setattr__(self, "matryoshka", True)
-        object.__setattr__(self, "matryoshka_dims", tuple(sorted({*dims, self.latent_dim})))
+        object.__setattr__(self, "matryoshka_dims", tuple(sorted({int(dim) for dim in (*dims, self.latent_dim)})))
+
+    def fitted_to(self, n_rows: int, input_dim: int) -> "TrainConfig":
+        """These settings for the rows of a training.
+
+        Args:
+            n_rows: to train on; of 50,000 and more, hidden_dims that were not given are wider.
+            input_dim: D; for D below 768, a latent_dim that was not given is D // 2.
+        """
+        config = self
+        if isinstance(config.latent_dim, _NotGiven):
+            latent_dim = int(config.latent_dim) if input_dim >= _DIMENSIONS_OF_DEFAULT else max(1, input_dim // 2)
+            # The sizes of --matryoshka followed from latent_dim.
+            config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
+        if isinstance(config.hidden_dims, _WidthsNotGiven):
+            config = replace(config, hidden_dims=_WIDE if n_rows >= _MANY_ROWS else tuple(config.hidden_dims))
+        return config
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under its own name, ready for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        plain = asdict(self) | {"latent_dim": int(self.latent_dim)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrainConfig":

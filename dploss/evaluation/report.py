@@ -1,6 +1,6 @@
 """An encoder beside its baselines: scores, as plain values and as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,15 @@ import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
+from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.checkpoints import Checkpoint
+from dploss.experiments.history import PCA as PCA_NAME
+from dploss.experiments.history import PCA_RENORMALISED, START
+from dploss.experiments.layout import epoch_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
+from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, number, shown, text_table
@@ -37,8 +42,11 @@ class Report:
         device: where the encoder ran.
         rows_per_second: encoding speed there.
         methods: scores by name, the encoder first.
-        cuts: of a Matryoshka encoder, the scores of the encoder and of PCA at each of its dimensions.
+        cuts: of a Matryoshka encoder, the scores of the encoder, its start and PCA at each of its dimensions.
         left_out: why a method is not among them, by its name.
+        ties: rows whose nearest neighbours are not determined.
+        training_rows_left_out: of the data; None where that could not be checked.
+        note: what a person should know of them.
     """
 
     checkpoint: str
@@ -54,6 +62,9 @@ class Report:
     methods: dict[str, Scores]
     cuts: dict[int, dict[str, Scores]]
     left_out: dict[str, str]
+    ties: Ties
+    training_rows_left_out: int | None
+    note: str
 
     @property
     def bytes_per_vector(self) -> tuple[int, int]:
@@ -83,6 +94,8 @@ class Report:
             "methods": {name: asdict(scores) for name, scores in self.methods.items()},
             "cuts": {dim: {name: asdict(scores) for name, scores in both.items()} for dim, both in self.cuts.items()},
             "left_out": self.left_out,
+            "ties": asdict(self.ties),
+            "training_rows_left_out": self.training_rows_left_out,
         }
 
     def title(self) -> str:
@@ -106,6 +119,8 @@ class Report:
         }
         if self.chosen_on_them:
             facts["chosen"] = "as the best by these very rows, a slight optimistic bias; --data takes other rows"
+        tied = self.ties.warning("rows")
+        facts |= {name: line for name, line in (("training rows", self.note), ("ties", tied)) if line}
         ks = list(next(iter(self.methods.values())).recall)
         kept = text_table(
             ["", *(f"recall@{k}" for k in ks), "distortion", "Spearman"],
@@ -162,7 +177,7 @@ def evaluate_encoder(
     ks: Sequence[int],
     encoded: Mapping[str, np.ndarray],
 ) -> tuple[Report, np.ndarray]:
-    """Score an encoder, and PCA, truncation and random projection to as many dimensions.
+    """Score an encoder, and its start, PCA, truncation and random projection to as many dimensions.
 
     Args:
         checkpoint: what `load_checkpoint` returned.
@@ -177,15 +192,13 @@ def evaluate_encoder(
     """
     record = ExperimentRecord.from_dict(checkpoint["config"])
     rows, dim = data.rows, encoder.latent_dim
+    encoders, left_out = _encoders(checkpoint, path, encoder, data)
     latents = {"encoder": encoder.encode(rows), **encoded}
-    left_out = {}
-    cuts = {d: {"encoder": score(rows, encoder.encode(rows, dim=d), ks)} for d in record.config.matryoshka_dims}
-    if data.train_rows is not None:
-        latents["PCA"] = PCA.fit(data.train_rows, dim).encode(rows)
-        for d, both in cuts.items():
-            both["PCA"] = score(rows, latents["PCA"][:, :d], ks)
-    else:
-        left_out["PCA"] = f"which is fitted on the training rows: {data.missing}"
+    latents |= {name: encode(rows, dim) for name, encode in encoders.items() if name != "encoder"}
+    cuts = {
+        d: {name: score(rows, encode(rows, d), ks) for name, encode in encoders.items()}
+        for d in record.config.matryoshka_dims
+    }
     latents["truncation"] = Truncation(dim).encode(rows)
     latents["random projection"] = RandomProjection.draw(encoder.input_dim, dim, record.config.seed).encode(rows)
     report = Report(
@@ -202,8 +215,34 @@ def evaluate_encoder(
         methods={name: score(rows, latent, ks) for name, latent in latents.items()},
         cuts=cuts,
         left_out=left_out,
+        ties=count_ties(rows, ks),
+        training_rows_left_out=data.training_rows_left_out,
+        note=data.note,
     )
     return report, latents["encoder"]
+
+
+def _encoders(
+    checkpoint: Checkpoint, path: Path, encoder: DPEncoder | ConvAutoencoder, data: EvalRows
+) -> tuple[dict[str, Callable[[np.ndarray, int], np.ndarray]], dict[str, str]]:
+    """What encodes rows at any of its sizes: the encoder, its start and PCA; and why one of them is missing."""
+    found: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"encoder": _at_size(encoder)}
+    left_out = {}
+    start = path.parent / epoch_checkpoint(0)
+    if checkpoint["epoch"] and start.is_file():
+        found[START] = _at_size(load_encoder(start).to(encoder.mean.device))
+    elif checkpoint["epoch"]:
+        left_out[START] = f"no {start.name} beside the checkpoint"
+    if data.train_rows is not None:
+        pca = PCA.fit(data.train_rows, encoder.latent_dim)
+        found |= {PCA_RENORMALISED: pca.encode_renormalised, PCA_NAME: pca.encode}
+    else:
+        left_out |= dict.fromkeys((PCA_RENORMALISED, PCA_NAME), f"fitted on the training rows: {data.missing}")
+    return found, left_out
+
+
+def _at_size(encoder: DPEncoder | ConvAutoencoder) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda rows, dim: encoder.encode(rows, dim=dim)
 
 
 def _is_best(path: Path) -> bool:

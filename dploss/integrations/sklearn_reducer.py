@@ -32,7 +32,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     disk, and nothing is printed.
 
     Args:
-        n_components: latent dimensions, 1..n_features.
+        n_components: latent dimensions, 1..n_features; None: 512, or half of n_features below 768.
         loss: DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm or DPLossV3.
         tau: temperature of the soft ranks or neighbour probabilities, in standard deviations of a batch's distances.
         k: neighbours that the initialisation is chosen by, and the divisor of V1's rank loss.
@@ -41,7 +41,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         epochs: passes over the rows.
         batch_size: rows whose distances are compared at once, at least 3; all of them where there are fewer.
         lr: peak learning rate.
-        hidden_dims: widths of the MLP's hidden layers; () makes the encoder linear.
+        hidden_dims: widths of the MLP's hidden layers; () makes the encoder linear; None: (768,), or (2048,) of 50,000
+            rows and more.
         dropout: dropout rate of the hidden layers, 0 to below 1.
         metric: distance whose neighbours are preserved, "euclidean" or "cosine". The latents are compared by Euclidean
             distance in either case.
@@ -59,7 +60,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def __init__(
         self,
-        n_components: int = _DEFAULTS.latent_dim,
+        n_components: int | None = None,
         *,
         loss: str = _DEFAULTS.loss_function,
         tau: float = _DEFAULTS.tau,
@@ -69,7 +70,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         epochs: int = _DEFAULTS.epochs,
         batch_size: int = _DEFAULTS.batch_size,
         lr: float = _DEFAULTS.lr,
-        hidden_dims: tuple[int, ...] = _DEFAULTS.hidden_dims,
+        hidden_dims: tuple[int, ...] | None = None,
         dropout: float = _DEFAULTS.dropout,
         metric: str = _DEFAULTS.metric,
         device: str = _DEFAULTS.device,
@@ -103,6 +104,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         config = self._config()
         rows: np.ndarray = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=3)
+        config = config.fitted_to(*rows.shape)
         if config.latent_dim > rows.shape[1]:
             raise ValueError(f"n_components={config.latent_dim} is above n_features={rows.shape[1]}: choose fewer")
         with np.errstate(over="ignore"):
@@ -133,8 +135,9 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         settings = {}
         for name, value in (self.get_params(deep=False) | {"random_state": self._seed()}).items():
             setting = _SETTING_OF.get(name, name)
-            # A search passes scalars of NumPy.
-            settings[setting] = value.item() if isinstance(value, np.generic) else value
+            if value is not None:
+                # A search passes scalars of NumPy.
+                settings[setting] = value.item() if isinstance(value, np.generic) else value
         try:
             return TrainConfig(**settings, val_fraction=0)
         except SettingError as error:

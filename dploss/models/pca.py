@@ -16,16 +16,20 @@ MOST_DIMENSIONS = 4096
 class PCA:
     """Principal components of some rows: the linear projection of least squared error.
 
+    They are fitted in float64: beside a row 1e5 times as long as the others, products in float32 would lose these.
+
     Attributes:
         mean: (D,) float32 mean of the rows.
         components: (d, D) float32 orthonormal directions, most variance first; the entry of largest magnitude of each
             is positive, so that the signs are reproducible.
         scale: standard deviation over all centred coordinates, above 0 (1 where all rows are equal).
+        held: (d,) float64 share of the rows' variance along each component, 0..1.
     """
 
     mean: np.ndarray
     components: np.ndarray
     scale: float
+    held: np.ndarray
 
     @classmethod
     def fit(cls, rows: np.ndarray | MappedRows, latent_dim: int) -> "PCA":
@@ -48,36 +52,53 @@ class PCA:
         mean = sum(rows[start : start + CHUNK_ROWS].sum(axis=0, dtype=np.float64) for start in starts) / count
         covariance = np.zeros((dim, dim))
         for start in starts:
-            centred = (rows[start : start + CHUNK_ROWS] - mean).astype(np.float32)
+            centred = rows[start : start + CHUNK_ROWS] - mean
             covariance += centred.T @ centred
         covariance /= count
-        _, directions = _eigenvectors(covariance, latent_dim)
-        return cls._from_directions(mean, directions.T, np.trace(covariance) / dim)
+        values, directions = _eigenvectors(covariance, latent_dim)
+        return cls._from_directions(mean, directions.T, values, np.trace(covariance), dim)
 
     @classmethod
     def _fit_gram(cls, rows: np.ndarray, latent_dim: int) -> "PCA":
         """Fit by the Gram matrix of the centred rows, N x N, which has the same nonzero spectrum as the covariance."""
         count, dim = rows.shape
         mean = rows.mean(axis=0, dtype=np.float64)
-        centred = (rows - mean).astype(np.float32)
-        gram = (centred @ centred.T).astype(np.float64)
+        centred = rows - mean
+        gram = centred @ centred.T
         rank = min(latent_dim, max(count - 1, 1))
         values, vectors = _eigenvectors(gram, rank)
-        directions = centred.T @ vectors[:, values > 1e-6 * values[0]]
+        values, vectors = values[values > 1e-12 * values[0]], vectors[:, values > 1e-12 * values[0]]
+        directions = centred.T @ vectors
         arbitrary = np.random.RandomState(0).normal(size=(dim, latent_dim - directions.shape[1]))
         basis, _ = np.linalg.qr(np.concatenate([directions, arbitrary], axis=1))
-        return cls._from_directions(mean, basis.T, np.trace(gram) / (count * dim))
+        values = np.concatenate([values, np.zeros(arbitrary.shape[1])])
+        return cls._from_directions(mean, basis.T, values, np.trace(gram), count * dim)
 
     @classmethod
-    def _from_directions(cls, mean: np.ndarray, components: np.ndarray, variance: float) -> "PCA":
+    def _from_directions(
+        cls, mean: np.ndarray, components: np.ndarray, squares: np.ndarray, total: float, coordinates: int
+    ) -> "PCA":
+        """From directions, the sums of squares along each and in total, and the number of centred coordinates."""
         largest = np.abs(components).argmax(axis=1)
         signs = np.sign(components[np.arange(len(components)), largest])
         components = np.ascontiguousarray(components * signs[:, None], np.float32)
-        return cls(mean.astype(np.float32), components, float(np.sqrt(variance)) or 1.0)
+        held = squares.clip(min=0) / total if total > 0 else np.zeros(len(squares))
+        return cls(mean.astype(np.float32), components, float(np.sqrt(total / coordinates)) or 1.0, held)
 
-    def encode(self, rows: np.ndarray) -> np.ndarray:
-        """(N, D) rows -> (N, d) float32 projections."""
-        return (rows - self.mean) @ self.components.T
+    def lost(self, dim: int) -> float:
+        """Share of the rows' variance that the first `dim` components do not hold, 0..1."""
+        return max(0.0, 1 - float(self.held[:dim].sum()))
+
+    def encode(self, rows: np.ndarray, dim: int | None = None) -> np.ndarray:
+        """(N, D) rows -> (N, dim) float32 projections on the first `dim` components, on all d if None."""
+        return (rows - self.mean) @ self.components[:dim].T
+
+    def encode_renormalised(self, rows: np.ndarray, dim: int | None = None) -> np.ndarray:
+        """The projections, each row with its norm restored: as far from 0 as the row is from the mean.
+
+        Of rows of norm 1 it is what people store: projected, and divided by their norm.
+        """
+        return restore_norm(self.encode(rows, dim), rows - self.mean)
 
 
 def _eigenvectors(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,15 +111,23 @@ def _eigenvectors(matrix: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarra
     return values[::-1], vectors[:, ::-1]
 
 
+def restore_norm(latents: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Scale each of (N, d) latents to the norm of its row, of (N, D); latents of norm 0 stay 0."""
+    # In float64: squares of small numbers are 0 in float32.
+    wanted, norms = (np.linalg.norm(one.astype(np.float64), axis=1, keepdims=True) for one in (rows, latents))
+    ratios = np.divide(wanted, norms, out=np.zeros_like(wanted), where=norms > 0)
+    return (latents * ratios).astype(latents.dtype)
+
+
 @dataclass(frozen=True)
 class Truncation:
-    """The first dimensions of every vector, for which Matryoshka embeddings are trained."""
+    """The first dimensions of every vector, norm restored; Matryoshka embeddings are trained for it."""
 
     latent_dim: int
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """(N, D) rows -> their first d dimensions, (N, d)."""
-        return rows[:, : self.latent_dim]
+        """(N, D) rows -> their first d dimensions, each with its row's norm, (N, d)."""
+        return restore_norm(rows[:, : self.latent_dim], rows)
 
 
 @dataclass(frozen=True)

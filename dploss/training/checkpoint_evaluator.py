@@ -15,7 +15,8 @@ from metrics.table import BUILT_IN, COMPOSITE
 if TYPE_CHECKING:
     from dploss.training.reconstruction import Reconstruction
 
-TRAINING_METRICS = ("recall", "total_loss", "rank_loss", "pairdist_loss")
+LOSSES = ("total_loss", "rank_loss", "pairdist_loss")
+TRAINING_METRICS = ("recall", *LOSSES)
 IMAGE_METRICS = (COMPOSITE, *BUILT_IN)
 
 
@@ -40,16 +41,21 @@ class CheckpointEvaluator:
 
     def evaluate(
         self, checkpoint: Path, step: int, epoch: int, losses: Mapping[str, float], recall: Recall | None
-    ) -> Evaluation:
+    ) -> Evaluation | None:
         """Evaluate a checkpoint that was just saved.
 
         Args:
             checkpoint: its path.
             step: optimizer steps done.
             epoch: finished epochs.
-            losses: the epoch's, by name.
+            losses: the epoch's, by name; none of the start, which no epoch led to.
             recall: on held-out rows.
+
+        Returns:
+            What was measured; None of the start where checkpoints are ranked by a loss.
         """
+        if self.tracker.metric_name in LOSSES and not losses:
+            return None
         metrics: Mapping[str, Any] = {**losses, **({"recall": recall.value} if recall else {})}
         if self.reconstruction is not None:
             self.progress.log(f"[Step {step}] Evaluating model performance at step {step}")
@@ -58,7 +64,7 @@ class CheckpointEvaluator:
             for tag, image in self.reconstruction.save(reconstructed, checkpoint.parent).items():
                 self.log.image(tag, image, step)
         is_best = self.tracker.update(step, epoch, checkpoint, metrics)
-        if is_best:
+        if is_best and losses:
             self.progress.log(f"🏆 New best checkpoint! Score: {metrics[self.tracker.metric_name]:.4f}")
         self.log.evaluation(metrics, is_best, step)
         return Evaluation(epoch, step, metrics, is_best)

@@ -29,6 +29,7 @@ from dploss.training.distributed import join_process_group
 from dploss.training.initialization import initialize
 from dploss.training.objective import objective_of
 from dploss.training.progress import Progress
+from dploss.training.row_checks import check_differ, check_scale, distances_from_median, far_rows
 from dploss.training.run import ExperimentRun, TrainingRun
 from dploss.training.torchrun import is_main_process, n_processes
 from dploss.training.trainer import Trainer
@@ -44,7 +45,13 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
         InputError: data or settings that cannot be used.
     """
     manager = CheckpointManager(config.checkpoints_dir)
-    return _prepare(config, open_data(config), manager, origin_of(manager.experiment_id), checkpoint=None)
+    vectors = open_data(config)
+    n_rows, input_dim = vectors.rows.shape
+    fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)
+    if fitted.latent_dim != config.latent_dim and is_main_process():
+        Progress(config.quiet).log(f"--latent-dim {fitted.latent_dim}, half of the vectors' {input_dim} dimensions")
+    config = fitted
+    return _prepare(config, vectors, manager, origin_of(manager.experiment_id), checkpoint=None)
 
 
 def resumed_experiment(reference: str, given: Mapping[str, Any]) -> TrainingRun:
@@ -94,10 +101,17 @@ def make_trainer(config: TrainConfig, vectors: Vectors) -> Trainer:
 
 
 def initialize_trainer(trainer: Trainer) -> PCA:
-    """Initialise the encoder; returns the PCA of the training rows, its strongest baseline of as many dimensions."""
+    """Initialise the encoder; returns the PCA of the training rows, its strongest baseline of as many dimensions.
+
+    Raises:
+        InputError: the rows differ by less than float32 has digits for.
+    """
     config, rows = trainer.config, select(trainer.rows, trainer.train_index)
     pca = PCA.fit(rows, config.latent_dim)
+    check_scale(pca.scale)
     initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
+    if config.init == "pca" and config.images is None:
+        trainer.fit_steps_to(pca)
     return pca
 
 
@@ -106,13 +120,17 @@ def _prepare(
 ) -> TrainingRun:
     """The run, initialised or loaded from a checkpoint."""
     progress, is_main = Progress(config.quiet), is_main_process()
-    trainer = make_trainer(config, vectors)
     n_rows, input_dim = vectors.rows.shape
+    source, distances = config.images or config.data, distances_from_median(vectors.rows)
+    check_differ(source, distances)
+    trainer = make_trainer(config, vectors)
     _, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
     held_out = HeldOutRows(vectors.rows, held_out_index, config.k, config.matryoshka_dims, config.seed)
     if is_main:
-        for doubt in doubts(config, input_dim, len(trainer.train_index)):
-            progress.warn(doubt)
+        tied = held_out.ties().warning("held-out rows") if held_out else None
+        for doubt in (*doubts(config, input_dim, len(trainer.train_index)), far_rows(source, distances), tied):
+            if doubt is not None:
+                progress.warn(doubt)
     if checkpoint is not None:
         history = _load(trainer, checkpoint)
     else:
@@ -148,14 +166,19 @@ def _prepare(
 
 
 def _initial_history(pca: PCA, held_out: HeldOutRows) -> TrainHistory:
-    """A history without epochs; it has the recall of PCA, which the encoder is to exceed."""
+    """A history without epochs; it has the recall of PCA, with and without the norm, which the encoder is to exceed."""
     history = TrainHistory()
     if held_out:
         recall = held_out.recall(pca.encode)
         history.recall_k, history.recall_rows, history.pca_recall = recall.k, recall.rows, recall.value
-        by_dim = held_out.recall_by_dim(lambda rows, dim: pca.encode(rows)[:, :dim])
-        history.pca_recall_by_dim = {str(dim): value for dim, value in by_dim.items()}
+        history.pca_renormalised_recall = held_out.recall(pca.encode_renormalised).value
+        history.pca_recall_by_dim = _by_text(held_out.recall_by_dim(pca.encode))
+        history.pca_renormalised_recall_by_dim = _by_text(held_out.recall_by_dim(pca.encode_renormalised))
     return history
+
+
+def _by_text(recalls: Mapping[int, float]) -> dict[str, float]:
+    return {str(dim): value for dim, value in recalls.items()}
 
 
 def _load(trainer: Trainer, path: Path) -> TrainHistory:

@@ -11,6 +11,9 @@ from dploss.losses.matryoshka import MatryoshkaLoss
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 
+# V1 and V2 are trained as their Norm siblings: the gradient of the ranks is theirs divided by (B - 2)^power, so that
+# neither the batch size nor tau drowns the pair distances, which hold the scale of the latents.
+_TRAINED_AS = {"DPLossV1": ("DPLossV1Norm", 1), "DPLossV2": ("DPLossV2Norm", 2)}
 # (B, D) rows and their (B, d) latents -> the terms; raises ValueError where a value is not finite.
 Objective = Callable[[Tensor, Tensor], LossTerms]
 
@@ -22,14 +25,26 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
         config: the settings of the loss.
         encoder: the one that is trained.
     """
-    loss = LOSSES[config.loss_function](
+    name, power = _TRAINED_AS.get(config.loss_function, (config.loss_function, 0))
+    loss = LOSSES[name](
         k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
     )
+    objective: Objective
     if isinstance(encoder, ConvAutoencoder):
-        return partial(_with_reconstruction, loss, encoder, config.lambda_recon)
-    if config.matryoshka:
-        return in_units_of_scale(MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
-    return in_units_of_scale(loss, encoder)
+        objective = partial(_with_reconstruction, loss, encoder, config.lambda_recon)
+    elif config.matryoshka:
+        objective = in_units_of_scale(MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
+    else:
+        objective = in_units_of_scale(loss, encoder)
+    return partial(_of_unscaled_ranks, objective, config.lambda_rank, power) if power else objective
+
+
+def _of_unscaled_ranks(objective: Objective, lambda_rank: float, power: int, x: Tensor, z: Tensor) -> LossTerms:
+    """The terms with the value of ranks 1..B-1 and the gradient of ranks scaled to 0..1."""
+    terms = objective(x, z)
+    rank = terms.rank * (len(x) - 2) ** power
+    value = (terms.total + lambda_rank * (rank - terms.rank)).detach()
+    return terms._replace(total=value + (terms.total - terms.total.detach()), rank=rank)
 
 
 def in_units_of_scale(loss: nn.Module, encoder: DPEncoder) -> Objective:

@@ -1,7 +1,8 @@
 """What a training shows the person who watches it: messages on stderr, a progress bar where that is a terminal."""
 
+import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,10 @@ class Progress:
             "device": device,
             "settings": ", ".join(f"{name}={shown(getattr(config, name))}" for name in _worth_showing(config)),
         }
-        if history.pca_recall is not None:
-            recall = history.recall(history.pca_recall)
-            lines["PCA"] = f"{record.input_dim} -> {config.latent_dim} keeps held-out {recall}"
-        if history.epochs:
-            lines["resumed"] = f"after epoch {history.epochs[-1]}"
+        for name, value in history.baselines().items():
+            lines[name] = f"held-out {history.recall(value)}"
+        if history.epochs or history.recall_epochs:
+            lines["resumed"] = f"after epoch {history.epochs[-1] if history.epochs else 0}"
         for line in aligned(lines):
             self.log(line)
 
@@ -81,9 +81,14 @@ class Progress:
             f"{seconds:.2f} s  ETA {duration(left)}"
         )
 
-    def checkpoint(self, path: Path, recall: Recall | None, pca_recall: float | None) -> None:
-        """Print that a checkpoint was saved, and how its recall compares with PCA's."""
-        self.log(f"  saved {path.name}" + (f"  {versus_pca(recall, pca_recall)}" if recall else ""))
+    def checkpoint(self, path: Path, recall: Recall | None, history: TrainHistory) -> None:
+        """Print that a checkpoint was saved, and how its recall compares with the strongest baseline's."""
+        if recall is None:
+            self.log(f"  saved {path.name}")
+        elif history.epochs:
+            self.log(f"  saved {path.name}  {versus_baseline(recall, history)}")
+        else:
+            self.log(f"start {recall.value:.4f}, saved as {path.name}")
 
 
 def _worth_showing(config: TrainConfig) -> Sequence[str]:
@@ -99,18 +104,54 @@ def _worth_showing(config: TrainConfig) -> Sequence[str]:
 
 
 def summary(history: TrainHistory, folder: Path) -> str:
-    """The result of a training in a few lines, for a person."""
-    lines = [f"{history.status}: {len(history.epochs)} epochs in {history.cumulative_time[-1]:.1f} s of training"]
+    """The result of a training in a few lines: what the best checkpoint keeps, and what the training gained."""
+    seconds = history.cumulative_time[-1] if history.cumulative_time else 0.0
+    lines = [f"{history.status}: {len(history.epochs)} epochs in {seconds:.1f} s of training"]
     if history.recall_history:
-        lines.append(versus_pca(history.recall(history.recall_history[-1]), history.pca_recall))
+        lines += _results(history)
     for dim, values in history.recall_by_dim.items():
-        gain = versus_pca(history.recall(values[-1]), history.pca_recall_by_dim.get(dim))
+        gain = versus_baseline(history.recall(values[history.recall_epochs.index(_best_epoch(history))]), history, dim)
         lines.append(f"first {dim} dimensions: {gain}")
     return "\n".join([*lines, str(folder)])
 
 
-def versus_pca(recall: Recall, pca_recall: float | None) -> str:
-    """A recall beside PCA's: "held-out recall@5 0.8123 on 1,000 rows (PCA 0.8011, +0.0112)"."""
-    if pca_recall is None:
-        return f"held-out {recall}"
-    return f"held-out {recall} (PCA {pca_recall:.4f}, {recall.value - pca_recall:+.4f})"
+def _results(history: TrainHistory) -> list[str]:
+    """The recall of best.pt and of the last checkpoint, the baselines', and the gain over the strongest of them."""
+    recalls = dict(zip(history.recall_epochs, history.recall_history, strict=True))
+    last = history.recall_epochs[-1]
+    best = _best_epoch(history)
+    parts = [f"last epoch {recalls[last]:.4f}"] if best != last and recalls[best] != recalls[last] else []
+    parts += [f"{name} {value:.4f}" for name, value in history.baselines().items()]
+    where = f"best.pt, epoch {best}: " if any(one.is_best for one in history.evaluations) else ""
+    lines = [f"{where}held-out {history.recall(recalls[best])} ({'; '.join(parts)})"]
+    if not history.epochs:
+        return lines
+    start = history.start_recall
+    if start is not None and recalls[best] <= start:
+        kept = ", and best.pt is that start, without training" if best == 0 else ""
+        return [*lines, f"training gained nothing over its start{kept}"]
+    name, value = strongest(history.baselines())
+    return [*lines, f"{recalls[best] - value:+.4f} against the strongest of them, {name}"] if name else lines
+
+
+def _best_epoch(history: TrainHistory) -> int:
+    """Of best.pt, where there is one and its recall is known; else the last one of known recall."""
+    known = history.recall_epochs
+    return next((one.epoch for one in reversed(history.evaluations) if one.is_best and one.epoch in known), known[-1])
+
+
+def strongest(baselines: Mapping[str, float]) -> tuple[str, float]:
+    """The name and the recall of the baseline that keeps most; "" and NaN where there is none."""
+    return max(baselines.items(), key=lambda item: item[1], default=("", math.nan))
+
+
+def versus_baseline(recall: Recall, history: TrainHistory, dim: str | None = None) -> str:
+    """A recall beside that of the strongest baseline: "held-out recall@5 0.8123 on 1,000 rows (start 0.8011, +0.0112)".
+
+    Args:
+        recall: of a checkpoint.
+        history: its training's.
+        dim: a size of a Matryoshka encoder, as text; None: the whole latents.
+    """
+    name, value = strongest(history.baselines(dim))
+    return f"held-out {recall} ({name} {value:.4f}, {recall.value - value:+.4f})" if name else f"held-out {recall}"

@@ -1,6 +1,6 @@
 """A training with all that it leaves behind: history, recall, checkpoints, best.pt, TensorBoard logs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +120,8 @@ class ExperimentRun(TrainingRun):
 
     def _train(self, should_stop: Callable[[], bool], log: TensorBoardLog) -> None:
         evaluator = self._evaluator(log)
+        if self.resumed_from is None:
+            self._save_start(evaluator, log)
         for result in self.trainer.train(should_stop, partial(self.progress.steps, self.trainer)):
             self._add(result)
             self._save_epoch(result, evaluator, log)
@@ -130,6 +132,15 @@ class ExperimentRun(TrainingRun):
         if evaluator is not None:
             evaluator.report()
         self.history.status = "completed"
+
+    def _save_start(self, evaluator: CheckpointEvaluator | None, log: TensorBoardLog) -> None:
+        """Save and evaluate the encoder as it was initialised: the checkpoint that the training is to exceed."""
+        if self.trainer.is_complete:
+            self.history.status = "completed"
+        self._save_checkpoint({}, evaluator, log)
+        self.manager.save_latest(self.state())
+        if not self.trainer.is_complete:
+            self.manager.save_history(self.history)
 
     def _evaluator(self, log: TensorBoardLog) -> CheckpointEvaluator | None:
         if self.metric_name is None:
@@ -145,27 +156,36 @@ class ExperimentRun(TrainingRun):
         return CheckpointEvaluator(tracker, self.reconstruction, self.progress, log)
 
     def _save_epoch(self, result: EpochResult, evaluator: CheckpointEvaluator | None, log: TensorBoardLog) -> None:
-        epoch, step = self.trainer.epoch, self.trainer.step
+        epoch = self.trainer.epoch
         losses = {
             "total_loss": result.total_loss,
             "rank_loss": result.rank_loss,
             "pairdist_loss": result.pairdist_loss,
         }
         self.progress.epoch(self.history, self.config.epochs)
-        log.epoch(list(losses.values()), result.learning_rate, step)
+        log.epoch(list(losses.values()), result.learning_rate, self.trainer.step)
         last = self.trainer.is_complete
         if last:
             self.history.status = "completed"
         if last or epoch % self.config.save_interval == 0:
-            recall = self._measure_recall(log)
-            path = self.manager.save_epoch(self.state())
-            self.progress.checkpoint(path, recall, self.history.pca_recall)
-            if evaluator is not None and (last or epoch % (self.config.eval_every * self.config.save_interval) == 0):
-                self.history.evaluations.append(evaluator.evaluate(path, step, epoch, losses, recall))
+            evaluated = last or epoch % (self.config.eval_every * self.config.save_interval or 1) == 0
+            self._save_checkpoint(losses, evaluator if evaluated else None, log)
         self.manager.save_latest(self.state())
         if not last:
             # The last history is written when there is nothing else to write: completed means completed.
             self.manager.save_history(self.history)
+
+    def _save_checkpoint(
+        self, losses: Mapping[str, float], evaluator: CheckpointEvaluator | None, log: TensorBoardLog
+    ) -> None:
+        """Keep the encoder as it is now, measure its recall and, with an evaluator, whether it is the best."""
+        recall = self._measure_recall(log)
+        path = self.manager.save_epoch(self.state())
+        self.progress.checkpoint(path, recall, self.history)
+        if evaluator is not None:
+            evaluation = evaluator.evaluate(path, self.trainer.step, self.trainer.epoch, losses, recall)
+            if evaluation is not None:
+                self.history.evaluations.append(evaluation)
 
     def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
         if not self.held_out:

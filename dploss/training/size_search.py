@@ -16,11 +16,11 @@ from dploss.experiments.history import Recall, TrainHistory
 from dploss.models.pca import PCA
 from dploss.training.checks import check_sizes, doubts
 from dploss.training.launch import new_experiment
-from dploss.training.progress import Progress, versus_pca
+from dploss.training.progress import Progress, versus_baseline
 from dploss.training.run import ExperimentRun
 
-# Before anything is trained: the share of the neighbours that PCA loses and an encoder preserves.
-_FIRST_SHARE = 0.25
+# Before anything is trained: the share of the neighbours that renormalised PCA loses and an encoder preserves.
+_FIRST_SHARE = 0.1
 _SIZES = 96
 
 
@@ -34,12 +34,12 @@ def next_size(
 ) -> int | None:
     """The size to train next.
 
-    At sizes close to each other an encoder preserves about the same share of the neighbours that PCA loses. So PCA's
+    At sizes close to each other an encoder preserves about the same share of what renormalised PCA loses. So PCA's
     curve, which costs no training, predicts from each trained size where the encoder's crosses the target.
 
     Args:
         tried: recall of the sizes that were trained.
-        pca_recall: PCA's recall at a size; it rises with the size.
+        pca_recall: renormalised PCA's recall at a size; it rises with the size.
         target: recall to reach, above 0 to below 1.
         step: sizes are its multiples.
         largest: the largest size, a multiple of step.
@@ -76,17 +76,17 @@ class Trial:
     Attributes:
         size: latent dimensions.
         recall: of its best checkpoint, on held-out rows.
-        pca_recall: PCA's at that size.
+        history: of its training.
         folder: of its experiment.
     """
 
     size: int
     recall: Recall
-    pca_recall: float | None
+    history: TrainHistory
     folder: Path
 
     def __str__(self) -> str:
-        return f"{self.size} dimensions: {versus_pca(self.recall, self.pca_recall)}"
+        return f"{self.size} dimensions: {versus_baseline(self.recall, self.history)}"
 
 
 class SizeSearch:
@@ -128,7 +128,7 @@ class SizeSearch:
         held_out = HeldOutRows(rows, held_out_index, config.k, (), config.seed)
         self.progress.log(f"fitting PCA to {len(train_index):,} x {self.input_dim} training rows ...")
         pca = PCA.fit(select(rows, train_index), self.input_dim)
-        self.pca_recall = cache(lambda size: held_out.recall(lambda rows: pca.encode(rows)[:, :size]).value)
+        self.pca_recall = cache(lambda size: held_out.recall(lambda rows: pca.encode_renormalised(rows, size)).value)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainHistory | None:
         """Train until the size is found.
@@ -146,7 +146,6 @@ class SizeSearch:
         """
         step = size_step(self.input_dim)
         largest = self.input_dim // step * step
-        histories = {}
         while True:
             tried = {trial.size: trial.recall.value for trial in self.trials}
             size = next_size(tried, self.pca_recall, self.target, step, largest)
@@ -160,9 +159,8 @@ class SizeSearch:
             if history.status == "interrupted":
                 return None
             recall = history.recall(max(history.recall_history))
-            self.trials.append(Trial(size, recall, history.pca_recall, run.folder))
+            self.trials.append(Trial(size, recall, history, run.folder))
             self.progress.log(f"trained {self.trials[-1]}")
-            histories[size] = history
         reaching = [trial for trial in self.trials if trial.recall.value >= self.target]
         if not reaching:
             template = "{target_recall} {target:g}: not even {trial}"
@@ -172,4 +170,4 @@ class SizeSearch:
         os.replace(found.folder, folder)
         self.trials.remove(found)
         self.trials.append(replace(found, folder=folder))
-        return histories[found.size]
+        return found.history

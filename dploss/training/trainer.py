@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,11 +18,15 @@ from dploss.errors import SettingError, TrainingError
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.device import rng_state, set_rng_state
 from dploss.models.encoder import DPEncoder
+from dploss.models.pca import PCA
 from dploss.training.distributed import ProcessGroup
 from dploss.training.objective import Objective
 
 # Fraction of all steps over which the learning rate rises.
 WARMUP = 0.05
+# Measured best (docs/QUALITY.md), for `fit_steps_to`.
+_STEP, _LITTLE_LOST, _LEAST_LOST, _STEPS, _ROWS_PER_DIMENSION = 4.8, 0.03, 1e-3, 1000, 64
+_DECAY, _DECAY_STEPS = 7.0, 680
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class TrainerState(TypedDict):
 
 
 class Trainer:
-    """Trains an encoder with Adam, warm-up and cosine decay.
+    """Trains an encoder with AdamW, warm-up and cosine decay.
 
     Args:
         config: batch_size, epochs, lr and seed.
@@ -90,12 +95,36 @@ class Trainer:
         self.steps_per_epoch = len(train_index) // self.batch_size
         self.steps = config.epochs * self.steps_per_epoch
         self.block = block_rows(*rows.shape)
-        self.optimizer = torch.optim.Adam(encoder.parameters(), lr=config.lr, fused=True)
-        # A lambda, for the scheduler's state keeps what hangs on any other callable.
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
+        self.set_optimizer(config.lr, weight_decay=0.0)
         self.shared_encoder = group.wrap(encoder)
         self.epoch = self.step = 0
         self._begin_epoch()
+
+    def set_optimizer(self, lr: float, weight_decay: float) -> None:
+        """A new AdamW, without a memory of gradients, under the schedule of all steps; lr is its peak."""
+        parameters = self.encoder.parameters()
+        self.optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        # A lambda, for the scheduler's state keeps what hangs on any other callable.
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._lr_factor(step))
+
+    def fit_steps_to(self, pca: PCA) -> None:
+        """Set learning rate and weight decay for an encoder that was initialised from PCA, before the first step.
+
+        Its start is good: steps must not spoil more than they gain. They are smaller where PCA loses less, and where
+        steps, or rows for a latent's dimensions, are few. Weight decay holds back what the rows do not teach, over the
+        training to the same degree however many steps it has; where norms are restored, it costs none.
+
+        Args:
+            pca: of the training rows. Of a Matryoshka encoder the means over its sizes count.
+        """
+        dims = self.config.matryoshka_dims or (self.encoder.latent_dim,)
+        lost = max(fmean(pca.lost(dim) for dim in dims), _LEAST_LOST)
+        lr = self.config.lr * _STEP * lost / (lost + _LITTLE_LOST) ** 0.5
+        lr *= min(1.0, self.steps / _STEPS) ** 0.5
+        lr *= min(1.0, len(self.train_index) / (_ROWS_PER_DIMENSION * fmean(dims)))
+        norm_power = self.encoder.length_power.item() if isinstance(self.encoder, DPEncoder) else 0.0
+        decay = _DECAY * lost * norm_power * min(1.0, _DECAY_STEPS / max(1, self.steps))
+        self.set_optimizer(lr, decay)
 
     @property
     def is_complete(self) -> bool:

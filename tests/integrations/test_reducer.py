@@ -16,6 +16,7 @@ from dploss import DPReducer
 from dploss.config import TrainConfig
 from dploss.data import open_vectors
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.models.pca import PCA as OwnPCA
 from dploss.training.launch import new_experiment
 
 SMALL = {"epochs": 2, "batch_size": 64, "hidden_dims": (24,)}
@@ -72,8 +73,20 @@ def test_its_defaults_are_those_of_train_py():
     names = {"n_components": "latent_dim", "loss": "loss_function"}
     defaults, config = inspect.signature(DPReducer).parameters, TrainConfig()
     shown = {name: defaults[name].default for name in defaults if name != "random_state"}
+    fitted = {"n_components", "hidden_dims"}
+    assert {name: shown.pop(name) for name in fitted} == dict.fromkeys(fitted)
     assert shown == {name: getattr(config, names.get(name, name)) for name in shown}
-    assert shown["n_components"] == 512
+
+
+def test_by_default_its_size_fits_the_rows(builtin):
+    halved = DPReducer(epochs=0).fit(builtin[:40, :100])
+    assert halved.n_components_ == 50 and halved.encoder_.hidden_dims == (768,)
+    assert DPReducer(epochs=0).fit(builtin[:40]).n_components_ == 512
+
+
+def test_without_epochs_it_is_pca_with_the_norm_restored(builtin):
+    reduced = DPReducer(16, epochs=0).fit_transform(builtin)
+    np.testing.assert_allclose(reduced, OwnPCA.fit(builtin, 16).encode_renormalised(builtin), atol=1e-4)
 
 
 def test_it_keeps_more_neighbours_of_new_rows_than_pca():
@@ -175,7 +188,7 @@ def test_as_few_as_three_rows_are_trained(builtin):
     [
         ({"n_components": 769}, "n_components=769 is above n_features=768: choose fewer"),
         ({"n_components": 0}, "n_components must be at least 1, got 0"),
-        ({"n_components": None}, "n_components must be a whole number, got None"),
+        ({"n_components": 1.5}, "n_components must be a whole number, got 1.5"),
         ({"loss": "DPLossV9"}, "loss must be one of DPLossV1, .*, got 'DPLossV9'"),
         ({"hidden_dims": 24}, "hidden_dims must be a list of whole numbers, got 24"),
         ({"tau": -1.0}, "tau must be at least 1e-06, got -1.0"),

@@ -48,8 +48,33 @@ def test_random_projection_stays_the_same_for_a_seed(latent_dim):
     np.testing.assert_array_equal(RandomProjection.draw(768, latent_dim, 7).components, drawn)
 
 
-def test_truncation_keeps_the_first_numbers(builtin):
-    np.testing.assert_array_equal(Truncation(3).encode(builtin), builtin[:, :3])
+def test_truncation_keeps_the_first_dimensions_and_the_norm(builtin):
+    truncated = Truncation(3).encode(builtin)
+    np.testing.assert_allclose(np.linalg.norm(truncated, axis=1), np.linalg.norm(builtin, axis=1), rtol=1e-5)
+    directions = builtin[:, :3] / np.linalg.norm(builtin[:, :3], axis=1, keepdims=True)
+    np.testing.assert_allclose(truncated / np.linalg.norm(truncated, axis=1, keepdims=True), directions, atol=1e-6)
+
+
+def test_renormalised_rows_are_as_far_from_0_as_theirs_from_the_mean(builtin):
+    pca = PCA.fit(builtin, 16)
+    for dim in (16, 4):
+        encoded = pca.encode_renormalised(builtin, dim)
+        projected = (builtin - builtin.mean(axis=0)) @ pca.components[:dim].T
+        norms = (np.linalg.norm(one, axis=1, keepdims=True) for one in (builtin - builtin.mean(axis=0), projected))
+        np.testing.assert_allclose(encoded, projected * np.divide(*norms), atol=1e-5)
+    assert not pca.encode_renormalised(np.tile(pca.mean, (2, 1))).any()
+
+
+@pytest.mark.parametrize("limit", [200, 40])
+def test_what_is_lost_is_what_the_components_leave(builtin, limit, monkeypatch):
+    """By the covariance, and by the Gram matrix of rows that are fewer than the dimensions."""
+    rows = builtin[:limit]
+    spectrum = np.linalg.svd(rows.astype(np.float64) - rows.mean(axis=0), compute_uv=False) ** 2
+    for most in (4096, 500):
+        monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", most)
+        pca = PCA.fit(rows, 32)
+        for dim in (1, 8, 32):
+            assert pca.lost(dim) == pytest.approx(spectrum[dim:].sum() / spectrum.sum(), abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [200, 40])
@@ -75,3 +100,34 @@ def test_equal_long_rows_have_components_too(monkeypatch):
     monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", 3)
     pca = PCA.fit(np.ones((5, 4), np.float32), 2)
     assert pca.scale == 1 and np.isfinite(pca.components).all() and np.abs(pca.encode(np.ones((5, 4)))).max() == 0
+
+
+@pytest.mark.parametrize("most_dimensions", [4096, 500])
+@pytest.mark.parametrize("length", [1e3, 1e5])
+def test_a_row_far_away_costs_the_other_components_no_digits(builtin, length, most_dimensions, monkeypatch):
+    monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", most_dimensions)
+    rows = builtin[:400].copy()
+    rows[17] *= np.float32(length)
+    centred = rows - rows.mean(axis=0, dtype=np.float64)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    ours = PCA.fit(rows, 8)
+    np.testing.assert_allclose(np.abs(np.sum(ours.components * directions[:8], axis=1)), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [2.0**-83, 2.0**83, 1e-25, 1e15])
+@pytest.mark.parametrize("most_dimensions", [4096, 500])
+def test_units_change_pca_by_the_unit_alone(builtin, unit, most_dimensions, monkeypatch):
+    monkeypatch.setattr("dploss.models.pca.MOST_DIMENSIONS", most_dimensions)
+    plain, scaled = PCA.fit(builtin, 8), PCA.fit(builtin * np.float32(unit), 8)
+    assert scaled.scale == pytest.approx(plain.scale * unit, rel=1e-5)
+    np.testing.assert_allclose(scaled.components, plain.components, atol=1e-5)
+    wanted = plain.encode_renormalised(builtin)
+    got = scaled.encode_renormalised(builtin * np.float32(unit))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got / np.float32(unit), wanted, atol=1e-5)
+
+
+def test_truncation_restores_norms_in_any_unit(builtin):
+    plain = Truncation(3).encode(builtin)
+    np.testing.assert_allclose(np.linalg.norm(plain, axis=1), np.linalg.norm(builtin, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(Truncation(3).encode(builtin * np.float32(2.0**-83)), plain * np.float32(2.0**-83))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from small_models import trained_like
 
 from dploss.config import TrainConfig
 from dploss.errors import InputError
@@ -159,3 +160,19 @@ def test_load_encoder_names_a_file_whose_weights_do_not_fit(encoder, tmp_path):
     path = save(tmp_path, encoder, latent_dim=4)
     with pytest.raises(InputError, match="latest_model.pth: weights do not fit the config"):
         load_encoder(path)
+
+
+@pytest.mark.parametrize("unit", [2.0**-100, 2.0**-30, 2.0**83])
+def test_truncation_is_the_same_in_any_unit(builtin, unit):
+    encoder = trained_like(builtin, power=1.0)
+    latents = torch.from_numpy(encoder.encode(builtin))
+    plain = encoder.truncate(latents, 4)
+    torch.testing.assert_close(plain.norm(dim=1), latents.norm(dim=1))
+    assert torch.equal(encoder.truncate(latents * unit, 4), plain * unit)
+
+
+@pytest.mark.parametrize("unit", [1e-40, 1e-25, 1e25])
+def test_cosine_takes_vectors_of_any_unit(builtin, unit):
+    encoder = trained_like(builtin, metric="cosine")
+    small = (builtin * np.float64(unit)).astype(np.float32)
+    np.testing.assert_allclose(encoder.encode(small), encoder.encode(builtin), atol=1e-3 if unit < 1e-38 else 1e-5)

@@ -284,3 +284,19 @@ def test_a_part_with_a_bad_row_names_it(experiment, builtin, tmp_path):
     done = ray_engine._encode_part(task, "cpu", 120, Quantizer("float32", 16), part)
     assert done["rows"] == 0 and "row 400, dimension 3 is nan" in done["error"]
     assert not Path(part["path"]).exists()
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e10])
+def test_rows_of_any_unit_are_trained_encoded_and_evaluated(unit, builtin, call, tmp_path):
+    np.save(tmp_path / "rows.npy", builtin * np.float32(unit))
+    small = ("--latent-dim", 16, "--hidden-dims", 16, "--epochs", 1, "--batch-size", 64, "--quiet")
+    assert call("train.py", "--data", "rows.npy", *small).returncode == 0
+    for dtype in ("float32", "int8"):
+        assert call("encode.py", "rows.npy", "short.npy", "--dtype", dtype, "--quiet").returncode == 0
+        methods = json.loads(call("test.py", "--encoded", "short.npy", "--k", 5, "--json").stdout)["methods"]
+        encoder, codes = methods["encoder"], methods[f"short.npy ({dtype})"]
+        assert codes["recall"]["5"] == pytest.approx(encoder["recall"]["5"], abs=0 if dtype == "float32" else 0.05)
+        assert methods["truncation"]["recall"]["5"] < encoder["recall"]["5"] < 0.9
+    done = call("encode.py", "rows.npy", "half.npy", "--dtype", "float16", "--quiet")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not (tmp_path / "half.npy").exists()
+    assert "which float16 cannot hold: use float32 or int8" in done.stderr

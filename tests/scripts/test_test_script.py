@@ -46,14 +46,22 @@ def test_figures_agree_with_scikit_learn(report, experiments):
     found = report("--k", "1", "5", "10")
     assert (found["rows"], found["training_rows"], found["held_out"]) == (40, 360, True)
     evaluated = rows[held_out]
+    pca = PCA(16, svd_solver="full").fit(rows[training])
+
+    def renormalised(latent, centred):
+        return latent * np.linalg.norm(centred, axis=1, keepdims=True) / np.linalg.norm(latent, axis=1, keepdims=True)
+
     latents = {
         "encoder": load_encoder(experiments[0].folder / "best.pt").encode(evaluated),
-        "PCA": PCA(16, svd_solver="full").fit(rows[training]).transform(evaluated),
-        "truncation": evaluated[:, :16],
+        "start": load_encoder(experiments[0].folder / "checkpoint_epoch_000.pth").encode(evaluated),
+        "PCA, renormalised": renormalised(pca.transform(evaluated), evaluated - rows[training].mean(axis=0)),
+        "PCA": pca.transform(evaluated),
+        "truncation": renormalised(evaluated[:, :16], evaluated),
         "random projection": GaussianRandomProjection(16, random_state=0).fit(rows[training]).transform(evaluated),
     }
-    assert list(found["methods"]) == list(latents)
-    for name, latent in latents.items():
+    assert list(found["methods"]) == [name for name in latents if name != "start" or found["epoch"]]
+    for name in found["methods"]:
+        latent = latents[name]
         for k in (1, 5, 10):
             got = found["methods"][name]["recall"][str(k)]
             assert got == pytest.approx(sklearn_recall(evaluated, latent, k), abs=1e-3), (name, k)
@@ -68,8 +76,12 @@ def test_the_report_is_whole(report, experiments):
     # 50 neighbours of 40 rows do not exist.
     assert list(encoder["recall"]) == ["1", "5", "10"] and list(encoder["reranked"]) == ["2", "5", "10"]
     assert encoder["recall"]["5"] == max(experiments[0].history.recall_history)
-    assert found["methods"]["PCA"]["recall"]["5"] == experiments[0].history.pca_recall
+    history = experiments[0].history
+    assert found["methods"]["PCA"]["recall"]["5"] == history.pca_recall
+    assert found["methods"]["PCA, renormalised"]["recall"]["5"] == history.pca_renormalised_recall
     assert found["left_out"] == {}
+    latest = report("--checkpoint", str(experiments[0].folder / "latest_model.pth"))
+    assert latest["methods"]["start"]["recall"]["5"] == history.start_recall
 
 
 def test_it_says_whether_the_rows_chose_the_checkpoint(report, experiments, capsys):
@@ -87,11 +99,14 @@ def test_a_matryoshka_encoder_is_judged_at_each_size(report, experiments, capsys
     config = TrainConfig(limit=400, matryoshka_dims=(8, 16), hidden_dims=(16,), epochs=1, batch_size=128, quiet=True)
     run = new_experiment(config)
     run.run()
-    cuts = report("--experiment_id", str(run.folder), "--k", "5")["cuts"]
+    found = report("--experiment_id", str(run.folder), "--k", "5")
+    cuts = found["cuts"]
     assert list(cuts) == ["8", "16"]
     for dim, both in cuts.items():
-        assert both["encoder"]["recall"]["5"] == run.history.recall_by_dim[dim][-1]
+        epochs = dict(zip(run.history.recall_epochs, run.history.recall_by_dim[dim], strict=True))
+        assert both["encoder"]["recall"]["5"] == epochs[found["epoch"]]
         assert both["PCA"]["recall"]["5"] == run.history.pca_recall_by_dim[dim]
+        assert both["PCA, renormalised"]["recall"]["5"] == run.history.pca_renormalised_recall_by_dim[dim]
     assert script.main(["--experiment_id", str(run.folder)]) == 0
     assert "truncated to the first dimensions, norm restored" in capsys.readouterr().out
 
@@ -123,7 +138,10 @@ def test_the_best_checkpoint_comes_before_the_latest(report, experiments):
 def test_a_checkpoint_alone_is_enough(report, experiments, tmp_path):
     shutil.copy(experiments[0].folder / "latest_model.pth", tmp_path / "alone.pth")
     shutil.rmtree("checkpoints")
-    assert report("--checkpoint", "alone.pth")["methods"]["PCA"]
+    found = report("--checkpoint", "alone.pth")
+    assert found["methods"]["PCA"] and found["left_out"] == {
+        "start": "no checkpoint_epoch_000.pth beside the checkpoint"
+    }
 
 
 def test_other_vectors(report, experiments, tmp_path, capsys):
@@ -143,10 +161,10 @@ def test_without_the_training_rows_pca_is_left_out_and_said(report, experiments,
     move_data(path, "/gone.npy")
     np.save(tmp_path / "other.npy", open_vectors().rows[400:500])
     found = report("--data", "other.npy")
-    assert list(found["methods"]) == ["encoder", "truncation", "random projection"]
+    assert [name for name in found["methods"] if name != "start"] == ["encoder", "truncation", "random projection"]
     assert "/gone.npy: no such file" in found["left_out"]["PCA"] and found["training_rows"] is None
     assert script.main(["--data", "other.npy"]) == 0
-    assert "left out: PCA, which is fitted on the training rows: /gone.npy" in capsys.readouterr().out
+    assert "left out: PCA, fitted on the training rows: /gone.npy" in capsys.readouterr().out
     assert script.main([]) == 2
     assert capsys.readouterr().err == "test.py: /gone.npy: no such file\n"
 
@@ -203,3 +221,91 @@ def test_a_training_without_held_out_rows_needs_other_data(experiments, capsys):
     torch.save(checkpoint, path)
     assert script.main([]) == 2
     assert "held out none of its rows; name other vectors with --data" in capsys.readouterr().err
+
+
+def shuffled(rows):
+    return np.random.default_rng(0).permutation(rows)
+
+
+TRAINING, HELD_OUT = split_rows(400, 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("choose", "left_out"),
+    [
+        (lambda rows: shuffled(rows[:400]), 360),
+        (lambda rows: rows[:700], 360),
+        (lambda rows: np.concatenate([rows[500:520], rows[TRAINING[:30]]]), 30),
+        (lambda rows: rows[HELD_OUT], 0),
+        (lambda rows: rows[500:600], 0),
+    ],
+    ids=["shuffled", "and new rows", "a part of them", "held-out ones alone", "new rows alone"],
+)
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_training_rows_in_another_file_are_left_out(choose, left_out, suffix, report, tmp_path, capsys):
+    rows = choose(open_vectors().rows)
+    if suffix == "npy":
+        np.save(tmp_path / "other.npy", rows.astype(np.float64))
+    else:
+        pq.write_table(pa.table({"emb": list(rows)}), tmp_path / "other.parquet")
+    found = report("--data", f"other.{suffix}", "--k", "5")
+    assert (found["training_rows_left_out"], found["rows"]) == (left_out, len(rows) - left_out)
+    trained_on = {row.tobytes() for row in open_vectors(limit=400).rows[TRAINING]}
+    unseen = np.array([row for row in rows if row.tobytes() not in trained_on])
+    latents = unseen[:, :16] * (np.linalg.norm(unseen, axis=1) / np.linalg.norm(unseen[:, :16], axis=1))[:, None]
+    expected = sklearn_recall(unseen, latents, 5)
+    assert found["methods"]["truncation"]["recall"]["5"] == pytest.approx(expected, abs=1e-3)
+    assert script.main(["--data", f"other.{suffix}", "--k", "5"]) == 0
+    line = f"training rows  {left_out} of {len(rows)} rows are training rows, left out"
+    assert (line in capsys.readouterr().out) == (left_out > 0)
+
+
+def test_another_limit_leaves_the_training_rows_out(report):
+    assert report("--data", "builtin", "--limit", "300")["training_rows_left_out"] == sum(TRAINING < 300)
+    found = report("--data", "builtin", "--limit", "1000", "--rows", "200")
+    assert (found["training_rows_left_out"], found["rows"]) == (360, 200)
+
+
+@pytest.mark.parametrize("unseen", [0, 1])
+def test_a_file_of_training_rows_is_refused(unseen, experiments, tmp_path, capsys):
+    rows = open_vectors().rows
+    np.save(tmp_path / "seen.npy", np.concatenate([rows[TRAINING[:50]], rows[400 : 400 + unseen]]))
+    assert script.main(["--data", "seen.npy"]) == 2
+    expected = (
+        f"50 of {50 + unseen} rows are training rows, left out; {unseen} rows are too few for that many neighbours"
+    )
+    assert capsys.readouterr().err == f"test.py: {tmp_path}/seen.npy: {expected}\n"
+
+
+def test_codes_stay_beside_their_rows_where_training_rows_are_left_out(report, experiments, tmp_path, capsys):
+    import encode
+
+    rows = np.concatenate([open_vectors().rows[500:560], shuffled(open_vectors(limit=400).rows)])
+    np.save(tmp_path / "other.npy", rows)
+    assert encode.main(["other.npy", "short.npy", "--quiet"]) == 0
+    capsys.readouterr()
+    found = report("--encoded", "short.npy", "--k", "5")
+    assert (found["training_rows_left_out"], found["rows"]) == (360, 100)
+    methods = found["methods"]
+    assert methods["short.npy (float32)"]["recall"] == methods["encoder"]["recall"]
+
+
+def test_where_training_rows_cannot_be_opened_that_is_said(report, experiments, tmp_path, capsys):
+    move_data(experiments[0].folder / "best.pt", "/gone.npy")
+    np.save(tmp_path / "other.npy", open_vectors(limit=100).rows)
+    assert report("--data", "other.npy")["training_rows_left_out"] is None
+    assert script.main(["--data", "other.npy"]) == 0
+    printed = capsys.readouterr().out
+    assert "training rows  whether training rows are among them could not be checked" in printed
+
+
+def test_ties_are_reported(report, experiments, tmp_path, capsys):
+    assert report("--k", "5")["ties"] == {"tied": {"5": 0}, "twins": 0, "rows": 40}
+    np.save(tmp_path / "twins.npy", np.repeat(open_vectors().rows[500:510], 8, axis=0))
+    assert report("--data", "twins.npy", "--k", "5", "7")["ties"] == {
+        "tied": {"5": 80, "7": 0},
+        "twins": 80,
+        "rows": 80,
+    }
+    assert script.main(["--data", "twins.npy", "--k", "5"]) == 0
+    assert "ties          80 of 80 rows have more than 5 nearest neighbours" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
         "best_checkpoint_results.json",
         "best_checkpoints.json",
         "tensorboard_logs",
+        "checkpoint_epoch_000.pth",
         "checkpoint_epoch_002.pth",
         "checkpoint_epoch_003.pth",
         "config.json",
@@ -74,7 +75,12 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3 and all("total" in line and " s  ETA " in line for line in lines)
     assert "saved checkpoint_epoch_002.pth  held-out recall@5" in done.stderr
-    assert "(PCA " in done.stdout and done.stdout.splitlines()[-1] == f"checkpoints/{experiment.name}"
+    history = json.loads((experiment / "train_history.json").read_text())
+    assert f"start {history['recall_history'][0]:.4f}, saved as checkpoint_epoch_000.pth" in done.stderr
+    for name, recall in (("start", history["recall_history"][0]), ("PCA", history["pca_recall"])):
+        assert f"{name} {recall:.4f}" in done.stdout
+    assert f"PCA, renormalised {history['pca_renormalised_recall']:.4f}" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"checkpoints/{experiment.name}"
     assert "\r" not in done.stderr
 
     notebook = f"""
@@ -150,7 +156,7 @@ def test_save_interval_comes_from_the_environment_and_the_flag_wins(main, tmp_pa
     assert main("--epochs", 3, *SMALL)[0] == 0
     assert len(list(tmp_path.glob("checkpoints/*/checkpoint_epoch_002.pth"))) == 1
     assert main("--epochs", 3, *SMALL, "--save-interval", 3, "--checkpoints-dir", "flag")[0] == 0
-    assert [path.name for path in tmp_path.glob("flag/*/checkpoint_*")] == ["checkpoint_epoch_003.pth"]
+    assert [path.name for path in tmp_path.glob("flag/*/checkpoint_*[1-9].pth")] == ["checkpoint_epoch_003.pth"]
     monkeypatch.setenv("SAVE_INTERVAL", "often")
     assert main("--epochs", 1)[::2] == (
         2,
@@ -224,7 +230,7 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
     ("flags", "message"),
     [
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
-        (["--epochs", 0], "--epochs must be at least 1, got 0"),
+        (["--epochs", -1], "--epochs must be at least 0, got -1"),
         (["--tau", "nan"], "--tau must be finite, got nan"),
         (["--loss-function", "DPLossV9"], "invalid choice: 'DPLossV9'"),
         (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 dimensions of the vectors"),
@@ -279,7 +285,9 @@ def test_no_hidden_dims_make_a_linear_encoder(main, tmp_path):
 def test_matryoshka_prints_every_size(main):
     code, out, error = main("--epochs", 1, *SMALL[2:], "--matryoshka-dims", "8,16", "32")
     assert code == 0 and "matryoshka_dims=8 16 32" in error and "latent_dim=32" in error
-    assert [line.split(":")[0] for line in out.splitlines()[2:-1]] == [f"first {dim} dimensions" for dim in (8, 16, 32)]
+    assert [line.split(":")[0] for line in out.splitlines()[-4:-1]] == [
+        f"first {dim} dimensions" for dim in (8, 16, 32)
+    ]
 
 
 def test_a_target_recall_is_reached_by_the_smallest_size(main, tmp_path):

@@ -46,7 +46,7 @@ def test_piped_it_takes_the_newest_and_measures_its_recall(run, experiments):
     assert (done.returncode, done.stderr) == (0, "")
     newest = experiments[0]
     assert done.stdout.endswith(f"\ncheckpoints/{newest.id}/training.png\n")
-    assert f"recall@5       {newest.history.recall_history[-1]:.4f} in epoch 4" in done.stdout
+    assert f"recall@5             {newest.history.recall_history[-1]:.4f} in epoch 4" in done.stdout
     image = Image.open(newest.folder / "training.png")
     assert image.size == (2400, 1320) and len(np.unique(np.asarray(image.convert("L")))) > 50
     assert list(json.loads((newest.folder / "recall.json").read_text())) == ["latest_model.pth"]

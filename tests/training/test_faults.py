@@ -66,7 +66,7 @@ def test_dead_at_any_file_operation_every_file_is_whole_and_resuming_ends_as_if_
     kills = request.config.getoption("--kills")
     counts = disturbed(tmp_path, "die", kills)
     assert counts["exit -9"] >= kills and counts["equal"] == kills
-    assert all(counts[name] > 1 for name in ("write", "fsync", "replace", "symlink", "unlink"))
+    assert all(counts[name] > 0 for name in ("write", "fsync", "replace", "symlink", "unlink"))
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_saved(tmp_path, request):
@@ -86,7 +86,7 @@ def test_a_file_that_may_not_grow_is_one_line_too(tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (line,) = done.stderr.splitlines()
-    assert "File too large" in line and "latest_model.pth" in line and "resume with: train.py --resume" in line
+    assert "File too large" in line and "checkpoint_epoch_000.pth" in line and "resume with: train.py --resume" in line
     (experiment,) = (tmp_path / "checkpoints").iterdir()
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "failed"
     assert not list(experiment.glob(".*.tmp"))

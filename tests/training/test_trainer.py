@@ -15,7 +15,9 @@ from dploss.experiments.checkpoints import load_checkpoint
 from dploss.losses.distance_preserving import LOSSES
 from dploss.models.build import load_encoder
 from dploss.models.device import pick_device
+from dploss.models.pca import PCA
 from dploss.training.launch import new_experiment, resumed_experiment
+from dploss.training.progress import summary
 from dploss.training.trainer import lr_factor
 
 TIMES = ("epoch_times", "epoch_timestamps", "cumulative_time")
@@ -55,11 +57,65 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_falls_and_recall_rises_above_pca(config, name):
-    config = replace(config, loss_function=name, epochs=3, limit=4000, batch_size=64, latent_dim=64, lr=0.01)
+    config = replace(config, loss_function=name, epochs=3, limit=4000, batch_size=64, latent_dim=64)
     history = new_experiment(config).run()
     assert np.isfinite(history.total_loss).all()
     assert history.total_loss[0] > history.total_loss[1] > history.total_loss[2]
-    assert history.recall_history[-1] > history.pca_recall
+    assert history.recall_history[-1] > history.pca_renormalised_recall > history.pca_recall
+
+
+@pytest.mark.parametrize(("name", "sibling"), [("DPLossV1", "DPLossV1Norm"), ("DPLossV2", "DPLossV2Norm")])
+def test_ranks_of_any_scale_train_alike(config, name, sibling):
+    """And are reported as defined: the rank term of V1 is (B - 2) times its sibling's, that of V2 (B - 2)^2 times."""
+    histories, weights = [], []
+    for loss in (name, sibling):
+        run = new_experiment(replace(config, loss_function=loss, tau=1.5))
+        histories.append(run.run())
+        weights.append(list(run.trainer.encoder.parameters()))
+    assert all(map(torch.equal, *weights))
+    unscaled, scaled = histories
+    factor = (config.batch_size - 2) ** int(name[-1])
+    np.testing.assert_allclose(unscaled.rank_loss, factor * np.array(scaled.rank_loss), rtol=1e-5)
+    assert unscaled.pairdist_loss == scaled.pairdist_loss
+    total = np.array(unscaled.rank_loss) + config.lambda_pairdist * np.array(unscaled.pairdist_loss)
+    np.testing.assert_allclose(unscaled.total_loss, total, rtol=1e-5)
+
+
+def test_the_start_is_the_first_checkpoint(config):
+    run = new_experiment(replace(config, save_interval=1, metric_name="recall"))
+    start = run.encoder.state_dict()
+    start = {name: one.clone() for name, one in start.items()}
+    history = run.run()
+    saved = load_checkpoint(run.folder / "checkpoint_epoch_000.pth")
+    assert (saved["epoch"], saved["step"]) == (0, 0)
+    assert all(torch.equal(saved["model_state_dict"][name], one) for name, one in start.items())
+    assert history.recall_epochs == [0, 1, 2, 3, 4, 5, 6] and history.start_recall == history.recall_history[0]
+    assert history.evaluations[0].epoch == 0 and history.evaluations[0].metrics == {"recall": history.start_recall}
+
+
+def test_a_training_that_gains_nothing_keeps_its_start(config, tmp_path):
+    """PCA to as many dimensions as rows of that rank span loses nothing."""
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "rank_16.npy", (random.normal(size=(300, 16)) @ random.normal(size=(16, 64))).astype(np.float32))
+    run = new_experiment(replace(config, data=str(tmp_path / "rank_16.npy"), lr=3.0))
+    history = run.run()
+    assert history.start_recall == 1 and max(history.recall_history[1:]) < 1
+    assert load_checkpoint(run.folder / "best.pt")["epoch"] == 0
+    lines = summary(history, run.folder).splitlines()
+    assert lines[1].startswith("best.pt, epoch 0: held-out recall@5 1.0000 on 30 rows (last epoch 0.")
+    assert lines[2] == "training gained nothing over its start, and best.pt is that start, without training"
+
+
+def test_no_epochs_leave_the_start(config):
+    run = new_experiment(replace(config, epochs=0))
+    history = run.run()
+    assert history.status == "completed" and history.epochs == [] and history.recall_epochs == [0]
+    assert {load_checkpoint(run.folder / name)["epoch"] for name in ("best.pt", "latest_model.pth")} == {0}
+    rows = open_vectors(limit=300).rows
+    pca = PCA.fit(rows[run.trainer.train_index], config.latent_dim)
+    np.testing.assert_allclose(
+        load_encoder(run.folder / "best.pt").encode(rows), pca.encode_renormalised(rows), atol=1e-5
+    )
 
 
 def test_it_leaves_the_files_people_know(config):
@@ -70,6 +126,7 @@ def test_it_leaves_the_files_people_know(config):
         "best.pt",
         "best_checkpoint_results.json",
         "best_checkpoints.json",
+        "checkpoint_epoch_000.pth",
         "checkpoint_epoch_004.pth",
         "checkpoint_epoch_006.pth",
         "config.json",
@@ -80,7 +137,7 @@ def test_it_leaves_the_files_people_know(config):
     assert sorted(path.name for path in run.folder.iterdir()) == names
     assert json.loads((run.folder / "train_history.json").read_text()) == history.as_dict()
     assert history.status == "completed" and history.epochs == [1, 2, 3, 4, 5, 6]
-    assert history.recall_epochs == [4, 6] and history.recall_rows == 30
+    assert history.recall_epochs == [0, 4, 6] and history.recall_rows == 30
     assert history.learning_rate == pytest.approx([0.001 * lr_factor(step, 24) for step in (3, 7, 11, 15, 19, 23)])
     assert history.learning_rate[-1] > 0
 
