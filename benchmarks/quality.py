@@ -25,7 +25,7 @@ from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ FULL = {
     "out": ROOT / "docs" / "quality.json",
 }
 QUICK = {"sizes": (64, 256), "seeds": (0,), "epochs": 4, "out": ROOT / "build" / "quality-quick.json"}
+_Case = TypeVar("_Case")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -152,7 +153,7 @@ def measured(args: Namespace) -> dict[str, Any]:
         torch.set_num_threads(1)
     if missing:
         results |= {"machine": machine(), "versions": versions()}
-    for number, (case, outcome) in enumerate(outcomes(missing, args.jobs), start=1):
+    for number, (case, outcome) in enumerate(outcomes(evaluate, missing, args.jobs), start=1):
         about = {"data": case.name, "size": case.size, "seed": case.seed, "method": case.method}
         results["entries"].append(about | outcome)
         write_json(args.out, results)
@@ -171,7 +172,9 @@ def missing_cases(args: Namespace, sources: Mapping[str, str], results: Mapping[
             yield Case(name, source, args.limit, seed, size, method, args.epochs, args.quick)
 
 
-def outcomes(cases: Sequence[Case], jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
+def outcomes(
+    evaluate: Callable[[_Case], dict[str, Any]], cases: Sequence[_Case], jobs: int
+) -> Iterator[tuple[_Case, dict[str, Any]]]:
     """Evaluate cases, `jobs` at once; yields each with its result, in the order in which they finish.
 
     Raises:

@@ -3,16 +3,17 @@
 import tempfile
 
 import numpy as np
-from quality_peers import Case, Encode, Fit, autoencoder, matryoshka_adaptor, restore_norm, torchdr_sne, umap
+from quality_peers import Case, Encode, Fit, autoencoder, matryoshka_adaptor, torchdr_sne, umap
 
 from dploss.config import TrainConfig
+from dploss.experiments.history import PCA_RENORMALISED
 from dploss.losses.distance_preserving import LOSSES
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.training.launch import new_experiment
 
 
 def truncation(rows: np.ndarray, case: Case) -> Encode:
-    """The first dimensions of every row."""
+    """The first dimensions of every row, its norm restored."""
     return Truncation(case.size).encode
 
 
@@ -34,10 +35,9 @@ def whitened_pca(rows: np.ndarray, case: Case) -> Encode:
     return lambda x: fitted.encode(x) / spread
 
 
-def pca_norm_restored(rows: np.ndarray, case: Case) -> Encode:
+def pca_renormalised(rows: np.ndarray, case: Case) -> Encode:
     """PCA with the norm of each centred row restored: z = y * |x - mean| / |y|."""
-    fitted = PCA.fit(rows, case.size)
-    return lambda x: restore_norm(fitted.encode(x), x - fitted.mean)
+    return PCA.fit(rows, case.size).encode_renormalised
 
 
 def ours(rows: np.ndarray, case: Case) -> Encode:
@@ -66,7 +66,7 @@ UNTRAINED: dict[str, Fit] = {
     "random projection": random_projection,
     "PCA": pca,
     "whitened PCA": whitened_pca,
-    "PCA, norm restored": pca_norm_restored,
+    PCA_RENORMALISED: pca_renormalised,
 }
 TRAINED: dict[str, Fit] = {
     "autoencoder": autoencoder,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dploss.data import split_rows
-from dploss.models.pca import PCA
+from dploss.models.pca import PCA, restore_norm
 
 HIDDEN, PATIENCE = 768, 10
 # Measured best for TorchDR here: number of rows, and their root mean square norm.
@@ -216,9 +216,3 @@ def _without_gradients(encode: Callable[[Tensor], Tensor]) -> Encode:
 def _cosines(rows: Tensor) -> Tensor:
     units = F.normalize(rows, dim=-1)
     return units @ units.T
-
-
-def restore_norm(latents: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scale each of the (N, d) latents to the norm of its row, of (N, D)."""
-    wanted, norms = (np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, latents))
-    return latents * (wanted / np.maximum(norms, np.finfo(np.float32).tiny))

@@ -17,6 +17,7 @@ from quality_methods import METHODS, OURS, TRAINED, UNTRAINED
 from torch import Tensor
 
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.experiments.history import PCA_RENORMALISED
 from dploss.plots.style import COLOURS, line_style, new_figure
 from dploss.text import MISSING, number
 
@@ -84,8 +85,8 @@ class Summary:
     Attributes:
         mean: of the measure R.
         spread: half its range.
-        recovered: share of PCA's loss that the method recovers, the mean of (R - R_pca) / (1 - R_pca); None where PCA
-            was not measured, or loses nothing.
+        recovered: share of what renormalised PCA loses that the method recovers, the mean of (R - R_pca) / (1 - R_pca);
+            None where PCA was not measured, or loses nothing.
     """
 
     mean: float
@@ -103,7 +104,9 @@ def summaries(entries: Sequence[Entry], data: str, name: str) -> dict[str, dict[
                 if name in entry:
                     by_seed[entry["seed"]] = entry[name]
     return {
-        method: {size: _summary(by_seed, found.get("PCA", {}).get(size, {})) for size, by_seed in by_size.items()}
+        method: {
+            size: _summary(by_seed, found.get(PCA_RENORMALISED, {}).get(size, {})) for size, by_seed in by_size.items()
+        }
         for method, by_size in found.items()
     }
 
@@ -133,7 +136,7 @@ def tables(results: Mapping[str, Any], name: str) -> list[str]:
         lines += [
             "",
             f"**{data['name']}**: {data['rows']:,} rows of {data['dim']} dimensions, {data['held_out']:,} of them held "
-            f"out; {name}{spread}, and the share of PCA's loss that is recovered.",
+            f"out; {name}{spread}, and the share of what renormalised PCA loses that is recovered.",
             "",
             "| method | " + " | ".join(map(str, sizes)) + " | seconds |",
             "|---|" + "---|" * (len(sizes) + 1),
@@ -160,14 +163,14 @@ def _cell(one: Summary | None, best: float) -> str:
     text = f"**{one.mean:.3f}**" if one.mean == best else f"{one.mean:.3f}"
     if one.spread:
         text += f" ± {one.spread:.3f}"
-    if not one.recovered:  # unknown, or PCA itself
+    if not one.recovered:  # unknown, or renormalised PCA itself
         return text
     # Without + 0 a share could round to -0%.
     return f"{text}, {round(one.recovered, 2) + 0:.0%}"
 
 
 def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
-    """For each data set the measure against the size, and below it the share of PCA's loss that is recovered.
+    """For each data set the measure against the size, and below it the share of renormalised PCA's loss recovered.
 
     Args:
         results: the content of the results file.
@@ -184,7 +187,8 @@ def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
         above.set(title=f"{data['name']}, {data['dim']} dimensions", ylabel=f"held-out {name}")
         shares = [one.recovered for by_size in methods.values() for one in by_size.values() if one and one.recovered]
         below.set(
-            ylabel=f"share of PCA's loss recovered, above {_LEAST:.0%}", ylim=(_LEAST, max(shares, default=0) + 0.1)
+            ylabel="recovered of what renormalised PCA loses",
+            ylim=(_LEAST, max(shares, default=0) + 0.1),
         )
         below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     shown = [method for method in (*OURS, *UNTRAINED, *TRAINED) if method in drawn]

@@ -31,7 +31,9 @@ def make_experiments(folder: Path, count: int, epochs: int) -> None:
         config = TrainConfig(tau=(1 + index) / 10, latent_dim=32 + index, epochs=epochs).as_dict()
         created = f"2026-01-{1 + index % 28:02d}T00:00:00+00:00"
         write_json(experiment / CONFIG, {**config, "data": {"path": "builtin"}, "created": created, "input_dim": 768})
-        history = TrainHistory(recall_k=5, recall_rows=3000, pca_recall=0.5, status="completed")
+        history = TrainHistory(
+            recall_k=5, recall_rows=3000, pca_recall=0.5, pca_renormalised_recall=0.55, status="completed"
+        )
         for epoch in range(epochs):
             rank = float(np.exp(-epoch / 200) + random.uniform(0, 0.01))
             history.add_epoch(rank + 0.3 * rank**2, rank, rank**2, 1e-3, 0.9)

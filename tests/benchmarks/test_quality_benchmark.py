@@ -86,7 +86,7 @@ def test_rows_as_they_are_keep_all_neighbours(rows):
 
 
 def test_restored_lengths_are_the_distances_from_the_mean(rows):
-    encode = methods.METHODS["PCA, norm restored"](rows[:500], case("PCA, norm restored"))
+    encode = methods.METHODS["PCA, renormalised"](rows[:500], case("PCA, renormalised"))
     latents = encode(rows)
     assert latents.shape == (1100, 4)
     lengths = np.linalg.norm(rows - rows[:500].mean(axis=0), axis=1)
@@ -170,9 +170,9 @@ def test_an_interrupted_run_goes_on(run, results, monkeypatch, capsys):
 
 
 def test_what_is_won_back_is_the_mean_over_the_seeds(run, results):
-    assert run(methods=["PCA", "truncation"], seeds=(0, 1)) == 0
+    assert run(methods=["PCA, renormalised", "truncation"], seeds=(0, 1)) == 0
     found = {(entry["seed"], entry["method"]): entry["recall@10"] for entry in results()["entries"]}
-    pca, other = ([found[seed, method] for seed in (0, 1)] for method in ("PCA", "truncation"))
+    pca, other = ([found[seed, method] for seed in (0, 1)] for method in ("PCA, renormalised", "truncation"))
     one = report.summaries(results()["entries"], "builtin", "recall@10")["truncation"][4]
     assert one.mean == pytest.approx(sum(other) / 2)
     assert one.spread == pytest.approx(abs(other[0] - other[1]) / 2)
