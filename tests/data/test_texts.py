@@ -79,9 +79,10 @@ def test_broken_lines_are_an_error(tmp_path, content):
         read_texts(str(path), np.array([1]))
 
 
-def test_neighbours_are_marked_as_kept_lost_or_new():
-    original = np.array([[0.0], [1.0], [2.0], [10.0]])
-    latent = np.array([[0.0], [1.0], [20.0], [2.0]])
+@pytest.mark.parametrize("unit", [1e-25, 1, 1e25])
+def test_neighbours_are_marked_as_kept_lost_or_new(unit):
+    original = np.array([[0.0], [1.0], [2.0], [10.0]], np.float32) * np.float32(unit)
+    latent = np.array([[0.0], [1.0], [20.0], [2.0]], np.float32) * np.float32(unit)
     lines = neighbour_lines(original, latent, ["zero", "one", "two", "ten " * 20], 2, 40, seed=0)
     start = lines.index("zero")
     assert lines[start : start + 7] == [
