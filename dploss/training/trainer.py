@@ -25,7 +25,7 @@ from dploss.training.objective import Objective
 # Fraction of all steps over which the learning rate rises.
 WARMUP = 0.05
 # Measured best (docs/QUALITY.md), for `fit_steps_to`.
-_STEP, _LITTLE_LOST, _LEAST_LOST, _STEPS, _ROWS_PER_DIMENSION = 4.8, 0.03, 1e-3, 100, 64
+_STEP, _LITTLE_LOST, _LEAST_LOST, _STEPS, _ROWS_PER_DIMENSION = 4.8, 0.03, 1e-3, 80, 64
 _DECAY, _DECAY_STEPS = 7.0, 680
 
 
@@ -120,7 +120,7 @@ class Trainer:
         dims = self.config.matryoshka_dims or (self.encoder.latent_dim,)
         lost = max(fmean(pca.lost(dim) for dim in dims), _LEAST_LOST)
         lr = self.config.lr * _STEP * lost / (lost + _LITTLE_LOST) ** 0.5
-        lr *= min(1.0, self.steps / _STEPS)
+        lr *= min(1.0, self.steps / _STEPS) ** 2
         lr *= min(1.0, len(self.train_index) / (_ROWS_PER_DIMENSION * fmean(dims)))
         norm_power = self.encoder.length_power.item() if isinstance(self.encoder, DPEncoder) else 0.0
         decay = _DECAY * lost * norm_power * min(1.0, _DECAY_STEPS / max(1, self.steps))
