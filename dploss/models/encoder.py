@@ -162,7 +162,7 @@ class DPEncoder(Encoder):
     Why restore norms: a projection shortens rows unevenly, each by what it drops of it. Rows that became short lie near
     the mean, and so near everything: they are hubs, neighbours of all others. With norm_power 1 every latent is as far
     from 0 as its vector is from the mean; 0 leaves y as it is. The exponent is the buffer `length_power`; in training
-    mode it is three quarters of that.
+    mode it is `training_share` of that, three quarters unless set otherwise.
 
     A new encoder has random weights and norm_power 0.
 
@@ -192,6 +192,7 @@ class DPEncoder(Encoder):
         self.linear = EqualizedLinear(input_dim, latent_dim, _WEIGHT_SIZE)
         self.branch = _mlp([input_dim, *hidden_dims, latent_dim], dropout) if hidden_dims else None
         self.register_buffer("length_power", torch.zeros(()))
+        self.training_share = TRAINING_SHARE
 
     def initialize_from_pca(self, pca: PCA) -> None:
         """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""
@@ -211,7 +212,7 @@ class DPEncoder(Encoder):
         y = self.linear(u)
         if self.branch is None:
             return y * self.scale
-        power = self.length_power * TRAINING_SHARE if self.training else self.length_power
+        power = self.length_power * self.training_share if self.training else self.length_power
         return _restore_norm(y + self.branch(u), u, power) * self.scale
 
     def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:

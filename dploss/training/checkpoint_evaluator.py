@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dploss.config import TrainConfig
 from dploss.errors import SettingError
-from dploss.experiments.history import Evaluation, Recall
+from dploss.experiments.history import Evaluation
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -40,7 +40,7 @@ class CheckpointEvaluator:
         self.tracker, self.reconstruction, self.progress, self.log = tracker, reconstruction, progress, log
 
     def evaluate(
-        self, checkpoint: Path, step: int, epoch: int, losses: Mapping[str, float], recall: Recall | None
+        self, checkpoint: Path, step: int, epoch: int, losses: Mapping[str, float], recall: float | None
     ) -> Evaluation | None:
         """Evaluate a checkpoint that was just saved.
 
@@ -49,14 +49,14 @@ class CheckpointEvaluator:
             step: optimizer steps done.
             epoch: finished epochs.
             losses: the epoch's, by name; none of the start, which no epoch led to.
-            recall: on held-out rows.
+            recall: on held-out rows; of a Matryoshka encoder the mean over its sizes.
 
         Returns:
             What was measured; None of the start where checkpoints are ranked by a loss.
         """
         if self.tracker.metric_name in LOSSES and not losses:
             return None
-        metrics: Mapping[str, Any] = {**losses, **({"recall": recall.value} if recall else {})}
+        metrics: Mapping[str, Any] = {**losses, **({} if recall is None else {"recall": recall})}
         if self.reconstruction is not None:
             self.progress.log(f"[Step {step}] Evaluating model performance at step {step}")
             reconstructed, measured = self.reconstruction.evaluate()

@@ -22,6 +22,7 @@ from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, Spli
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import build_encoder
 from dploss.models.device import pick_device
+from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
 from dploss.training.checkpoint_evaluator import tracked_metric
 from dploss.training.checks import check_sizes, doubts
@@ -97,6 +98,9 @@ def make_trainer(config: TrainConfig, vectors: Vectors) -> Trainer:
     check_sizes(config, input_dim, len(train_index), len(held_out_index))
     torch.manual_seed(config.seed)
     encoder = build_encoder(config, input_dim).to(device)
+    if isinstance(encoder, DPEncoder) and config.matryoshka:
+        # The Matryoshka loss restores shares of the norm itself.
+        encoder.training_share = 1.0
     return Trainer(config, encoder, objective_of(config, encoder), vectors.rows, train_index, group)
 
 
@@ -110,7 +114,8 @@ def initialize_trainer(trainer: Trainer) -> PCA:
     pca = PCA.fit(rows, config.latent_dim)
     check_scale(pca.scale)
     initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
-    if config.init == "pca" and config.images is None:
+    # Sizes of a Matryoshka encoder lose very different shares: no one step fits them all.
+    if config.init == "pca" and config.images is None and not config.matryoshka:
         trainer.fit_steps_to(pca)
     return pca
 

@@ -127,7 +127,8 @@ def _results(history: TrainHistory) -> list[str]:
     if not history.epochs:
         return lines
     start = history.start_recall
-    if start is not None and recalls[best] <= start:
+    # Small sizes of a Matryoshka encoder gain at the cost of its largest, and have lines of their own.
+    if start is not None and recalls[best] <= start and (best == 0 or not history.recall_by_dim):
         kept = ", and best.pt is that start, without training" if best == 0 else ""
         return [*lines, f"training gained nothing over its start{kept}"]
     name, value = strongest(history.baselines())

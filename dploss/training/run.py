@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dploss.evaluation.held_out import HeldOutRows
@@ -183,7 +184,9 @@ class ExperimentRun(TrainingRun):
         path = self.manager.save_epoch(self.state())
         self.progress.checkpoint(path, recall, self.history)
         if evaluator is not None:
-            evaluation = evaluator.evaluate(path, self.trainer.step, self.trainer.epoch, losses, recall)
+            of_sizes = [values[-1] for values in self.history.recall_by_dim.values()]
+            ranked_by = fmean(of_sizes) if of_sizes else recall.value if recall else None
+            evaluation = evaluator.evaluate(path, self.trainer.step, self.trainer.epoch, losses, ranked_by)
             if evaluation is not None:
                 self.history.evaluations.append(evaluation)
 

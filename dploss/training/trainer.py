@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, TypedDict
 
 import numpy as np
@@ -115,13 +114,12 @@ class Trainer:
         training to the same degree however many steps it has; where norms are restored, it costs none.
 
         Args:
-            pca: of the training rows. Of a Matryoshka encoder the means over its sizes count.
+            pca: of the training rows.
         """
-        dims = self.config.matryoshka_dims or (self.encoder.latent_dim,)
-        lost = max(fmean(pca.lost(dim) for dim in dims), _LEAST_LOST)
+        lost = max(pca.lost(self.encoder.latent_dim), _LEAST_LOST)
         lr = self.config.lr * _STEP * lost / (lost + _LITTLE_LOST) ** 0.5
         lr *= min(1.0, self.steps / _STEPS) ** 2
-        lr *= min(1.0, len(self.train_index) / (_ROWS_PER_DIMENSION * fmean(dims)))
+        lr *= min(1.0, len(self.train_index) / (_ROWS_PER_DIMENSION * self.encoder.latent_dim))
         norm_power = self.encoder.length_power.item() if isinstance(self.encoder, DPEncoder) else 0.0
         decay = _DECAY * lost * norm_power * min(1.0, _DECAY_STEPS / max(1, self.steps))
         self.set_optimizer(lr, decay)

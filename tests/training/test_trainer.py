@@ -194,6 +194,34 @@ def test_vectors_in_other_units_are_trained_alike(config, tmp_path):
     np.testing.assert_allclose(first, second, rtol=1e-3)
 
 
+def test_a_matryoshka_checkpoint_is_ranked_by_the_mean_over_its_sizes(config):
+    run = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16, save_interval=1, save_top_k=7))
+    history = run.run()
+    means = np.mean([history.recall_by_dim[dim] for dim in ("4", "8", "16")], axis=0)
+    np.testing.assert_allclose([one.metrics["recall"] for one in history.evaluations], means)
+    best = load_checkpoint(run.folder / "best.pt")["epoch"]
+    assert means[best] == max(means)
+    # Its loss restores shares of the norm itself, and no one step fits all sizes.
+    assert run.trainer.encoder.training_share == 1
+    (group,) = run.trainer.optimizer.param_groups
+    assert (group["initial_lr"], group["weight_decay"]) == (config.lr, 0)
+
+
+def test_steps_fit_what_pca_loses_and_how_many_there_are(config):
+    def step(**settings):
+        (group,) = new_experiment(replace(config, **settings)).trainer.optimizer.param_groups
+        return group["initial_lr"], group["weight_decay"]
+
+    few, decay = step()
+    more, _ = step(epochs=12)
+    assert more == pytest.approx(4 * few) and decay > 0
+    assert step(lr=0.002)[0] == pytest.approx(2 * few)
+    # More dimensions lose less, and have fewer rows each.
+    finer, less_decay = step(latent_dim=128)
+    assert finer < few / 8 and less_decay < decay
+    assert step(init="random") == (config.lr, 0)
+
+
 def test_a_matryoshka_encoder_is_measured_at_each_size(config):
     run = new_experiment(replace(config, matryoshka_dims=(4, 8), latent_dim=16))
     history = run.run()
