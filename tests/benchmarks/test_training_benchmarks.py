@@ -57,8 +57,9 @@ def test_rows_are_tested_on_the_last_of_the_file(vectors, tmp_path, monkeypatch,
     pca = PCA.fit(whole[:150], 16)
     expected = RecallEvaluator(10).evaluate(whole[300:], pca.encode_renormalised(whole[300:])).value
     assert found[150, "PCA, renormalised"] == expected and len(found) == 4
-    share = (found[300, "DPLossV3"] - found[300, "PCA, renormalised"]) / (1 - found[300, "PCA, renormalised"])
-    assert f"{found[300, 'DPLossV3']:.3f} {share:+.1%}" in capsys.readouterr().out
+    share = (found[150, "DPLossV3"] - found[150, "PCA, renormalised"]) / (1 - found[150, "PCA, renormalised"])
+    shown = f"{found[150, 'DPLossV3']:.3f}" + (f" {share:+.1%}" if share else "")
+    assert shown in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def test_two_processes_train_as_one_does_and_resume(call, tmp_path):
 def test_a_stop_reaches_all_processes_and_loses_nothing(call, tmp_path):
     process = start(*SETTINGS, "--epochs", "100000", "--save-interval", "100000", "--checkpoints-dir", str(tmp_path))
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*/latest_model.pth")):
+    # The start is there before all processes are.
+    while not (list(tmp_path.glob("*/train_history.json")) and only_history(tmp_path)["epochs"]):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
