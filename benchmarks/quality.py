@@ -197,6 +197,20 @@ def outcomes(
             raise
 
 
+def write_outcomes(
+    evaluate: Callable[[_Case], dict[str, Any]],
+    cases: Sequence[_Case],
+    jobs: int,
+    entries: list[dict[str, Any]],
+    path: Path,
+) -> None:
+    """Evaluate cases, add each result to the entries, and write them all to a results file at once."""
+    for count, (_, found) in enumerate(outcomes(evaluate, cases, jobs), start=1):
+        entries.append(found)
+        write_json(path, {"machine": machine(), "entries": entries})
+        print(f"{count}/{len(cases)}  {found}", file=sys.stderr)
+
+
 def start_worker() -> None:
     """Leave Ctrl-C to the parent process, and use one thread."""
     signal(SIGINT, SIG_IGN)

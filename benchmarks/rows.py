@@ -17,8 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from quality import outcomes
-from timing import machine
+from quality import write_outcomes
 
 from dploss.cli.main import Parser, run
 from dploss.config import TrainConfig
@@ -26,7 +25,6 @@ from dploss.data import open_vectors
 from dploss.errors import InputError
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.experiments.history import PCA_RENORMALISED
-from dploss.files.atomic import write_json
 from dploss.losses.distance_preserving import LOSSES
 from dploss.models.pca import PCA
 from dploss.text import text_table
@@ -92,10 +90,7 @@ def measure(args: Namespace) -> int:
     cases = product(lengths, args.sizes, (PCA_RENORMALISED, *args.losses))
     wanted = [(args.data, *length, *one) for length, *one in cases]
     missing = [case for case in wanted if (Path(args.data).stem, *case[1:]) not in done]
-    for count, (_, found) in enumerate(outcomes(evaluated, missing, args.jobs), start=1):
-        entries.append(found)
-        write_json(args.out, {"machine": machine(), "entries": entries})
-        print(f"{count}/{len(missing)}  {found}", file=sys.stderr)
+    write_outcomes(evaluated, missing, args.jobs, entries, args.out)
     print("\n".join(table(entries)))
     return 0
 

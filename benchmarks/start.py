@@ -19,13 +19,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from quality import outcomes
-from timing import machine
+from quality import write_outcomes
 
 from dploss.cli.main import Parser, run
 from dploss.config import TrainConfig
 from dploss.data import open_vectors
-from dploss.files.atomic import write_json
 from dploss.losses.distance_preserving import LOSSES
 from dploss.text import text_table
 from dploss.training.launch import new_experiment
@@ -93,10 +91,7 @@ def measure(args: Namespace) -> int:
     keys = list(Case.__dataclass_fields__)
     done = {tuple(entry[key] for key in keys) for entry in entries}
     missing = [case for case in cases(args) if (Path(case.data).stem, *list(asdict(case).values())[1:]) not in done]
-    for count, (_, found) in enumerate(outcomes(trained, missing, args.jobs), start=1):
-        entries.append(found)
-        write_json(args.out, {"machine": machine(), "entries": entries})
-        print(f"{count}/{len(missing)}  {found}", file=sys.stderr)
+    write_outcomes(trained, missing, args.jobs, entries, args.out)
     print("\n".join(table(entries)))
     return 0
 

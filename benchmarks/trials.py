@@ -26,7 +26,6 @@ from dploss.cli.main import Parser, run
 from dploss.config import TrainConfig
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.losses.distance_preserving import LOSSES, DPLoss
-from dploss.models.encoder import TRAINING_SHARE
 from dploss.models.pca import PCA
 from dploss.text import text_table
 from dploss.training.launch import new_experiment
@@ -109,12 +108,7 @@ def less_norm_in_training(share: float) -> Callable[[Trainer], None]:
     """Restore a share of the norm in training, and all of it in use."""
 
     def change(trainer: Trainer) -> None:
-        whole = trainer.encoder.length_power.item()
-
-        def choose(encoder: nn.Module, _: Any) -> None:
-            encoder.length_power.fill_(share / TRAINING_SHARE * whole if encoder.training else whole)
-
-        trainer.encoder.register_forward_pre_hook(choose)
+        trainer.encoder.training_share = share
 
     return change
 

@@ -16,7 +16,7 @@ from dploss.models.pca import PCA
 _WEIGHT_SIZE = 0.05
 # Measured, too: the share of the norm power that is restored in training. The norm that is left out has to come from
 # the projection, which so stays near the directions of most variance.
-TRAINING_SHARE = 0.75
+_TRAINING_SHARE = 0.75
 _Array = TypeVar("_Array", np.ndarray, Tensor)
 
 
@@ -192,7 +192,7 @@ class DPEncoder(Encoder):
         self.linear = EqualizedLinear(input_dim, latent_dim, _WEIGHT_SIZE)
         self.branch = _mlp([input_dim, *hidden_dims, latent_dim], dropout) if hidden_dims else None
         self.register_buffer("length_power", torch.zeros(()))
-        self.training_share = TRAINING_SHARE
+        self.training_share = _TRAINING_SHARE
 
     def initialize_from_pca(self, pca: PCA) -> None:
         """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dploss.config import TrainConfig
 from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation
+from dploss.experiments.summary import LOSSES
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -15,7 +16,6 @@ from metrics.table import BUILT_IN, COMPOSITE
 if TYPE_CHECKING:
     from dploss.training.reconstruction import Reconstruction
 
-LOSSES = ("total_loss", "rank_loss", "pairdist_loss")
 TRAINING_METRICS = ("recall", *LOSSES)
 IMAGE_METRICS = (COMPOSITE, *BUILT_IN)
 
