@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict, get_type_hints
+from typing import NotRequired, TypedDict, get_type_hints
 
 import torch
 from filelock import FileLock
@@ -35,6 +35,7 @@ class Checkpoint(TypedDict):
         config: what config.json holds.
         rng_state: states of torch's generators, by device.
         partial_epoch: loss_sums and seconds of the steps beyond `epoch`; zeros but for an interrupted epoch.
+        code: of a training with --bytes, how latents are stored: the name and the arrays of a dploss.codes.Code.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class Checkpoint(TypedDict):
     config: dict
     rng_state: dict
     partial_epoch: dict
+    code: NotRequired[dict]
 
 
 _KINDS = get_type_hints(Checkpoint)
@@ -136,10 +138,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         checkpoint = read_archive(path)
     except OSError as error:
         raise InputError(f"{path}: not a readable checkpoint: {error.strerror}") from error
-    missing = [key for key in _KINDS if not isinstance(checkpoint, dict) or key not in checkpoint]
+    required = Checkpoint.__required_keys__
+    missing = [key for key in _KINDS if key in required and not (isinstance(checkpoint, dict) and key in checkpoint)]
     if missing:
         raise InputError(f"{path}: not a checkpoint of dploss, it lacks {', '.join(missing)}")
     for key, kind in _KINDS.items():
-        if type(checkpoint[key]) not in (kind, OrderedDict if kind is dict else kind):
+        if key in checkpoint and type(checkpoint[key]) not in (kind, OrderedDict if kind is dict else kind):
             raise InputError(f"{path}: not a checkpoint of dploss, its {key} is a {type(checkpoint[key]).__name__}")
     return checkpoint

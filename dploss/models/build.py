@@ -1,9 +1,13 @@
 """Build encoders: from settings, or from a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dploss.codes.build import code_of
+from dploss.codes.code import Code
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
@@ -64,9 +68,18 @@ def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAuto
         if odd:
             raise TypeError(f"{odd[0]} is {weights[odd[0]].dtype}, expected {expected[odd[0]].dtype}")
         encoder.load_state_dict(weights, assign=True)
+        if checkpoint.get("code") is not None:
+            encoder.code = _code(checkpoint["code"], encoder.latent_dim)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: weights do not fit the config: {error}") from error
     return encoder.eval()
+
+
+def _code(state: Mapping[str, Any], latent_dim: int) -> Code:
+    code = code_of(state)
+    if code.dim != latent_dim:
+        raise ValueError(f"the code is of {code.dim} dimensions, latent_dim is {latent_dim}")
+    return code
 
 
 def _check(record: ExperimentRecord, n_tensors: int) -> None:

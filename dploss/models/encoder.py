@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dploss.codes.code import BLOCK, Code
 from dploss.losses.units import power_of_two
 from dploss.models.pca import PCA
 
@@ -80,6 +81,9 @@ class Encoder(nn.Module):
     Args:
         input_dim: D, dimensions of a vector.
         latent_dim: d, dimensions of a latent.
+
+    Attributes:
+        code: how the latents are stored; None where they were not trained to be stored in few bytes.
     """
 
     mean: Tensor
@@ -89,6 +93,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.input_dim = input_dim
         self.latent_dim = latent_dim
+        self.code: Code | None = None
         self.register_buffer("mean", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(()))
 
@@ -142,6 +147,26 @@ class Encoder(nn.Module):
         if isinstance(array, Tensor):
             return latents.to(array)
         return latents.numpy(force=True).astype(array.dtype)
+
+    def encode_to_codes(self, rows: np.ndarray) -> np.ndarray:
+        """Encode vectors and store them by `code`: the same bytes for a row in any batch.
+
+        Args:
+            rows: (N, D), any floating dtype.
+
+        Returns:
+            (N, code.bytes_per_vector) uint8.
+
+        Raises:
+            TypeError, ValueError: rows as `encode` refuses them, or an encoder without a code.
+        """
+        if self.code is None:
+            raise ValueError("the encoder has no code: train one with --bytes")
+        count, filled = len(rows), -len(rows) % BLOCK
+        if count and filled:
+            # Products of matrices of one shape: those of another may round otherwise.
+            rows = np.concatenate([rows, np.repeat(rows[-1:], filled, axis=0)])
+        return self.code.encode(self.encode(rows, batch_size=BLOCK)[:count].astype(np.float32))
 
     def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:
         """(..., d) latents -> (..., dim), their first dimensions; `norm_share` is for encoders that restore norms."""

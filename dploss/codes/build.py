@@ -1,0 +1,37 @@
+"""Codes by their name: fitted to latents, or as a checkpoint has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dploss.codes.code import Code, arrays_of
+from dploss.codes.trellis import TrellisCode
+
+CODES: dict[str, type[Code]] = {code.name: code for code in (TrellisCode,)}
+
+
+def fit_code(name: str, latents: np.ndarray, n_bytes: int) -> Code:
+    """Fit a code to latents of training rows.
+
+    Args:
+        name: a key of CODES.
+        latents: (n, d) float32.
+        n_bytes: stored for each row.
+
+    Raises:
+        ValueError: a number of bytes that the code cannot have with d dimensions.
+    """
+    return CODES[name].fit(latents, n_bytes)
+
+
+def code_of(state: Mapping[str, Any]) -> Code:
+    """The code that `Code.state_dict` was called on.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no state of a code.
+    """
+    name, n_bytes = state["name"], state["bytes"]
+    if name not in CODES or type(n_bytes) is not int or n_bytes < 1:
+        raise ValueError(f"no code {name!r} of {n_bytes!r} bytes")
+    return CODES[name].from_arrays(n_bytes, arrays_of(state["arrays"]))

@@ -1,0 +1,154 @@
+"""Code: the interface of all stored forms: latents -> bytes -> latents, and how near a query is to a stored row."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Rows of one matrix product: always as many, so that a row's code does not depend on the rows beside it.
+BLOCK = 1024
+
+
+class Code(ABC):
+    """How latents are stored: `bytes_per_vector` bytes each, all of them counted.
+
+    A stored row is a point and a bias: it is as far from a query q as bias - 2 <project(q), point>, up to what is the
+    same for all rows of a query. The query stays a float vector (asymmetric search).
+
+    Attributes:
+        name: what --code calls it.
+        dim: d, dimensions of a latent.
+        bytes_per_vector: stored for each row.
+    """
+
+    name: ClassVar[str]
+    dim: int
+    bytes_per_vector: int
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, latents: np.ndarray, n_bytes: int) -> "Code":
+        """Fit to (n, d) float32 latents of training rows; `n_bytes` are stored for each row.
+
+        Raises:
+            ValueError: a number of bytes that the code cannot have with d dimensions.
+        """
+
+    @abstractmethod
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, bytes_per_vector) uint8 codes."""
+
+    @abstractmethod
+    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, bytes_per_vector) uint8 codes -> (n, p) float32 points and (n,) float32 biases."""
+
+    @abstractmethod
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """(m, d) latents of queries -> (m, p) float32, in the space and unit of the points."""
+
+    @abstractmethod
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the code was fitted to, by name; with the name and `bytes_per_vector` all that it is made of."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "Code":
+        """The code that `arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: arrays that are missing, or of other shapes or values than a code's.
+        """
+
+    def score(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """How far stored rows are from queries: estimates of squared distances, less what is constant for a query.
+
+        Args:
+            queries: (m, d) latents.
+            codes: (n, bytes_per_vector) uint8.
+
+        Returns:
+            (m, n) float32; the least is the nearest. It is in units of the code: comparable along a row alone.
+        """
+        points, biases = self.points(codes)
+        return biases - 2 * self.project(queries) @ points.T
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes that are stored once, for all rows."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors, for a checkpoint."""
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in self.arrays().items()}
+        return {"name": self.name, "bytes": self.bytes_per_vector, "arrays": tensors}
+
+
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """The tensors of `Code.state_dict` as arrays.
+
+    Raises:
+        TypeError: something else is among them.
+    """
+    if not isinstance(tensors, dict) or not all(isinstance(one, Tensor) for one in tensors.values()):
+        raise TypeError("a code's arrays must be tensors")
+    return {name: one.numpy(force=True) for name, one in tensors.items()}
+
+
+def checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
+    """An array of a code, once it is known to be usable.
+
+    Args:
+        arrays: all of them.
+        name: of this one.
+        shape: None stands for any size.
+        dtype: of its values, which must be finite.
+
+    Raises:
+        KeyError: it is missing.
+        ValueError: another shape, dtype, or a value that is not finite.
+    """
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(want in (None, size) for want, size in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype != dtype or not np.isfinite(array).all():
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, or not finite")
+    return array
+
+
+def in_blocks(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(n, d) @ (d, p) by products of BLOCK rows each, the last one filled up: a row gives the same in any batch."""
+    product = np.empty((len(rows), matrix.shape[1]), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        if len(block) < BLOCK:
+            block = np.concatenate([block, np.zeros((BLOCK - len(block), rows.shape[1]), rows.dtype)])
+        product[start : start + BLOCK] = (block @ matrix)[: len(rows) - start]
+    return product
+
+
+def check_codes(codes: np.ndarray, width: int) -> None:
+    """Refuse what are no codes of `width` bytes.
+
+    Raises:
+        ValueError: another dtype or shape.
+    """
+    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != width:
+        raise ValueError(f"codes must be uint8 of shape (rows, {width}), got {codes.dtype} of shape {codes.shape}")
+
+
+def check_latents(latents: np.ndarray, dim: int) -> None:
+    """Refuse what are no latents of `dim` dimensions.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    if latents.ndim != 2 or latents.shape[1] != dim:
+        raise ValueError(f"latents must have shape (rows, {dim}), got {latents.shape}")
+    if not np.isfinite(latents).all():
+        raise ValueError("latents must be finite")

@@ -1,0 +1,77 @@
+"""Rotation: latents as coordinates along their own principal axes, in units of their scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dploss.codes.code import checked, in_blocks
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Centre, rotate and divide by the scale.
+
+    Attributes:
+        mean: (d,) float32 mean of the latents.
+        axes: (d, p) float32 orthonormal columns.
+        scale: standard deviation over all centred coordinates, above 0.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    scale: float
+
+    @classmethod
+    def fit(cls, latents: np.ndarray) -> tuple["Rotation", np.ndarray]:
+        """The principal axes, most variance first.
+
+        Args:
+            latents: (n, d) float32.
+
+        Returns:
+            The rotation, and the (d,) variances along its axes in units of its scale.
+        """
+        mean = latents.mean(axis=0, dtype=np.float64)
+        centred = latents - mean
+        values, axes = np.linalg.eigh(centred.T @ centred / len(latents))
+        values, axes = values[::-1].clip(min=0), axes[:, ::-1]
+        # The sign of an axis is arbitrary: its largest entry is made positive, so that fits are reproducible.
+        largest = axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))]
+        axes = axes * np.where(largest < 0, -1, 1)
+        scale = float(np.sqrt(values.mean())) or 1.0
+        return cls(mean.astype(np.float32), np.ascontiguousarray(axes, np.float32), scale), values / scale**2
+
+    def keep(self, dims: np.ndarray) -> "Rotation":
+        """The same with some of the axes."""
+        return Rotation(self.mean, np.ascontiguousarray(self.axes[:, dims]), self.scale)
+
+    def centre(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, d) float32 in units of the scale, about the mean."""
+        return ((latents - self.mean) / np.float32(self.scale)).astype(np.float32)
+
+    def rotate(self, centred: np.ndarray) -> np.ndarray:
+        """What `centre` returned -> (n, p) float32."""
+        return in_blocks(centred, self.axes)
+
+    def back(self, rotated: np.ndarray) -> np.ndarray:
+        """(n, p) -> (n, d) float32 latents."""
+        return (rotated @ self.axes.T) * np.float32(self.scale) + self.mean
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it is made of, by name."""
+        return {"mean": self.mean, "axes": self.axes, "scale": np.array(self.scale)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Rotation":
+        """The rotation that `arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: see `checked`.
+        """
+        mean = checked(arrays, "mean", (None,), np.float32)
+        axes = checked(arrays, "axes", (len(mean), None), np.float32)
+        scale = float(checked(arrays, "scale", (), np.float64))
+        if not 0 < scale < np.inf or not 1 <= axes.shape[1] <= len(mean):
+            raise ValueError(f"scale is {scale}, {axes.shape[1]} axes of {len(mean)} dimensions")
+        return cls(mean, axes, scale)
