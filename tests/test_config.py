@@ -71,6 +71,7 @@ def test_annotations_are_the_types_and_the_choices():
         "column",
         "limit",
         "images",
+        "bytes",
         "lpips_weights",
         "inception_weights",
     }

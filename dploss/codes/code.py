@@ -90,6 +90,26 @@ class Code(ABC):
         return {"name": self.name, "bytes": self.bytes_per_vector, "arrays": tensors}
 
 
+def search_form(code: Code, codes: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stored rows and queries whose squared Euclidean distances are their scores, up to a constant of each query.
+
+    One more dimension has what a point's own squared norm lacks to its bias; queries are 0 there.
+
+    Args:
+        code: of the codes.
+        codes: (n, bytes_per_vector) uint8.
+        queries: (m, d) latents.
+
+    Returns:
+        (n, p + 1) and (m, p + 1) float64.
+    """
+    points, biases = (one.astype(np.float64) for one in code.points(codes))
+    lacking = biases - np.square(points).sum(axis=1)
+    lacking = np.sqrt(lacking - lacking.min(initial=0))
+    projected = code.project(queries).astype(np.float64)
+    return np.column_stack([points, lacking]), np.column_stack([projected, np.zeros(len(queries))])
+
+
 def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """The tensors of `Code.state_dict` as arrays.
 

@@ -9,12 +9,14 @@ from dploss.errors import InputError, SettingError
 from metrics.table import BUILT_IN, COMPOSITE
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DATA, ENCODER, LOSS, TRAINING = "data", "encoder", "loss", "training"
+DATA, ENCODER, STORED, LOSS, TRAINING = "data", "encoder", "stored form", "loss", "training"
 EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
 # From which the default of latent_dim is taken as it is.
 _DIMENSIONS_OF_DEFAULT = 768
 # Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
 _MANY_ROWS, _WIDE = 50_000, (2048,)
+# The fewest bits that a code gives a dimension that it keeps.
+_LEAST_BITS = {"trellis": 1}
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -73,7 +75,8 @@ class TrainConfig:
     latent_dim: int = option(
         512,
         ENCODER,
-        "latent dimensions; where it is not given, of vectors with fewer than 768 dimensions half of these",
+        "latent dimensions; where it is not given, of vectors with fewer than 768 dimensions half of these, and with "
+        "--bytes as many as the code has bits for",
         at_least=1,
         with_images=128,
     )
@@ -93,6 +96,18 @@ class TrainConfig:
     )
     dropout: float = option(0.2, ENCODER, "dropout rate of the hidden layers", at_least=0, below=1)
     init: Literal["pca", "random"] = option("pca", ENCODER, "initial weights: PCA of the training rows, or random")
+
+    bytes: int | None = option(
+        None,
+        STORED,
+        "bytes that a stored vector may take, all counted: latents are stored by a code of so many, and recall is that "
+        "of the stored form; with --epochs 0 in seconds, without training",
+        at_least=2,
+        at_most=4096,
+    )
+    code: Literal["trellis"] = option(
+        "trellis", STORED, "how latents are stored; trellis: bits where they help most, the norm restored"
+    )
 
     loss_function: Literal["DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"] = option(
         "DPLossV3",
@@ -197,6 +212,8 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
+        if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
+            raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:
             self._set_matryoshka_dims()
 
@@ -217,11 +234,14 @@ class TrainConfig:
 
         Args:
             n_rows: to train on; of 50,000 and more, hidden_dims that were not given are wider.
-            input_dim: D; for D below 768, a latent_dim that was not given is D // 2.
+            input_dim: D; for D below 768, a latent_dim that was not given is D // 2. With `bytes` it is the most
+                dimensions that the code has bits for, up to D.
         """
         config = self
         if isinstance(config.latent_dim, _NotGiven):
             latent_dim = int(config.latent_dim) if input_dim >= _DIMENSIONS_OF_DEFAULT else max(1, input_dim // 2)
+            if config.bytes is not None:
+                latent_dim = min(8 * config.bytes // _LEAST_BITS[config.code], input_dim)
             # The sizes of --matryoshka followed from latent_dim.
             config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
         if isinstance(config.hidden_dims, _WidthsNotGiven):

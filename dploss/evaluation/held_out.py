@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dploss.codes.code import Code, search_form
 from dploss.data import MappedRows
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.ties import Ties, count_ties
@@ -37,6 +38,19 @@ class HeldOutRows:
         """Recall@k of an encoding of the rows."""
         rows = self.rows[self.index]
         return self.evaluator.evaluate(rows, encode(rows))
+
+    def stored_recall(self, encode: Callable[[np.ndarray], np.ndarray], code: Code) -> Recall:
+        """Recall@k of the rows as a code stores their latents, searched by their latents as they are.
+
+        Args:
+            encode: rows -> (n, d) float32 latents.
+            code: fitted to latents of other rows.
+        """
+        rows = self.rows[self.index]
+        latents = encode(rows)
+        stored, queries = search_form(code, code.encode(latents), latents)
+        k = self.evaluator.k
+        return self.evaluator.evaluate_reranked(rows, stored, [(k, k)], queries)[0]
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dploss.evaluation.space import Space, as_rows, sum_over_queries
+from dploss.evaluation.space import Space, as_rows, over_queries
 from dploss.experiments.history import Recall
 
 
@@ -58,7 +58,11 @@ class RecallEvaluator:
         return self.evaluate_reranked(original, latent, [(self.k, self.k)])[0]
 
     def evaluate_reranked(
-        self, original: np.ndarray | Tensor, latent: np.ndarray | Tensor, searches: Sequence[tuple[int, int]]
+        self,
+        original: np.ndarray | Tensor,
+        latent: np.ndarray | Tensor,
+        searches: Sequence[tuple[int, int]],
+        queries: np.ndarray | Tensor | None = None,
     ) -> list[Recall]:
         """Recall of several searches that retrieve candidates by latent, then keep the nearest of them by original.
 
@@ -69,6 +73,8 @@ class RecallEvaluator:
             latent: (N, d) latents of the same rows.
             searches: (k, candidates) of each, 1 <= k <= candidates < N (or the sample). With as many candidates as
                 neighbours there is nothing to re-rank, and it is the plain recall@k.
+            queries: (N, d), what the same rows are as queries, where they search among rows in another form
+                (asymmetric search); None: their latents.
 
         Returns:
             For each search the recall@k. All searches share the distances, so several cost little more than one.
@@ -76,7 +82,22 @@ class RecallEvaluator:
         Raises:
             ValueError: as `evaluate`, or a search outside its range.
         """
+        kept = self.neighbours_kept(original, latent, searches, queries)
+        rows = kept.shape[1]
+        return [Recall(int(found.sum()) / (rows * k), k, rows) for found, (k, _) in zip(kept, searches, strict=True)]
+
+    def neighbours_kept(
+        self,
+        original: np.ndarray | Tensor,
+        latent: np.ndarray | Tensor,
+        searches: Sequence[tuple[int, int]],
+        queries: np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
+        """(searches, rows) int64: how many of its k nearest neighbours each row keeps; see `evaluate_reranked`."""
         x, z = as_rows("original", original), as_rows("latent", latent)
+        q = None if queries is None else as_rows("queries", queries)
+        if q is not None and q.shape != z.shape:
+            raise ValueError(f"queries and latent must have the same shape, got {tuple(q.shape)} and {tuple(z.shape)}")
         if len(x) != len(z):
             raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
         rows = min(len(x), self.num_samples)
@@ -88,6 +109,7 @@ class RecallEvaluator:
         if len(x) > self.num_samples:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
+            q = None if q is None else q[index.to(q.device)]
         most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
         least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
 
@@ -105,5 +127,4 @@ class RecallEvaluator:
             unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
             return torch.stack(found), unsure
 
-        found = sum_over_queries((Space("original", x), Space("latent", z)), kept)
-        return [Recall(count / (rows * k), k, rows) for count, (k, _) in zip(found, searches, strict=True)]
+        return over_queries((Space("original", x), Space("latent", z, q)), kept).numpy()

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from dploss.codes.build import fit_code
+from dploss.codes.code import Code
+from dploss.data.split import evenly_spaced
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
+from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.checkpoints import Checkpoint
 from dploss.experiments.history import PCA as PCA_NAME
@@ -18,12 +22,13 @@ from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import load_encoder
-from dploss.models.encoder import DPEncoder
+from dploss.models.encoder import DPEncoder, Encoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, number, shown, text_table
 from dploss.tracking.state import BEST
 
 _FLOAT_BYTES = 4
+_FITTED_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Report:
         ties: rows whose nearest neighbours are not determined.
         training_rows_left_out: of the data; None where that could not be checked.
         note: what a person should know of them.
+        stored: of an encoder with a code, the scores of the stored form, and by name those of other ways to store as
+            many bytes; empty without a code.
     """
 
     checkpoint: str
@@ -65,6 +72,7 @@ class Report:
     ties: Ties
     training_rows_left_out: int | None
     note: str
+    stored: dict[str, StoredScores]
 
     @property
     def bytes_per_vector(self) -> tuple[int, int]:
@@ -96,6 +104,7 @@ class Report:
             "left_out": self.left_out,
             "ties": asdict(self.ties),
             "training_rows_left_out": self.training_rows_left_out,
+            "stored": {name: asdict(scores) for name, scores in self.stored.items()},
         }
 
     def title(self) -> str:
@@ -142,6 +151,7 @@ class Report:
             "",
             *kept,
             *self._truncated(ks),
+            *stored_lines(self.stored, ks),
             "",
             "re-ranked: k x 2, 5, 10 candidates by their latents, the k nearest of them by the originals:",
             *self._reranked(ks),
@@ -218,6 +228,7 @@ def evaluate_encoder(
         ties=count_ties(rows, ks),
         training_rows_left_out=data.training_rows_left_out,
         note=data.note,
+        stored={} if encoder.code is None else _stored(encoder, encoder.code, data, latents["encoder"], ks),
     )
     return report, latents["encoder"]
 
@@ -239,6 +250,19 @@ def _encoders(
     else:
         left_out |= dict.fromkeys((PCA_RENORMALISED, PCA_NAME), f"fitted on the training rows: {data.missing}")
     return found, left_out
+
+
+def _stored(
+    encoder: Encoder, code: Code, data: EvalRows, latents: np.ndarray, ks: Sequence[int]
+) -> dict[str, StoredScores]:
+    """Scores of the encoder's code, and of the same code without training: fitted to PCA of the training rows."""
+    found = {code.name: score_stored(data.rows, latents, code, ks)}
+    if data.train_rows is not None:
+        pca = PCA.fit(data.train_rows, encoder.latent_dim)
+        sample = data.train_rows[evenly_spaced(len(data.train_rows), _FITTED_ROWS)]
+        plain = fit_code(code.name, pca.encode_renormalised(sample), code.bytes_per_vector)
+        found["closed form"] = score_stored(data.rows, pca.encode_renormalised(data.rows), plain, ks)
+    return found
 
 
 def _at_size(encoder: DPEncoder | ConvAutoencoder) -> Callable[[np.ndarray, int], np.ndarray]:

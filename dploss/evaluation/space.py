@@ -22,29 +22,33 @@ class Space:
     Args:
         name: of the space, for messages.
         rows: (N, D).
+        queries: (N, D), what the same rows are as queries; None: as in `rows`.
         precise: compute in float64, about the median, which rows far away from all others do not move.
 
     Raises:
         ValueError: values that are not finite.
     """
 
-    def __init__(self, name: str, rows: Tensor, precise: bool = False) -> None:
-        largest = rows.abs().max()
+    def __init__(self, name: str, rows: Tensor, queries: Tensor | None = None, precise: bool = False) -> None:
+        given = rows if queries is None else torch.cat([rows, queries])
+        largest = given.abs().max()
         if not largest.isfinite():
             raise ValueError(f"{name} must be finite")
-        self.name, self.given = name, rows
+        self.name, self.given = name, (rows, queries)
         if precise:
             # MPS has no float64.
-            rows = (rows.cpu() if rows.device.type == "mps" else rows).double()
+            given = (given.cpu() if given.device.type == "mps" else given).double()
         # Near 1, so that no square leaves the range of float32.
-        rows = rows / power_of_two(largest.to(rows))
+        given = given / power_of_two(largest.to(given))
         # Centred, so that a large common offset costs no digits.
-        self.rows = rows - (_median(rows) if precise else rows.mean(dim=0))
+        given = given - (_median(given) if precise else given.mean(dim=0))
+        self.rows, self.queries = given[: len(rows)], given[-len(rows) :]
         self.norms = self.rows.square().sum(-1)
+        self.query_norms = self.norms if queries is None else self.queries.square().sum(-1)
 
     def closeness(self, queries: Tensor) -> Tensor:
         """(queries, N): squared distances to all rows, less the query's own squared norm; infinite to itself."""
-        to_all = torch.mm(-2 * self.rows[queries], self.rows.T).add_(self.norms)
+        to_all = torch.mm(-2 * self.queries[queries], self.rows.T).add_(self.norms)
         to_all[torch.arange(len(queries)), queries] = torch.inf
         return to_all
 
@@ -57,38 +61,40 @@ class Space:
 
         To a query far away from all others they are about equally far: beside the distances among the others, then.
         """
-        squared = (closeness + self.norms[queries]).clamp(max=self.norms.median())
+        squared = (closeness + self.query_norms[queries]).clamp(max=self.norms.median())
         return self._noise(queries, closeness) > _MOST_NOISE * squared
 
     def _noise(self, queries: Tensor, closeness: Tensor) -> Tensor:
         """How far apart the matrix product may put rows of equal distance that are this close."""
-        norms = self.norms[queries]
+        norms = self.query_norms[queries]
         return 16 * torch.finfo(norms.dtype).eps * (2 * norms + closeness)
 
 
-def sum_over_queries(
+def over_queries(
     spaces: Sequence[Space], measure: Callable[[Sequence[Space], Tensor], tuple[Tensor, Tensor]]
-) -> list[int]:
-    """Measure every row as a query, and add up; queries that float32 is unsure of are measured in float64.
+) -> Tensor:
+    """Measure every row as a query; queries that float32 is unsure of are measured in float64.
 
     Args:
         spaces: of the same rows.
-        measure: spaces and (q,) queries -> (n, q) what is added up, and (q,) whether it is unsure.
+        measure: spaces and (q,) queries -> (n, q) what is measured, and (q,) whether it is unsure.
+
+    Returns:
+        (n, N) int64.
     """
     rows = len(spaces[0].rows)
     step = max(1, CHUNK // rows)
-    total = torch.zeros((), dtype=torch.int64)
-    unsure = []
+    found, unsure = [], []
     for queries in torch.arange(rows).split(step):
         values, again = (one.cpu() for one in measure(spaces, queries))
-        total = total + values[:, ~again].sum(-1)
+        found.append(values.long())
         unsure.append(queries[again])
-    again = torch.cat(unsure)
+    measured, again = torch.cat(found, dim=1), torch.cat(unsure)
     if len(again):
-        precise = [Space(space.name, space.given, precise=True) for space in spaces]
+        precise = [Space(space.name, *space.given, precise=True) for space in spaces]
         for queries in again.split(step):
-            total = total + measure(precise, queries)[0].cpu().sum(-1)
-    return total.tolist()
+            measured[:, queries] = measure(precise, queries)[0].cpu().long()
+    return measured
 
 
 def _median(rows: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dploss.evaluation.space import Space, as_rows, sum_over_queries
+from dploss.evaluation.space import Space, as_rows, over_queries
 
 _NOTABLE_SHARE = 0.1
 
@@ -61,5 +61,5 @@ def count_ties(rows: np.ndarray | Tensor, ks: Sequence[int]) -> Ties:
         return torch.stack([*within, twins[:, 0]]), torch.zeros(len(queries), dtype=torch.bool)
 
     # With the few digits of float32, rows that are merely near would tie.
-    *counts, twins = sum_over_queries([Space("rows", as_rows("rows", rows), precise=True)], tied)
+    *counts, twins = over_queries([Space("rows", as_rows("rows", rows), precise=True)], tied).sum(dim=1).tolist()
     return Ties(dict(zip(ks, counts, strict=True)), twins, len(rows))

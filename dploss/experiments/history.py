@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dploss.errors import InputError
+from dploss.errors import InputError, one_line
 from dploss.files.atomic import write_json
 from dploss.files.untrusted import read_json
 
@@ -116,6 +116,8 @@ class TrainHistory:
         pca_renormalised_recall: the same of PCA with each row's norm restored.
         recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
         pca_recall_by_dim, pca_renormalised_recall_by_dim: PCA's recall@k at these sizes.
+        stored_baselines: of a training with --bytes, recall@k of other ways to store the same rows in as many bytes, by
+            their names. All recalls of its encoder are those of the stored form, then.
         evaluations: what was measured of the checkpoints that were evaluated, in their order.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
@@ -137,6 +139,7 @@ class TrainHistory:
     recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
     pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
     pca_renormalised_recall_by_dim: dict[str, float] = field(default_factory=dict)
+    stored_baselines: dict[str, float] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
     status: str = "running"
 
@@ -172,7 +175,10 @@ class TrainHistory:
         Args:
             dim: a size of a Matryoshka encoder, as text; None: the whole latents.
         """
+        values: dict[str, float | None]
         values = {START: self.start_recall, PCA_RENORMALISED: self.pca_renormalised_recall, PCA: self.pca_recall}
+        if self.stored_baselines:
+            values = {START: self.start_recall, **self.stored_baselines}
         if dim is not None:
             of_size = self.recall_by_dim.get(dim, [])
             values[START] = of_size[0] if of_size and self.start_recall is not None else None
@@ -248,6 +254,11 @@ def _checked(name: str, value: Any) -> Any:
         if value not in STATUSES:
             raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {str(value)[:40]}")
         return value
+    if name == "stored_baselines":
+        if not (isinstance(value, dict) and all(isinstance(key, str) and 0 < len(key) <= 60 for key in value)):
+            raise InputError(f"the history's {name} must be an object by name, got {str(value)[:40]}")
+        _check_items("recall", list(value.values()), (int, float))
+        return {one_line(key): item for key, item in value.items()}
     if name in _BY_DIM:
         if not (isinstance(value, dict) and all(re.fullmatch("[1-9][0-9]{0,8}", dim) for dim in value)):
             raise InputError(f"the history's {name} must be an object by size, got {str(value)[:40]}")

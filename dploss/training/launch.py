@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dploss.config import OPTIONS, TrainConfig
-from dploss.data import Vectors, select, split_rows
+from dploss.data import Vectors, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
 from dploss.data.images import Images
 from dploss.errors import InputError, SettingError
@@ -32,6 +32,7 @@ from dploss.training.objective import objective_of
 from dploss.training.progress import Progress
 from dploss.training.row_checks import check_differ, check_scale, distances_from_median, far_rows
 from dploss.training.run import ExperimentRun, TrainingRun
+from dploss.training.storage import storage_of, stored_baselines
 from dploss.training.torchrun import is_main_process, n_processes
 from dploss.training.trainer import Trainer
 
@@ -110,7 +111,7 @@ def initialize_trainer(trainer: Trainer) -> PCA:
     Raises:
         InputError: the rows differ by less than float32 has digits for.
     """
-    config, rows = trainer.config, select(trainer.rows, trainer.train_index)
+    config, rows = trainer.config, trainer.train_rows
     pca = PCA.fit(rows, config.latent_dim)
     check_scale(pca.scale)
     initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
@@ -141,7 +142,13 @@ def _prepare(
     else:
         if is_main:
             progress.log(f"fitting PCA to {len(trainer.train_index):,} x {input_dim} training rows ...")
-        history = _initial_history(initialize_trainer(trainer), held_out)
+        pca = initialize_trainer(trainer)
+        history = _initial_history(pca, held_out)
+        if config.bytes is not None:
+            # Now, for bytes that the code cannot have are said before anything is written.
+            trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
+            if held_out:
+                history.stored_baselines = stored_baselines(config.bytes, pca, trainer.train_rows, held_out)
     if not is_main:
         return TrainingRun(trainer, history)
     reconstruction = None

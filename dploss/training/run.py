@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
@@ -13,6 +13,7 @@ from dploss.experiments.record import ExperimentRecord
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.checkpoint_evaluator import CheckpointEvaluator
 from dploss.training.progress import Progress
+from dploss.training.storage import storage_of
 from dploss.training.tensorboard import TensorBoardLog
 from dploss.training.trainer import EpochResult, Trainer
 
@@ -124,9 +125,13 @@ class ExperimentRun(TrainingRun):
         if self.resumed_from is None:
             self._save_start(evaluator, log)
         for result in self.trainer.train(should_stop, partial(self.progress.steps, self.trainer)):
+            # Of other weights: a checkpoint has a code that was fitted to its own, or none.
+            self.encoder.code = None
             self._add(result)
             self._save_epoch(result, evaluator, log)
         if not self.trainer.is_complete:
+            if self.config.bytes is not None:
+                self._fit_code()
             self.history.status = "interrupted"
             self.manager.save_latest(self.state())
             return
@@ -180,6 +185,8 @@ class ExperimentRun(TrainingRun):
         self, losses: Mapping[str, float], evaluator: CheckpointEvaluator | None, log: TensorBoardLog
     ) -> None:
         """Keep the encoder as it is now, measure its recall and, with an evaluator, whether it is the best."""
+        if self.config.bytes is not None and self.encoder.code is None:
+            self._fit_code()
         recall = self._measure_recall(log)
         path = self.manager.save_epoch(self.state())
         self.progress.checkpoint(path, recall, self.history)
@@ -190,10 +197,15 @@ class ExperimentRun(TrainingRun):
             if evaluation is not None:
                 self.history.evaluations.append(evaluation)
 
+    def _fit_code(self) -> None:
+        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows)
+
     def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
         if not self.held_out:
             return None
-        recall = self.held_out.recall(self.encoder.encode)
+        code = self.encoder.code
+        encode = self.encoder.encode
+        recall = self.held_out.recall(encode) if code is None else self.held_out.stored_recall(encode, code)
         by_dim = self.held_out.recall_by_dim(lambda rows, dim: self.encoder.encode(rows, dim=dim))
         self.history.add_recall(recall.value, by_dim)
         tag = f"Recall/At_{recall.k}"
@@ -205,6 +217,8 @@ class ExperimentRun(TrainingRun):
     def state(self) -> Checkpoint:
         """What a checkpoint holds."""
         state = self.trainer.state_dict()
+        code = self.encoder.code
+        stored: dict[str, Any] = {} if code is None else {"code": code.state_dict()}
         return {
             "epoch": state["epoch"],
             "step": state["step"],
@@ -215,4 +229,5 @@ class ExperimentRun(TrainingRun):
             "config": self.record.as_dict(),
             "rng_state": state["rng_state"],
             "partial_epoch": state["partial_epoch"],
+            **stored,  # type: ignore[typeddict-item]
         }

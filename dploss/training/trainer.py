@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dploss.config import TrainConfig
-from dploss.data import MappedRows
+from dploss.data import MappedRows, select
 from dploss.data.batches import block_rows, epoch_batches, read_ahead
 from dploss.errors import SettingError, TrainingError
 from dploss.models.autoencoder import ConvAutoencoder
@@ -98,6 +98,11 @@ class Trainer:
         self.shared_encoder = group.wrap(encoder)
         self.epoch = self.step = 0
         self._begin_epoch()
+
+    @property
+    def train_rows(self) -> np.ndarray | MappedRows:
+        """(n, D) float32, the rows to train on."""
+        return select(self.rows, self.train_index)
 
     def set_optimizer(self, lr: float, weight_decay: float) -> None:
         """A new AdamW, without a memory of gradients, under the schedule of all steps; lr is its peak."""
