@@ -1,0 +1,222 @@
+"""What a byte buys: recall@10 of stored forms at equal bytes, dploss's codes beside what FAISS has.
+
+Queries are floats, all bytes of a stored row are counted, and neither queries nor stored rows were trained on: 1,000
+held-out rows among themselves, as in quality.py; of sets of 50,000 rows and more 55,000 are stored and 5,000 are
+queries. "limit" is what an ideal code for squared error would keep of Gaussian rows of that covariance. Results are
+written one by one: after Ctrl-C the same command continues.
+
+Examples:
+  bytes.py --quick                             the built-in vectors, without trainings and OPQ: two minutes
+  bytes.py --data builtin my.parquet --jobs 1  all methods: an hour
+  bytes.py --methods trellis OPQ --bytes 64
+  bytes.py --report                            table and figure of what was measured
+"""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bytes_methods import METHODS
+from matplotlib.figure import Figure
+from timing import machine
+
+from dploss.cli.main import Parser, run
+from dploss.codes.build import CODES
+from dploss.data import open_vectors, split_rows
+from dploss.files.atomic import write_json
+from dploss.plots import save
+from dploss.text import text_table
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "bytes.json"
+_K, _RERANK, _BYTES = 10, 5, (16, 32, 64, 128, 256)
+_SLOW = ("trained", "OPQ", "OPQ, norm restored")
+_LIMIT = "limit"
+_LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    summary, examples = __doc__.split("\n\nExamples:\n")
+    flags = Parser(prog="bytes.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
+    flags.add_argument("--bytes", type=int, nargs="+", default=list(_BYTES), metavar="N", help=f"(default: {_BYTES})")
+    flags.add_argument("--methods", nargs="+", choices=(*METHODS, _LIMIT), metavar="NAME", help="(default: all)")
+    flags.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
+    flags.add_argument("--quick", action="store_true", help="leave out " + ", ".join(_SLOW))
+    flags.add_argument("--report", action="store_true", help="measure nothing")
+    flags.add_argument("--out", type=Path, default=OUT, metavar="JSON", help="results (default: docs/bytes.json)")
+    return flags
+
+
+def split(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Training rows, stored rows, and queries; None: the stored rows themselves, each without itself."""
+    if len(rows) >= _LARGE:
+        order = np.random.RandomState(seed).permutation(len(rows))
+        return rows[order[:_TRAIN]], rows[order[_TRAIN:-_QUERIES]], rows[order[-_QUERIES:]]
+    train, held_out = split_rows(len(rows), 0.1, seed)
+    return rows[train], rows[held_out], None
+
+
+def true_neighbours(stored: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
+    """(m, 10) row numbers by exact distances."""
+    asked = stored if queries is None else queries
+    norms = np.square(stored, dtype=np.float64).sum(axis=1)
+    found = []
+    for start in range(0, len(asked), 500):
+        scores = norms - 2 * (asked[start : start + 500].astype(np.float64) @ stored.T.astype(np.float64))
+        if queries is None:
+            scores[np.arange(len(scores)), start + np.arange(len(scores))] = np.inf
+        found.append(np.argsort(scores, axis=1)[:, :_K])
+    return np.concatenate(found)
+
+
+def share_found(true: np.ndarray, found: np.ndarray) -> float:
+    """Mean share of each row's true neighbours that are among those found."""
+    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(true, found, strict=True)]))
+
+
+def evaluated(name: str, n_bytes: int, rows: np.ndarray, seed: int) -> dict[str, Any]:
+    """Recall, re-ranked recall, times and sizes of a method."""
+    train, stored, queries = split(rows, seed)
+    true = true_neighbours(stored, queries)
+    if name == _LIMIT:
+        return {"recall": gaussian_limit(train, stored, queries, true, n_bytes)}
+    if name in CODES:
+        # Compiled before it is timed.
+        METHODS[name](train[:1000], n_bytes)
+    started = time.perf_counter()
+    method = METHODS[name](train, n_bytes)
+    fitted = time.perf_counter()
+    codes = method.encode(stored)
+    encoded = time.perf_counter()
+    own = queries is None
+    found = method.search(codes, stored if own else queries, _K * _RERANK + own)
+    searched = time.perf_counter()
+    if own:
+        # Without the row itself, wherever it was found; where it was not, without the last.
+        is_self = found == np.arange(len(found))[:, None]
+        is_self[~is_self.any(axis=1), -1] = True
+        found = found[~is_self].reshape(len(found), -1)
+    return {
+        "recall": share_found(true, found[:, :_K]),
+        "reranked": share_found(true, found),
+        "fit_seconds": fitted - started,
+        "rows_per_second": len(stored) / (encoded - fitted),
+        "queries_per_second": len(found) / (searched - encoded),
+        "model_bytes": method.model_bytes,
+    }
+
+
+def gaussian_limit(
+    train: np.ndarray, stored: np.ndarray, queries: np.ndarray | None, true: np.ndarray, n_bytes: int
+) -> float:
+    """Recall of reverse water-filling (Cover & Thomas, section 10.3.3): a y + noise along each principal axis."""
+    mean = train.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.cov((train - mean).T.astype(np.float64), bias=True))
+    variances = variances.clip(1e-12)
+    low, high = 0.0, float(variances.max())
+    for _ in range(100):
+        level = (low + high) / 2
+        bits = 0.5 * np.log2(variances / np.minimum(level, variances)).sum()
+        low, high = (level, high) if bits > 8 * n_bytes else (low, level)
+    distortion = np.minimum(high, variances)
+    kept = 1 - distortion / variances
+    coordinates = (stored - mean) @ axes
+    noise = np.random.RandomState(0).standard_normal(coordinates.shape)
+    points = kept * coordinates + np.sqrt(distortion * kept) * noise
+    asked = coordinates if queries is None else (queries - mean) @ axes
+    scores = np.square(coordinates).sum(axis=1) - 2 * asked @ points.T
+    if queries is None:
+        np.fill_diagonal(scores, np.inf)
+    return share_found(true, np.argpartition(scores, _K - 1, axis=1)[:, :_K])
+
+
+def measure(args: Namespace) -> int:
+    """Measure what the results file lacks, then print the tables and draw the figure."""
+    results = json.loads(args.out.read_text()) if args.out.exists() else {"machine": machine(), "entries": []}
+    keys = ("data", "method", "bytes", "seed")
+    done = {tuple(entry[key] for key in keys) for entry in results["entries"]}
+    chosen = args.methods or [name for name in (*METHODS, _LIMIT) if not (args.quick and name in _SLOW)]
+    for source in [] if args.report else args.data:
+        rows = np.asarray(open_vectors(source).rows, np.float32)
+        for seed, n_bytes, name in ((s, b, m) for s in args.seeds for b in args.bytes for m in chosen):
+            case = dict(zip(keys, (Path(source).stem, name, n_bytes, seed), strict=True))
+            if tuple(case.values()) in done or (name == "RaBitQ, PCA" and n_bytes < 9):
+                continue
+            found = case | {
+                key: round(value, 4 if value < 10 else 1) for key, value in evaluated(name, n_bytes, rows, seed).items()
+            }
+            results["entries"].append(found)
+            write_json(args.out, results)
+            print(found, file=sys.stderr, flush=True)
+    print("\n".join(tables(results["entries"])))
+    save(figure(results["entries"]), args.out.with_suffix(".png"))
+    return 0
+
+
+def mean_of(entries: Sequence[dict[str, Any]], data: str, method: str, n_bytes: int, key: str) -> float | None:
+    """Mean over the seeds; None where nothing was measured."""
+    values = [
+        one[key]
+        for one in entries
+        if (one["data"], one["method"], one["bytes"]) == (data, method, n_bytes) and key in one
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def tables(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """For every set: recall@10 by method and bytes, single pass and re-ranked; and what it costs at 64 bytes."""
+    lines = []
+    for data in dict.fromkeys(one["data"] for one in entries):
+        own = [one for one in entries if one["data"] == data]
+        sizes = sorted({one["bytes"] for one in own})
+        methods = [name for name in (*METHODS, _LIMIT) if any(one["method"] == name for one in own)]
+        for key, title in (("recall", "recall@10"), ("reranked", f"recall@10, re-ranked x {_RERANK}")):
+            rows = [[name, *(_cell(mean_of(own, data, name, size, key)) for size in sizes)] for name in methods]
+            lines += [f"{data}: {title}", *text_table(["", *(f"{size} B" for size in sizes)], rows), ""]
+        costs = ("fit_seconds", "rows_per_second", "queries_per_second", "model_bytes")
+        rows = [
+            [name, *(_cell(mean_of(own, data, name, 64, key), ",.1f" if key == costs[0] else ",.0f") for key in costs)]
+            for name in methods
+        ]
+        lines += [f"{data}: at 64 bytes", *text_table(["", *(key.replace("_", " ") for key in costs)], rows), ""]
+    return lines
+
+
+def _cell(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def figure(entries: Sequence[dict[str, Any]]) -> Figure:
+    """Recall against bytes, a panel for each set."""
+    sets = list(dict.fromkeys(one["data"] for one in entries))
+    drawn = Figure(figsize=(6 * max(1, len(sets)), 5), layout="constrained")
+    for place, data in enumerate(sets):
+        panel = drawn.add_subplot(1, len(sets), place + 1)
+        for number, name in enumerate((*METHODS, _LIMIT)):
+            sizes = sorted({one["bytes"] for one in entries if (one["data"], one["method"]) == (data, name)})
+            values = [mean_of(entries, data, name, size, "recall") for size in sizes]
+            style = {"color": "black", "linestyle": "--"} if name == _LIMIT else {"color": f"C{number}", "marker": "o"}
+            if values:
+                panel.plot(sizes, values, label="Gaussian limit" if name == _LIMIT else name, markersize=4, **style)
+        panel.set_xscale("log", base=2)
+        ticks = sorted({one["bytes"] for one in entries if one["data"] == data})
+        panel.set_xticks(ticks, [str(size) for size in ticks])
+        panel.set(title=data, xlabel="bytes a stored vector", ylabel="recall@10, float queries")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8, loc="lower right")
+    return drawn
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(measure, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
