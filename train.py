@@ -4,6 +4,8 @@ Examples:
   train.py                                          the built-in vectors, 768 -> 512 dimensions
   train.py --data my.parquet --latent-dim 128       your own, 128 dimensions
   train.py --latent-dim 128 --epochs 0              the start alone: PCA, renormalised
+  train.py --bytes 64 --epochs 0                    stored in 64 bytes a vector, in seconds
+  train.py --bytes 64                               ... and trained for it
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
@@ -55,6 +57,8 @@ def train(args: Namespace) -> int:
     if target is not None and (reference is not None or "latent_dim" in given):
         other = "{resume}" if reference else "{latent_dim}"
         raise SettingError(f"{{target_recall}} trains sizes anew: leave {other} out")
+    if target is not None and "bytes" in given:
+        raise SettingError("{target_recall} searches dimensions, not bytes: leave {bytes} out")
     if target is not None and n_processes() > 1:
         raise SettingError("{target_recall} trains in one process: start it without torchrun")
     config = TrainConfig(**environment_settings() | given) if reference is None else None

@@ -1,0 +1,152 @@
+"""train.py --bytes and test.py on what it leaves: stored forms, as people run them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dploss import load_encoder
+from dploss.config import TrainConfig
+from dploss.data import open_vectors, split_rows
+from dploss.errors import InputError
+from dploss.training.launch import new_experiment, resumed_experiment
+
+BYTES, ROWS = 8, 400
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """The folder of an experiment of 8 bytes a vector: 64 dimensions, 2 epochs, a checkpoint of each."""
+    folder = tmp_path_factory.mktemp("stored") / "checkpoints"
+    config = TrainConfig(bytes=BYTES, limit=ROWS, epochs=2, save_interval=1, checkpoints_dir=str(folder), quiet=True)
+    run = new_experiment(config)
+    run.run()
+    return run.folder
+
+
+def history(folder: Path) -> dict:
+    return json.loads((folder / "train_history.json").read_text())
+
+
+def by_a_plain_loop(rows: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Mean share of each row's k nearest others by float64 distance that are among its k best by `scores`."""
+    kept = 0
+    for row in range(len(rows)):
+        others = [other for other in range(len(rows)) if other != row]
+        distance = {other: float(((rows[row].astype(np.float64) - rows[other]) ** 2).sum()) for other in others}
+        true = set(sorted(others, key=distance.__getitem__)[:k])
+        kept += len(true & set(sorted(others, key=lambda other: scores[row, other])[:k]))
+    return kept / (k * len(rows))
+
+
+def test_latents_have_a_dimension_for_every_bit_up_to_those_of_the_vectors(stored):
+    record = json.loads((stored / "config.json").read_text())
+    assert (record["bytes"], record["code"], record["latent_dim"]) == (BYTES, "trellis", 8 * BYTES)
+    assert TrainConfig(bytes=64).fitted_to(1000, 384).latent_dim == 384
+    assert TrainConfig(bytes=64, latent_dim=100).fitted_to(1000, 384).latent_dim == 100
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_every_checkpoint_has_the_code_whose_recall_its_history_has(stored, epoch):
+    encoder = load_encoder(stored / f"checkpoint_epoch_{epoch:03d}.pth")
+    rows = open_vectors(limit=ROWS).rows
+    held_out = rows[split_rows(ROWS, 0.1, 0)[1]]
+    codes = encoder.encode_to_codes(held_out)
+    assert (codes.dtype, codes.shape) == (np.uint8, (len(held_out), BYTES))
+    recall = by_a_plain_loop(held_out, encoder.code.score(encoder.encode(held_out), codes), 5)
+    assert history(stored)["recall_history"][epoch] == pytest.approx(recall, abs=1e-9)
+
+
+def test_a_code_of_other_weights_is_never_saved(stored):
+    latest = load_encoder(stored / "latest_model.pth")
+    last = load_encoder(stored / "checkpoint_epoch_002.pth")
+    for name, array in last.code.arrays().items():
+        assert np.array_equal(array, latest.code.arrays()[name])
+
+
+def test_what_the_same_bytes_hold_without_it_is_said(stored):
+    baselines = history(stored)["stored_baselines"]
+    assert list(baselines) == [f"PCA, renormalised, int8 ({BYTES} bytes)"]
+    assert 0 < baselines[f"PCA, renormalised, int8 ({BYTES} bytes)"] < history(stored)["recall_history"][0]
+
+
+def test_the_start_alone_takes_no_training(run, tmp_path):
+    done = run("train.py", "--bytes", BYTES, "--limit", ROWS, "--epochs", 0)
+    assert done.returncode == 0, done.stderr
+    assert "held-out recall@5" in done.stdout and f"PCA, renormalised, int8 ({BYTES} bytes)" in done.stdout
+    (checkpoint,) = tmp_path.glob("checkpoints/*/best.pt")
+    content = torch.load(checkpoint, weights_only=True)
+    assert (content["code"]["name"], content["code"]["bytes"]) == ("trellis", BYTES)
+
+
+def test_a_stopped_training_resumes_to_the_same_code(stored, tmp_path):
+    steps = iter(range(100))
+    config = TrainConfig(
+        bytes=BYTES, limit=ROWS, epochs=2, save_interval=1, batch_size=128, checkpoints_dir=str(tmp_path), quiet=True
+    )
+    whole = new_experiment(config)
+    whole.run()
+    halved = new_experiment(config)
+    assert halved.run(lambda: next(steps) >= 3).status == "interrupted"
+    assert load_encoder(halved.folder / "latest_model.pth").code is not None
+    again = resumed_experiment(str(halved.folder), {"checkpoints_dir": str(tmp_path), "quiet": True})
+    again.run()
+    one, other = (load_encoder(run.folder / "latest_model.pth").code.arrays() for run in (whole, again))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_test_py_scores_the_stored_form(stored, call):
+    report = json.loads(call("test.py", "--checkpoint", stored / "best.pt", "--k", 5, "--json").stdout)["stored"]
+    assert list(report) == ["trellis", "closed form"]
+    own = report["trellis"]
+    assert own["bytes_per_vector"] == BYTES
+    assert own["recall"]["5"] == pytest.approx(max(history(stored)["recall_history"]))
+    low, high = own["interval"]["5"]
+    assert low < own["recall"]["5"] < high
+    assert own["reranked"]["2"]["5"] >= own["recall"]["5"]
+    assert 0 < own["symmetric"]["5"] <= 1 and 0 < own["tail"]["5"] <= 1
+    text = call("test.py", "--checkpoint", stored / "best.pt", "--k", 5).stdout
+    assert "float queries" in text and "coded queries" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bytes", 1], "--bytes must be at least 2"),
+        (["--bytes", 66, "--latent-dim", 64], "--bytes 66: 64 dimensions hold at most 512 bits"),
+        (["--bytes", 8, "--images", "builtin"], "--bytes stores vectors"),
+        (["--bytes", 8, "--matryoshka"], "--bytes stores vectors"),
+        (["--bytes", 8, "--target-recall", 0.9], "leave --bytes out"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(call, tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    done = call("train.py", "--limit", ROWS, *flags)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("checkpoints/[!.]*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda code: code.update(name="trelis"),
+        lambda code: code.update(bytes=BYTES + 1),
+        lambda code: code.update(arrays=[]),
+        lambda code: code["arrays"].pop("mean"),
+        lambda code: code["arrays"].update(mean="text"),
+        lambda code: code["arrays"].update(mean=code["arrays"]["mean"][1:]),
+        lambda code: code["arrays"]["deviations"].fill_(torch.nan),
+        lambda code: code["arrays"]["bits"].zero_(),
+        lambda code: code["arrays"].update(scale=torch.tensor(0.0, dtype=torch.float64)),
+        lambda code: code["arrays"].update(limits=torch.tensor([2.0, 1.0], dtype=torch.float64)),
+    ],
+)
+def test_a_damaged_code_is_refused(stored, tmp_path, damage):
+    content = torch.load(stored / "best.pt", weights_only=True)
+    damage(content["code"])
+    torch.save(content, tmp_path / "damaged.pth")
+    with pytest.raises(InputError, match="do not fit the config"):
+        load_encoder(tmp_path / "damaged.pth")
