@@ -10,6 +10,7 @@ Examples:
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
   train.py --target-recall 0.95                     the fewest dimensions that keep 95 % of the neighbours
+  train.py --target-recall 0.9 --bytes --epochs 0   the fewest bytes that keep 90 %
   train.py --images my_pictures/                    a convolutional autoencoder of images
   train.py --resume 3f2a                            resume experiment 3f2a...
   train.py --resume 3f2a --epochs 200               ... for more epochs
@@ -19,6 +20,7 @@ Examples:
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dploss.cli.flags import add_settings, environment_settings
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
@@ -27,6 +29,12 @@ from dploss.errors import SettingError, TrainingError, one_line
 from dploss.experiments.catalog import find_experiment
 from dploss.training.progress import Progress, summary
 from dploss.training.torchrun import is_main_process, n_processes
+
+if TYPE_CHECKING:
+    from dploss.training.run import TrainingRun
+
+# What --bytes is without a number.
+_FEWEST = -1
 
 
 def parser() -> Parser:
@@ -44,21 +52,35 @@ def parser() -> Parser:
         "--target-recall",
         type=float,
         metavar="RECALL",
-        help="train several sizes, find the smallest latent-dim whose held-out recall@k reaches this (0 to 1)",
+        help="train several sizes, find the smallest latent-dim whose held-out recall@k reaches this (0 to 1); with "
+        "--bytes, without a number, the fewest bytes whose closed form does, and train that",
     )
-    add_settings(flags)
+    flags.add_argument(
+        "--rerank",
+        type=int,
+        metavar="FACTOR",
+        help="with --target-recall and --bytes: count k x FACTOR candidates, re-ranked by the originals",
+    )
+    add_settings(flags, alone={"bytes": _FEWEST})
     return flags
 
 
 def train(args: Namespace) -> int:
     """Train, and print the result."""
     given = vars(args)
-    reference, target = given.pop("resume"), given.pop("target_recall")
-    if target is not None and (reference is not None or "latent_dim" in given):
+    reference, target, rerank = given.pop("resume"), given.pop("target_recall"), given.pop("rerank")
+    fewest = given.get("bytes") == _FEWEST
+    if fewest and target is None:
+        raise SettingError("{bytes} needs a number, or {target_recall} to find it")
+    if fewest:
+        del given["bytes"]
+    elif target is not None and "bytes" in given:
+        raise SettingError("{target_recall} finds the bytes: give {bytes} without a number")
+    if target is not None and (reference is not None or ("latent_dim" in given and not fewest)):
         other = "{resume}" if reference else "{latent_dim}"
         raise SettingError(f"{{target_recall}} trains sizes anew: leave {other} out")
-    if target is not None and "bytes" in given:
-        raise SettingError("{target_recall} searches dimensions, not bytes: leave {bytes} out")
+    if rerank is not None and not fewest:
+        raise SettingError("{rerank} goes with {target_recall} and {bytes}")
     if target is not None and n_processes() > 1:
         raise SettingError("{target_recall} trains in one process: start it without torchrun")
     config = TrainConfig(**environment_settings() | given) if reference is None else None
@@ -70,13 +92,18 @@ def train(args: Namespace) -> int:
         Progress(given.get("quiet", False)).log(one_line(f"reading {source} ..."))
 
     # Imported late: --help, a wrong flag and the first line need not wait for torch.
-    from dploss.training.distributed import leave_process_group
     from dploss.training.launch import new_experiment, resumed_experiment
-    from dploss.training.run import ExperimentRun
 
     if config is not None and target is not None:
-        return train_sizes(config, target)
-    training = resumed_experiment(reference, given) if config is None else new_experiment(config)
+        return train_bytes(config, target, 1 if rerank is None else rerank) if fewest else train_sizes(config, target)
+    return train_one(resumed_experiment(reference, given) if config is None else new_experiment(config))
+
+
+def train_one(training: "TrainingRun") -> int:
+    """Train, and print the result."""
+    from dploss.training.distributed import leave_process_group
+    from dploss.training.run import ExperimentRun
+
     again = f"train.py --resume {training.folder}" if isinstance(training, ExperimentRun) else ""
     try:
         with interrupt_flag() as should_stop:
@@ -95,6 +122,18 @@ def train(args: Namespace) -> int:
     if isinstance(training, ExperimentRun):
         print(summary(history, training.folder))
     return 0
+
+
+def train_bytes(config: TrainConfig, target: float, rerank: int) -> int:
+    """Find the fewest bytes that reach the target, print the curve, and train them."""
+    from dploss.training.byte_search import ByteSearch
+    from dploss.training.launch import new_experiment
+
+    search = ByteSearch(config, target, rerank)
+    with interrupt_flag() as should_stop:
+        found = search.run(should_stop)
+    print("\n".join(search.lines()))
+    return INTERRUPTED if found is None else train_one(new_experiment(found))
 
 
 def train_sizes(config: TrainConfig, target: float) -> int:

@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dploss.cli.main import Parser
@@ -68,10 +69,14 @@ def report_skipped(lines: Sequence[str]) -> None:
         print(f"skipped: {line}", file=sys.stderr)
 
 
-def add_settings(parser: Parser) -> None:
+def add_settings(parser: Parser, alone: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Give the parser a flag for every setting of TrainConfig, in the settings' groups.
 
     A flag that is not given leaves nothing in the namespace, so that the caller can tell it from its default.
+
+    Args:
+        parser: of the script.
+        alone: settings whose flags may be given without a value, and what they are then.
     """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, setting in OPTIONS.items():
@@ -89,7 +94,8 @@ def add_settings(parser: Parser) -> None:
         elif setting.kind is tuple:
             add(type=_whole_numbers, nargs="*", metavar="N", action=_Joined)
         else:
-            add(type=setting.kind, choices=setting.choices or None, metavar=setting.metavar)
+            optional: dict[str, Any] = {"nargs": "?", "const": alone[name]} if name in alone else {}
+            add(type=setting.kind, choices=setting.choices or None, metavar=setting.metavar, **optional)
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -39,18 +39,19 @@ class HeldOutRows:
         rows = self.rows[self.index]
         return self.evaluator.evaluate(rows, encode(rows))
 
-    def stored_recall(self, encode: Callable[[np.ndarray], np.ndarray], code: Code) -> Recall:
+    def stored_recall(self, encode: Callable[[np.ndarray], np.ndarray], code: Code, rerank: int = 1) -> Recall:
         """Recall@k of the rows as a code stores their latents, searched by their latents as they are.
 
         Args:
             encode: rows -> (n, d) float32 latents.
             code: fitted to latents of other rows.
+            rerank: k * rerank candidates are re-ranked by the originals; 1: a single pass.
         """
         rows = self.rows[self.index]
         latents = encode(rows)
         stored, queries = search_form(code, code.encode(latents), latents)
         k = self.evaluator.k
-        return self.evaluator.evaluate_reranked(rows, stored, [(k, k)], queries)[0]
+        return self.evaluator.evaluate_reranked(rows, stored, [(k, k * rerank)], queries)[0]
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""

@@ -97,6 +97,21 @@ def test_a_stopped_training_resumes_to_the_same_code(stored, tmp_path):
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_the_fewest_bytes_that_reach_a_target_are_found(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("train.py", "--limit", ROWS, "--target-recall", 0.6, "--bytes", "--epochs", 0, "--latent-dim", 64)
+    assert done.returncode == 0, done.stderr
+    curve = {
+        int(line.split()[0]): float(line.split("held-out recall@5 ")[1].split()[0])
+        for line in done.stdout.splitlines()
+        if "bytes a vector" in line
+    }
+    (folder,) = tmp_path.glob("checkpoints/[!.]*")
+    found = json.loads((folder / "config.json").read_text())["bytes"]
+    assert curve[found] >= 0.6 > curve[found - 1]
+    assert history(folder)["recall_history"] == [pytest.approx(curve[found], abs=1e-4)]
+
+
 def test_test_py_scores_the_stored_form(stored, call):
     report = json.loads(call("test.py", "--checkpoint", stored / "best.pt", "--k", 5, "--json").stdout)["stored"]
     assert list(report) == ["trellis", "closed form"]
@@ -118,7 +133,13 @@ def test_test_py_scores_the_stored_form(stored, call):
         (["--bytes", 66, "--latent-dim", 64], "--bytes 66: 64 dimensions hold at most 512 bits"),
         (["--bytes", 8, "--images", "builtin"], "--bytes stores vectors"),
         (["--bytes", 8, "--matryoshka"], "--bytes stores vectors"),
-        (["--bytes", 8, "--target-recall", 0.9], "leave --bytes out"),
+        (["--bytes", 8, "--target-recall", 0.9], "give --bytes without a number"),
+        (["--bytes"], "--bytes needs a number"),
+        (["--rerank", 5], "--rerank goes with --target-recall and --bytes"),
+        (["--bytes", "--target-recall", 0.9, "--rerank", 0], "--rerank must be at least 1"),
+        (["--bytes", "--target-recall", 1], "--target-recall must be above 0 and below 1"),
+        (["--bytes", "--target-recall", 0.9, "--rerank", 9], "--val-fraction holds out 40 rows"),
+        (["--bytes", "--target-recall", 0.99999, "--val-fraction", 0], "leave --val-fraction 0 out"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(call, tmp_path, monkeypatch, flags, message):

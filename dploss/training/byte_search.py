@@ -1,0 +1,98 @@
+"""The fewest bytes that keep enough neighbours: --target-recall with --bytes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dploss.config import TrainConfig
+from dploss.data import split_rows
+from dploss.data.experiment_data import open_data
+from dploss.errors import SettingError
+from dploss.evaluation.held_out import HeldOutRows
+from dploss.experiments.history import Recall
+from dploss.training.launch import initialize_trainer, make_trainer
+from dploss.training.progress import Progress
+from dploss.training.storage import storage_of
+
+_FEWEST = 2
+
+
+class ByteSearch:
+    """Fits the closed form of one number of bytes after the other; a training of the one that is found can only add.
+
+    Args:
+        config: the settings but bytes.
+        target: recall to reach, above 0 to below 1.
+        rerank: k * rerank candidates are re-ranked by the originals; 1: a single pass.
+
+    Attributes:
+        curve: held-out recall by bytes, so far.
+
+    Raises:
+        InputError: settings or rows that do not allow a search.
+    """
+
+    def __init__(self, config: TrainConfig, target: float, rerank: int) -> None:
+        if not 0 < target < 1:
+            raise SettingError("{target_recall} must be above 0 and below 1, got {value}", value=target)
+        if rerank < 1:
+            raise SettingError("{rerank} must be at least 1, got {value}", value=rerank)
+        # Refuses what does not go with bytes.
+        self.config, self.target, self.rerank = replace(config, bytes=_FEWEST), target, rerank
+        if not config.val_fraction:
+            raise SettingError("{target_recall} is the recall of held-out rows: leave {val_fraction} 0 out")
+        self.curve: dict[int, Recall] = {}
+        self.progress = Progress(config.quiet)
+        self.vectors = open_data(config)
+        n_rows, self.input_dim = self.vectors.rows.shape
+        train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
+        self.n_train = len(train_index)
+        if len(held_out_index) <= config.k * rerank:
+            template = "{val_fraction} holds out {n} rows, too few to look for {fetched}"
+            raise SettingError(template, n=len(held_out_index), fetched=config.k * rerank)
+        self.held_out = HeldOutRows(self.vectors.rows, held_out_index, config.k, (), config.seed)
+
+    def run(self, should_stop: Callable[[], bool]) -> TrainConfig | None:
+        """Search.
+
+        Args:
+            should_stop: asked before every fit.
+
+        Returns:
+            The settings with the fewest bytes that reach the target; None if a stop was asked for.
+
+        Raises:
+            InputError: no number of bytes reaches it.
+        """
+        most = self._most_bytes()
+        below, reaching = _FEWEST - 1, None
+        while reaching is None or reaching - below > 1:
+            tried = min(2 * max(below, 4), most) if reaching is None else (below + reaching) // 2
+            if should_stop():
+                return None
+            if self._recall(tried) >= self.target:
+                reaching = tried
+            elif tried == most:
+                template = "{target_recall} {target:g}: not even {n} bytes a vector reach it: {recall}"
+                raise SettingError(template, target=self.target, n=most, recall=str(self.curve[most]))
+            else:
+                below = tried
+        return replace(self.config, bytes=reaching)
+
+    def _most_bytes(self) -> int:
+        """Eight bits for each dimension that the latents may have, and a byte for the norm."""
+        fitted = replace(self.config, bytes=self.input_dim).fitted_to(self.n_train, self.input_dim)
+        return fitted.latent_dim + 1
+
+    def _recall(self, n_bytes: int) -> float:
+        config = replace(self.config, bytes=n_bytes).fitted_to(self.n_train, self.input_dim)
+        trainer = make_trainer(config, self.vectors)
+        initialize_trainer(trainer)
+        code = storage_of(config, trainer.encoder, trainer.train_rows)
+        recall = self.curve[n_bytes] = self.held_out.stored_recall(trainer.encoder.encode, code, self.rerank)
+        self.progress.log(f"{n_bytes} bytes: held-out {recall}")
+        return recall.value
+
+    def lines(self) -> list[str]:
+        """The curve of bytes against recall, as far as it was walked."""
+        how = f", re-ranked x {self.rerank}" if self.rerank > 1 else ""
+        return [f"{n_bytes} bytes a vector: held-out {recall}{how}" for n_bytes, recall in sorted(self.curve.items())]
