@@ -17,6 +17,7 @@ Examples:
   test.py --encoded short.npy                           recall of the codes in the file
 """
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -134,7 +135,7 @@ def checkpoint_to_decode(args: Namespace) -> Path:
     from dploss.codes.encoded_file import read_origins
 
     path = Path(read_origins(Path(args.input)).checkpoint)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint, which made {args.input}; name it by --checkpoint")
     return path
 
