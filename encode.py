@@ -36,7 +36,11 @@ def parser() -> Parser:
     flags = Parser(prog="encode.py", description=about, epilog="Examples" + examples)
     flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
     flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
-    flags.add_argument("--decode", action="store_true", help="INPUT holds codes: write the latents they stand for")
+    flags.add_argument(
+        "--decode",
+        action="store_true",
+        help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
+    )
     add_experiment_flags(flags)
     flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")

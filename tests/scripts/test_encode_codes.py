@@ -172,7 +172,7 @@ def test_stopped_runs_end_with_the_file_of_an_undisturbed_one(suffix, experiment
 
 
 def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(call, experiments, builtin, tmp_path):
-    np.save(tmp_path / "rows.npy", np.tile(builtin, (20, 1)))
+    np.save(tmp_path / "rows.npy", np.tile(builtin, (5, 1)))
     whole, codes = tmp_path / "whole.npy", tmp_path / "codes.npy"
     assert encode_job(experiments[0], tmp_path / "rows.npy", whole, 8192).run()
     program = "import encode, sys; from dploss.encoding import resumable; resumable.FLUSH_BYTES = 0; encode.main()"
@@ -182,7 +182,7 @@ def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(call, e
         while process.poll() is None and not state.exists():
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-    assert not codes.exists() and 0 < json.loads(state.read_text())["done"] < 12_000
+    assert not codes.exists() and 0 < json.loads(state.read_text())["done"] < 3000
     done = call("encode.py", "rows.npy", "codes.npy")
     assert done.returncode == 0 and "rows were encoded by an earlier run" in done.stderr
     assert codes.read_bytes() == whole.read_bytes()
@@ -315,7 +315,7 @@ def test_parquet_that_holds_no_codes_is_named(kind, tmp_path):
         list(CodeStream(tmp_path / "codes.parquet", BYTES).batches())
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), suffix=st.sampled_from([".npy", ".parquet"]), beside=st.booleans())
 def test_a_damaged_file_is_decoded_or_named(seed, suffix, beside, prepared, tmp_path_factory, monkeypatch):
     """Decoding never ends in anything but latents or an InputError."""
