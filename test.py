@@ -100,8 +100,8 @@ def test(args: Namespace) -> int:
         raise InputError(f"{data.source}: {left_out}{len(data.rows)} rows are too few for that many neighbours")
     codes = {}
     if args.encoded:
-        stored, quantizer = read_codes(Path(args.encoded), data.index)
-        codes[f"{Path(args.encoded).name} ({quantizer.dtype})"] = stored
+        stored, form = read_codes(Path(args.encoded), data.index, encoder.code)
+        codes[f"{Path(args.encoded).name} ({form.label})"] = stored
     texts = read_texts(data.source, data.index, args.text_column) if args.neighbours else []
 
     report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes)

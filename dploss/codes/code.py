@@ -51,7 +51,10 @@ class Code(ABC):
 
     @abstractmethod
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps."""
+        """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps.
+
+        A row gives the same latent in any batch.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:

@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from dploss.codes.code import Code
+from dploss.codes.code_stream import CodeStream
 from dploss.codes.quantizer import Quantizer
+from dploss.codes.stored_code import StoredCode
 from dploss.data.vectors import read_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import read_json
 
 _NOT_A_SIDECAR = "not a sidecar that encode.py wrote"
+
+# How the rows of a file are stored.
+Form = Quantizer | StoredCode
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,15 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def form_of(stored: Mapping[str, Any]) -> Form:
+    """What `as_dict` was called on.
+
+    Raises:
+        ValueError: it is neither form.
+    """
+    return StoredCode.from_dict(stored) if "code" in stored else Quantizer.from_dict(stored)
+
+
 def read_origins(path: Path) -> Origins:
     """What the codes in `path` were made from.
 
@@ -48,28 +63,68 @@ def read_origins(path: Path) -> Origins:
     return Origins(checkpoint, data, column)
 
 
-def read_codes(path: Path, indices: np.ndarray) -> tuple[np.ndarray, Quantizer]:
-    """Some rows of a file of codes, dequantised.
+def read_codes(path: Path, indices: np.ndarray, code: Code | None = None) -> tuple[np.ndarray, Form]:
+    """Some rows of a file of codes, dequantised or decoded.
 
     Args:
         path: the file of codes.
         indices: (n,) indices of the rows, from 0.
+        code: the encoder's.
 
     Returns:
-        (n, d) float32 latents, and the quantizer that the codes were made with.
+        (n, d) float32 latents, and how they are stored.
 
     Raises:
-        InputError: a file is missing or damaged, or has too few rows.
+        InputError: a file is missing or damaged, has too few rows, or holds codes of another code.
     """
+    form = _read_form(path)
+    if isinstance(form, StoredCode):
+        stream, code = open_codes(path, code)
+        _check_shape(path, (stream.rows, stream.width), form, indices)
+        return code.decode(stream.pick(indices)), form
+    matrix = read_matrix(str(path))
+    _check_shape(path, matrix.shape, form, indices)
+    return form.dequantize(matrix[indices]), form
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], form: Form, indices: np.ndarray) -> None:
+    if shape[1] != form.stored[1] or (len(indices) and indices.max() >= shape[0]):
+        raise InputError(f"{path}: it has {shape[0]:,} rows of {shape[1]}, not the codes of these vectors")
+
+
+def open_codes(path: Path, code: Code | None, column: str | None = None) -> tuple[CodeStream, Code]:
+    """Open a file of codes, once it is known that a code is the one that made them.
+
+    Args:
+        path: the file of codes.
+        code: an encoder's.
+        column: of the codes in parquet; the last if None.
+
+    Returns:
+        The codes, and the code.
+
+    Raises:
+        InputError: a file is missing or damaged, or the codes are of another code, or none.
+    """
+    form = _read_form(path)
+    if isinstance(form, Quantizer):
+        raise InputError(f"{path}: it holds {form.dtype} latents, not codes")
+    if code is None or StoredCode.of(code) != form:
+        experiment = _read_sidecar(path).get("experiment_id")
+        raise InputError(f"{path}: codes of experiment {experiment}, and the checkpoint has another code, or none")
+    stream = CodeStream(path, code.bytes_per_vector, column)
+    rows = _read_sidecar(path).get("rows")
+    if stream.rows != rows:
+        raise InputError(f"{path}: it has {stream.rows:,} rows, {sidecar(path).name} is of {rows} rows")
+    return stream, code
+
+
+def _read_form(path: Path) -> Form:
     stored = _read_sidecar(path)
     try:
-        quantizer = Quantizer.from_dict(stored)
+        return form_of(stored)
     except (TypeError, ValueError) as error:
         raise InputError(f"{sidecar(path)}: {_NOT_A_SIDECAR}: {error}") from error
-    codes = read_matrix(str(path))
-    if codes.shape[1] != quantizer.stored[1] or (len(indices) and indices.max() >= len(codes)):
-        raise InputError(f"{path}: it has {codes.shape[0]:,} rows of {codes.shape[1]}, not the codes of these vectors")
-    return quantizer.dequantize(codes[indices]), quantizer
 
 
 def _read_sidecar(path: Path) -> Mapping[str, Any]:

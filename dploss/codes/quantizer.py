@@ -53,6 +53,11 @@ class Quantizer:
             return np.dtype(np.uint8), -(-self.dim // 8)
         return np.dtype(self.dtype), self.dim
 
+    @property
+    def label(self) -> str:
+        """For a person: the dtype."""
+        return self.dtype
+
     def quantize(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) float32 latents -> (n, width) codes, of the dtype and width that `stored` gives.
 

@@ -56,7 +56,7 @@ class Rotation:
 
     def back(self, rotated: np.ndarray) -> np.ndarray:
         """(n, p) -> (n, d) float32 latents."""
-        return (rotated @ self.axes.T) * np.float32(self.scale) + self.mean
+        return in_blocks(rotated, self.axes.T) * np.float32(self.scale) + self.mean
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it is made of, by name."""

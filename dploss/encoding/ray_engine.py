@@ -11,9 +11,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dploss.codes.quantizer import Quantizer
+from dploss.codes.encoded_file import Form
 from dploss.data.stream import VectorStream
-from dploss.encoding.job import EncodeJob, EncodeTask
+from dploss.encoding.job import EncodeJob, store_rows
+from dploss.encoding.resumable import Task
 from dploss.encoding.writers import ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
@@ -59,9 +60,9 @@ def encode_with_ray(
         import ray.data
     except ImportError as error:
         raise SettingError("{engine} ray needs Ray: pip install 'dploss[ray]'") from error
-    with job.locked() as quantizer, _silent():
+    with job.locked() as form, _silent():
         job.partial.mkdir(exist_ok=True)
-        job.save(quantizer)
+        job.save(form)
         remove_stale_temporaries(job.partial)
         folder = job.partial.absolute()
         parts = [
@@ -75,7 +76,7 @@ def encode_with_ray(
             if not ray.is_initialized():
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             ray.data.DataContext.get_current().enable_progress_bars = False
-            work = partial(_encode_part, job.task, device, job.batch_size, quantizer)
+            work = partial(_encode_part, job.task, device, job.batch_size, form)
             encoded = ray.data.from_items(list(map(asdict, missing)), override_num_blocks=len(missing)).map(
                 work, num_gpus=1 if device == "cuda" else 0
             )
@@ -90,13 +91,11 @@ def encode_with_ray(
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise InputError(f"{job.stream.name}: Ray could not encode it: {reason}") from error
-        job.finish(quantizer, lambda output: move(job.partial, output))
+        job.finish(form, lambda output: move(job.partial, output))
     return True
 
 
-def _encode_part(
-    task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, row: Mapping[str, Any]
-) -> dict[str, int | str]:
+def _encode_part(task: Task, device: str, batch_size: int, form: Form, row: Mapping[str, Any]) -> dict[str, int | str]:
     """The work of a worker: encode one part, given as a row of Ray Data, to its file, which is complete or absent.
 
     It runs on any machine of the cluster; all must have the checkpoint, the vectors and the output under the same paths
@@ -104,22 +103,21 @@ def _encode_part(
     """
     part = _Part(**row)
     try:
-        _write_part(task, device, batch_size, quantizer, part)
+        _write_part(task, device, batch_size, form, part)
     except InputError as error:
         # Returned, not raised: Ray would wrap it in a long traceback.
         return {"rows": 0, "error": str(error)}
     return {"rows": part.stop - part.start, "error": ""}
 
 
-def _write_part(task: EncodeTask, device: str, batch_size: int, quantizer: Quantizer, part: _Part) -> None:
+def _write_part(task: Task, device: str, batch_size: int, form: Form, part: _Part) -> None:
     encoder = _encoder(task.checkpoint, device)
     stream = VectorStream(task.data, task.column)
     path = Path(part.path)
-    writer = ParquetWriter(path.with_name(f".{path.stem}.tmp"), stream.column, 0)
+    writer = ParquetWriter(path.with_name(f".{path.stem}.tmp"), form, stream.column, 0)
     size = 0
     for rows, others in stream.batches(part.start, batch_size, True, part.stop):
-        latents = encoder.encode(rows, batch_size, quantizer.dim)
-        writer.append(quantizer.quantize(latents), others)
+        writer.append(store_rows(encoder, rows, form, batch_size), others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:
             writer.flush()
@@ -132,7 +130,13 @@ def _encoder(checkpoint: str, device: str) -> Encoder:
     """Load the encoder once per worker, which encodes many parts."""
     from dploss.models.build import load_encoder
 
-    return load_encoder(checkpoint).to(device)
+    encoder = load_encoder(checkpoint)
+    if encoder.code is not None:
+        import numba
+
+        # Every core has a worker of its own.
+        numba.set_num_threads(1)
+    return encoder.to(device)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dploss.codes.quantizer import Quantizer
+from dploss.codes.encoded_file import Form
+from dploss.codes.stored_code import StoredCode
 from dploss.files.atomic import atomic_write, move
 
 SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
@@ -21,15 +22,15 @@ class MatrixWriter:
 
     Args:
         partial: the file until it is complete.
-        quantizer: how latents are stored.
+        form: how latents are stored.
         rows: N, of the complete file.
         suffix: of the complete file.
         done: number of rows written by an earlier run; anything after them is truncated.
     """
 
-    def __init__(self, partial: Path, quantizer: Quantizer, rows: int, suffix: str, done: int) -> None:
+    def __init__(self, partial: Path, form: Form, rows: int, suffix: str, done: int) -> None:
         self.partial = partial
-        dtype, self.width = quantizer.stored
+        dtype, self.width = form.stored
         self.dtype = dtype.newbyteorder("<")
         self.prefix = np.array([[self.width]], "<i4").view(np.uint8) if suffix == ".fvecs" else None
         header = self._header(suffix, rows)
@@ -74,8 +75,11 @@ class MatrixWriter:
         self.file.close()
 
 
-def as_column(codes: np.ndarray) -> pa.FixedSizeListArray:
-    """(n, width) codes as an Arrow column of fixed-size lists."""
+def as_column(codes: np.ndarray, form: Form) -> pa.Array:
+    """(n, width) codes as an Arrow column: of binary values for those of a code, else of fixed-size lists."""
+    if isinstance(form, StoredCode):
+        buffer = pa.py_buffer(np.ascontiguousarray(codes))
+        return pa.Array.from_buffers(pa.binary(form.n_bytes), len(codes), [None, buffer])
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(codes).reshape(-1)), codes.shape[1])
 
 
@@ -84,18 +88,19 @@ class ParquetWriter:
 
     Args:
         partial: the folder of the parts.
+        form: how latents are stored.
         column: name of the codes' column; "embedding" if None.
         done: number of parts written by an earlier run.
     """
 
-    def __init__(self, partial: Path, column: str | None, done: int) -> None:
-        self.partial, self.column, self.parts = partial, column or _COLUMN, done
+    def __init__(self, partial: Path, form: Form, column: str | None, done: int) -> None:
+        self.partial, self.form, self.column, self.parts = partial, form, column or _COLUMN, done
         self.tables: list[pa.Table] = []
         partial.mkdir(exist_ok=True)
 
     def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
         """Buffer rows, with their other columns, for the next part."""
-        column = as_column(codes)
+        column = as_column(codes, self.form)
         self.tables.append(
             pa.table({self.column: column}) if others is None else others.append_column(self.column, column)
         )

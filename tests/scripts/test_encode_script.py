@@ -14,8 +14,7 @@ from dploss.codes.encoded_file import read_codes, sidecar
 from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.data import open_vectors
 from dploss.data.stream import VectorStream
-from dploss.encoding import job as job_module
-from dploss.encoding import ray_engine
+from dploss.encoding import ray_engine, resumable
 from dploss.encoding.job import EncodeJob
 from dploss.errors import InputError
 from dploss.experiments.catalog import list_experiments
@@ -129,7 +128,7 @@ def test_a_fault_leaves_the_old_file_and_what_was_done(experiment, builtin, tmp_
     np.save(tmp_path / "rows.npy", rows)
     output = tmp_path / "short.npy"
     output.write_bytes(b"old")
-    monkeypatch.setattr(job_module, "FLUSH_BYTES", 0)
+    monkeypatch.setattr(resumable, "FLUSH_BYTES", 0)
     with pytest.raises(InputError, match=r"rows.npy: row 400, dimension 3 is nan"):
         job(experiment, tmp_path / "rows.npy", output).run()
     assert output.read_bytes() == b"old"
