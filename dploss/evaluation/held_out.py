@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dploss.codes.code import Code, search_form
+from dploss.codes.code import Code
 from dploss.data import MappedRows
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.stored import stored_recall
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.history import Recall
 
@@ -48,10 +49,7 @@ class HeldOutRows:
             rerank: k * rerank candidates are re-ranked by the originals; 1: a single pass.
         """
         rows = self.rows[self.index]
-        latents = encode(rows)
-        stored, queries = search_form(code, code.encode(latents), latents)
-        k = self.evaluator.k
-        return self.evaluator.evaluate_reranked(rows, stored, [(k, k * rerank)], queries)[0]
+        return stored_recall(self.evaluator, rows, encode(rows), code, rerank)
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""

@@ -83,6 +83,7 @@ def _measure(
 ) -> dict[Path, MeasuredRecall]:
     from dploss.data.experiment_data import open_experiment_data
     from dploss.evaluation.recall import RecallEvaluator
+    from dploss.evaluation.stored import stored_recall
     from dploss.experiments.checkpoints import load_checkpoint
     from dploss.models.build import encoder_of
 
@@ -98,7 +99,11 @@ def _measure(
             # Before it is opened: a training that replaces the file meanwhile leaves an entry that no longer holds.
             state = path.stat()
             checkpoint = load_checkpoint(path)
-            recall = evaluator.evaluate(rows, encoder_of(checkpoint, path).encode(rows))
+            encoder = encoder_of(checkpoint, path)
+            latents, code = encoder.encode(rows), encoder.code
+            recall = (
+                evaluator.evaluate(rows, latents) if code is None else stored_recall(evaluator, rows, latents, code)
+            )
         except (OSError, ValueError) as error:
             warn(f"{error}; it is left out")
             continue

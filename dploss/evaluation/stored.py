@@ -10,6 +10,7 @@ from dploss.codes.code import Code, search_form
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.scores import RERANK_FACTORS
 from dploss.evaluation.space import Space, over_queries
+from dploss.experiments.history import Recall
 from dploss.text import number, text_table
 
 _RESAMPLES = 1000
@@ -38,6 +39,23 @@ class StoredScores:
     tail: dict[int, float]
     reranked: dict[int, dict[int, float]]
     symmetric: dict[int, float]
+
+
+def stored_recall(
+    evaluator: RecallEvaluator, original: np.ndarray, latents: np.ndarray, code: Code, rerank: int = 1
+) -> Recall:
+    """Recall@k of rows as a code stores their latents, searched by their latents as they are.
+
+    Args:
+        evaluator: has k.
+        original: (N, D) vectors.
+        latents: (N, d) float32 latents of the same rows.
+        code: fitted to latents of other rows.
+        rerank: k * rerank candidates are re-ranked by the originals; 1: a single pass.
+    """
+    stored, queries = search_form(code, code.encode(latents), latents)
+    search = (evaluator.k, evaluator.k * rerank)
+    return evaluator.evaluate_reranked(original, stored, [search], queries)[0]
 
 
 def score_stored(original: np.ndarray, latents: np.ndarray, code: Code, ks: Sequence[int]) -> StoredScores:

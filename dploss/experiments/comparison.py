@@ -7,7 +7,7 @@ from typing import Any
 
 from dploss.config import OPTIONS
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import BASELINES, MeasuredRecall
+from dploss.experiments.history import BASELINES, PCA_INT8, MeasuredRecall
 from dploss.experiments.summary import LOSSES, NAME_WIDTH, data_name, epochs_done, extremes, recall_name, short
 from dploss.text import MISSING, duration, elided, number
 
@@ -44,9 +44,11 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
     ]
     measured = [one for curve in recalls for one in curve[-1:]]
     several_sizes = len({one.recall.rows for one in measured}) > 1
+    given = {name for one in experiments for name in one.history.baselines()}
+    baselines_shown = [name for name in BASELINES if name in given or name != PCA_INT8]
     header = ["experiment", *differing, "done"]
     header += [column for name in LOSSES.values() for column in (f"{name} loss", "best")]
-    header += [recall_name(measured), *(["recall rows"] if several_sizes else []), *BASELINES, "time"]
+    header += [recall_name(measured), *(["recall rows"] if several_sizes else []), *baselines_shown, "time"]
     rows, records = [], []
     for experiment, curve in zip(experiments, recalls, strict=True):
         history = experiment.history
@@ -60,7 +62,7 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
         row += [number(value) for found in losses.values() for value in (found.final, found.best)]
         row.append(number(last.recall.value if last else None, ".4f"))
         row += [f"{last.recall.rows:,}" if last else MISSING] if several_sizes else []
-        row += [number(baselines.get(name), ".4f") for name in BASELINES]
+        row += [number(baselines.get(name), ".4f") for name in baselines_shown]
         rows.append([*row, duration(seconds)])
         records.append(
             {
@@ -73,6 +75,7 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
                 "start_recall": history.start_recall,
                 "pca_renormalised_recall": history.pca_renormalised_recall,
                 "pca_recall": history.pca_recall,
+                "pca_int8_recall": history.pca_int8_recall,
                 "seconds": seconds,
             }
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dploss.errors import InputError, one_line
+from dploss.errors import InputError
 from dploss.files.atomic import write_json
 from dploss.files.untrusted import read_json
 
@@ -39,7 +39,7 @@ _BY_DIM = {
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
 # What is printed and drawn has to stay below: no training gets there.
 MOST_EPOCHS, LARGEST = 10**9, 1e250
-START, PCA_RENORMALISED, PCA = BASELINES = ("start", "PCA, renormalised", "PCA")
+START, PCA_RENORMALISED, PCA, PCA_INT8 = BASELINES = ("start", "PCA, renormalised", "PCA", "PCA, int8")
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
 
@@ -116,8 +116,8 @@ class TrainHistory:
         pca_renormalised_recall: the same of PCA with each row's norm restored.
         recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
         pca_recall_by_dim, pca_renormalised_recall_by_dim: PCA's recall@k at these sizes.
-        stored_baselines: of a training with --bytes, recall@k of other ways to store the same rows in as many bytes, by
-            their names. All recalls of its encoder are those of the stored form, then.
+        pca_int8_recall: of a training with --bytes, recall@k of renormalised PCA stored in as many bytes, a dimension
+            in each. All recalls of the encoder are those of its stored form, then.
         evaluations: what was measured of the checkpoints that were evaluated, in their order.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
@@ -139,7 +139,7 @@ class TrainHistory:
     recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
     pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
     pca_renormalised_recall_by_dim: dict[str, float] = field(default_factory=dict)
-    stored_baselines: dict[str, float] = field(default_factory=dict)
+    pca_int8_recall: float | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     status: str = "running"
 
@@ -172,13 +172,15 @@ class TrainHistory:
     def baselines(self, dim: str | None = None) -> dict[str, float]:
         """Recall@k of what costs no training, by its name: the start of the training, PCA with norms restored, PCA.
 
+        Of a stored form it is the start, and PCA stored in as many bytes.
+
         Args:
             dim: a size of a Matryoshka encoder, as text; None: the whole latents.
         """
         values: dict[str, float | None]
         values = {START: self.start_recall, PCA_RENORMALISED: self.pca_renormalised_recall, PCA: self.pca_recall}
-        if self.stored_baselines:
-            values = {START: self.start_recall, **self.stored_baselines}
+        if self.pca_int8_recall is not None:
+            values = {START: self.start_recall, PCA_INT8: self.pca_int8_recall}
         if dim is not None:
             of_size = self.recall_by_dim.get(dim, [])
             values[START] = of_size[0] if of_size and self.start_recall is not None else None
@@ -254,11 +256,6 @@ def _checked(name: str, value: Any) -> Any:
         if value not in STATUSES:
             raise InputError(f"the history's status must be one of {', '.join(STATUSES)}, got {str(value)[:40]}")
         return value
-    if name == "stored_baselines":
-        if not (isinstance(value, dict) and all(isinstance(key, str) and 0 < len(key) <= 60 for key in value)):
-            raise InputError(f"the history's {name} must be an object by name, got {str(value)[:40]}")
-        _check_items("recall", list(value.values()), (int, float))
-        return {one_line(key): item for key, item in value.items()}
     if name in _BY_DIM:
         if not (isinstance(value, dict) and all(re.fullmatch("[1-9][0-9]{0,8}", dim) for dim in value)):
             raise InputError(f"the history's {name} must be an object by size, got {str(value)[:40]}")
