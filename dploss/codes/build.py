@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from dploss.codes.code import Code, arrays_of
+from dploss.codes.scalar import ScalarCode
 from dploss.codes.trellis import TrellisCode
 
-CODES: dict[str, type[Code]] = {code.name: code for code in (TrellisCode,)}
+CODES: dict[str, type[Code]] = {code.name: code for code in (TrellisCode, ScalarCode)}
 
 
 def fit_code(name: str, latents: np.ndarray, n_bytes: int) -> Code:
