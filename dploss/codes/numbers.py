@@ -175,7 +175,7 @@ class Int4Code(_IntegersCode):
 
     def numbers(self, codes: np.ndarray) -> np.ndarray:
         """See `NumbersCode.numbers`."""
-        halves = np.stack([codes << 4, codes & 0xF0], axis=2).reshape(len(codes), -1)
+        halves = np.stack([codes << 4, codes & 0xF0], axis=2).reshape(len(codes), 2 * codes.shape[1])
         return (halves.view(np.int8) >> 4).astype(np.float32)
 
 
