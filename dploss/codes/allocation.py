@@ -26,11 +26,11 @@ def allocate_bits(variances: np.ndarray, n_bits: int, errors: Sequence[float]) -
         (d,) int64 that add up to n_bits.
 
     Raises:
-        ValueError: more bits than the dimensions can hold.
+        ValueError: no bits, or more than the dimensions can hold.
     """
     most = len(errors) - 1
-    if n_bits > most * len(variances):
-        raise ValueError(f"{len(variances)} dimensions hold at most {most * len(variances)} bits, not {n_bits}")
+    if not 1 <= n_bits <= most * len(variances):
+        raise ValueError(f"{len(variances)} dimensions hold 1 to {most * len(variances)} bits, not {n_bits}")
     # Also dimensions without variance can take bits, where there are more bits than others can hold.
     weights = np.maximum(variances, 1e-30 * max(float(variances.max()), 1e-300)) ** _POWER
     gains = [before - after for before, after in pairwise(errors)]

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code, arrays_of
+from dploss.codes.numbers import Float16Code, Int4Code, Int8Code
+from dploss.codes.pq import ProductCode
+from dploss.codes.scalar import ScalarCode
 from dploss.codes.trellis import TrellisCode
 
-CODES: dict[str, type[Code]] = {code.name: code for code in (TrellisCode,)}
+_ALL: tuple[type[Code], ...] = (TrellisCode, ScalarCode, Float16Code, Int8Code, Int4Code, BinaryCode, ProductCode)
+CODES: dict[str, type[Code]] = {code.name: code for code in _ALL}
 
 
 def fit_code(name: str, latents: np.ndarray, n_bytes: int) -> Code:

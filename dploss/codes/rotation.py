@@ -14,7 +14,7 @@ class Rotation:
 
     Attributes:
         mean: (d,) float32 mean of the latents.
-        axes: (d, p) float32 orthonormal columns.
+        axes: (d, p) float32 orthonormal columns; with p > d, a tight frame, orthonormal rows.
         scale: standard deviation over all centred coordinates, above 0.
     """
 
@@ -72,6 +72,6 @@ class Rotation:
         mean = checked(arrays, "mean", (None,), np.float32)
         axes = checked(arrays, "axes", (len(mean), None), np.float32)
         scale = float(checked(arrays, "scale", (), np.float64))
-        if not 0 < scale < np.inf or not 1 <= axes.shape[1] <= len(mean):
+        if not 0 < scale < np.inf or not axes.size:
             raise ValueError(f"scale is {scale}, {axes.shape[1]} axes of {len(mean)} dimensions")
         return cls(mean, axes, scale)

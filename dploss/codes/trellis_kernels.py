@@ -1,4 +1,4 @@
-"""Compiled loops of the trellis code: the search for the best path, and the table look-up of decoding.
+"""Compiled loops of the trellis code: the search for the best path.
 
 A code of n bits is read as a ring. Dimension t adds b_t of its bits; its state is the byte that ends with them, so each
 state shares 8 - b_t bits with the one before it, and the first with the last (a tail-biting trellis).
@@ -110,43 +110,3 @@ def encode_paths(values, tables, bits, weights, seam, threads):  # noqa: ANN001,
             _search(block_values, tables, bits, weights, seam, ring, cost, following, back, least, choice, path)
             states[start : start + size] = path[:dims, :size].T
     return states
-
-
-@numba.njit(parallel=True, cache=True)
-def pack_states(states, bits, codes):  # noqa: ANN001, ANN201
-    """Write the bits that each dimension adds, the lowest of its state, into (n, w) uint8 `codes`, highest first."""
-    for row in numba.prange(len(states)):
-        pending, n_pending, place = 0, 0, 0
-        for t in range(states.shape[1]):
-            pending = (pending << bits[t]) | (states[row, t] & ((1 << bits[t]) - 1))
-            n_pending += bits[t]
-            while n_pending >= 8:
-                n_pending -= 8
-                codes[row, place] = (pending >> n_pending) & 255
-                place += 1
-            pending &= (1 << n_pending) - 1
-
-
-@numba.njit(parallel=True, cache=True)
-def look_up(codes, first, shifts, tables, values, norms):  # noqa: ANN001, ANN201
-    """Decode packed states.
-
-    Args:
-        codes: (n, w) uint8, rings of 8 * w bits.
-        first: (d,) int64, the byte in which each dimension's state begins.
-        shifts: (d,) int64, 0 to 7: how many of that byte's highest bits are not the state's.
-        tables: (d, STATES) float32.
-        values: (n, d) float32, which the decoded values are written to.
-        norms: (n,) float32, which their squared norms are written to.
-    """
-    width = codes.shape[1]
-    for row in numba.prange(len(codes)):
-        norm = np.float32(0)
-        for t in range(len(first)):
-            place = first[t]
-            following = place + 1 if place + 1 < width else 0
-            pair = (np.int64(codes[row, place]) << 8) | codes[row, following]
-            value = tables[t, (pair >> (8 - shifts[t])) & 255]
-            values[row, t] = value
-            norm += value * value
-        norms[row] = norm

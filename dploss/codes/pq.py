@@ -1,0 +1,198 @@
+"""The product quantiser that a stock FAISS index carries: groups of principal axes, 256 centroids each, and the norm.
+
+Jegou, Douze & Schmid, Product quantization for nearest neighbor search, 2011; axes in groups of equal bits as in the
+parametric solution of Ge et al., Optimized product quantization, 2013.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from dploss.codes.allocation import allocate_bits
+from dploss.codes.code import Code, check_codes, check_latents, checked
+from dploss.codes.rotation import Rotation
+from dploss.codes.scalar import lloyd_max_tables
+from dploss.errors import InputError
+
+if TYPE_CHECKING:
+    import faiss
+
+_BITS, _CENTROIDS = 8, 256
+_ITERATIONS = 8
+_FITTED_ROWS = 20_000
+
+
+class ProductCode(Code):
+    """A byte for each group of axes, and a last one for the squared length of the whole row.
+
+    Args:
+        rotation: to the axes of all groups, one group after the other.
+        sizes: (g,) int64, how many axes each group has.
+        centroids: (p, 256) float32, along each axis.
+        excesses: (256,) float32, rising: by how much the squared length of a row is above that of its centroids.
+    """
+
+    name: ClassVar[str] = "pq"
+
+    def __init__(self, rotation: Rotation, sizes: np.ndarray, centroids: np.ndarray, excesses: np.ndarray) -> None:
+        self.rotation, self.sizes, self.centroids, self.excesses = rotation, sizes, centroids, excesses
+        self.dim, self.bytes_per_vector = len(rotation.mean), len(sizes) + 1
+        self._group_of = np.repeat(np.arange(len(sizes)), sizes)
+
+    @classmethod
+    def fit(cls, latents: np.ndarray, n_bytes: int) -> "ProductCode":
+        """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
+
+        Args:
+            latents: (n, d) float32.
+            n_bytes: stored for each row, 2 to d + 1.
+
+        Raises:
+            ValueError: n_bytes outside its range, or latents that are none.
+        """
+        check_latents(latents, latents.shape[-1])
+        tables, errors = lloyd_max_tables()
+        principal, variances = Rotation.fit(latents)
+        groups = _groups(allocate_bits(variances, _BITS * (n_bytes - 1), errors.tolist()), n_bytes - 1)
+        rotation, sizes = principal.keep(np.concatenate(groups)), np.array([len(group) for group in groups])
+        centred = rotation.centre(latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))])
+        rows = rotation.rotate(centred)
+        start = [_cells(variances[group], tables, errors) for group in groups]
+        code = cls(rotation, sizes, np.concatenate(start).astype(np.float32), np.zeros(_CENTROIDS, np.float32))
+        for _ in range(_ITERATIONS):
+            code.centroids = _means(rows, code._nearest(rows)[:, code._group_of], code.centroids)
+        excesses = np.square(centred).sum(axis=1) - np.square(code._centres(code._nearest(rows))).sum(axis=1)
+        code.excesses = np.quantile(excesses, (np.arange(_CENTROIDS) + 0.5) / _CENTROIDS).astype(np.float32)
+        return code
+
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
+
+        Raises:
+            ValueError: latents of another shape, or not finite.
+        """
+        check_latents(latents, self.dim)
+        centred = self.rotation.centre(latents)
+        nearest = self._nearest(self.rotation.rotate(centred))
+        excesses = np.square(centred).sum(axis=1) - np.square(self._centres(nearest)).sum(axis=1)
+        last = np.searchsorted((self.excesses[1:] + self.excesses[:-1]) / 2, excesses)
+        return np.concatenate([nearest, last.astype(np.uint8)[:, None]], axis=1)
+
+    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Code.points`; a point has a coordinate for each axis of a group."""
+        check_codes(codes, self.bytes_per_vector)
+        points = self._centres(codes)
+        return points, np.square(points).sum(axis=1) + self.excesses[codes[:, -1]]
+
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """See `Code.project`."""
+        return self.rotation.rotate(self.rotation.centre(queries))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Code.decode`."""
+        return self.rotation.back(self.points(codes)[0])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Code.arrays`."""
+        own = {"sizes": self.sizes, "centroids": self.centroids, "excesses": self.excesses}
+        return {**self.rotation.arrays(), **own}
+
+    @classmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "ProductCode":
+        """See `Code.from_arrays`."""
+        rotation = Rotation.from_arrays(arrays)
+        n_axes = rotation.axes.shape[1]
+        sizes = checked(arrays, "sizes", (n_bytes - 1,), np.int64)
+        # Each by itself, too: a sum can overflow.
+        if not len(sizes) or sizes.min() < 1 or sizes.max() > n_axes or sizes.sum() != n_axes:
+            raise ValueError(f"groups of {sizes} axes, not of {n_axes} in all")
+        centroids = checked(arrays, "centroids", (n_axes, _CENTROIDS), np.float32)
+        excesses = checked(arrays, "excesses", (_CENTROIDS,), np.float32)
+        if (np.diff(excesses) < 0).any():
+            raise ValueError("excesses do not rise")
+        return cls(rotation, sizes, centroids, excesses)
+
+    def to_faiss(self, codes: np.ndarray | None = None) -> "faiss.IndexPreTransform":
+        """An index of stock FAISS, for faiss.write_index: LinearTransform, then IndexPQ, of latents by L2.
+
+        The last sub-space has the coordinate sqrt(excess - least excess), which is 0 for a query, so that L2 distances
+        of the others become estimates of those of whole rows. Rows that FAISS adds by itself cannot have it, for it is
+        not linear: their last byte is 0 and their order among each other that of plain PQ, some points worse.
+
+        Args:
+            codes: (n, bytes_per_vector) uint8 of rows that the index is to have; None for an empty one.
+
+        Raises:
+            InputError: FAISS is not installed.
+        """
+        try:
+            import faiss
+        except ImportError as error:
+            raise InputError("the FAISS index of a code needs FAISS: pip install 'dploss[faiss]'") from error
+        width, n_groups = int(self.sizes.max()), self.bytes_per_vector
+        places = self._group_of * width + np.concatenate([np.arange(size) for size in self.sizes])
+        matrix, bias = np.zeros((n_groups * width, self.dim), np.float32), np.zeros(n_groups * width, np.float32)
+        matrix[places] = self.rotation.axes.T / np.float32(self.rotation.scale)
+        bias[places] = -(self.rotation.mean / np.float32(self.rotation.scale)) @ self.rotation.axes
+        transform = faiss.LinearTransform(self.dim, n_groups * width, True)
+        faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+        faiss.copy_array_to_vector(bias, transform.b)
+        transform.is_trained = True
+        centroids = np.zeros((n_groups * width, _CENTROIDS), np.float32)
+        centroids[places] = self.centroids
+        centroids[-width] = np.sqrt(self.excesses - self.excesses[0])
+        quantizer = faiss.IndexPQ(n_groups * width, n_groups, _BITS)
+        by_group = centroids.reshape(n_groups, width, _CENTROIDS).transpose(0, 2, 1)
+        faiss.copy_array_to_vector(by_group.ravel(), quantizer.pq.centroids)
+        quantizer.is_trained = True
+        index = faiss.IndexPreTransform(transform, quantizer)
+        if codes is not None:
+            check_codes(codes, self.bytes_per_vector)
+            faiss.copy_array_to_vector(codes.ravel(), quantizer.codes)
+            index.ntotal = quantizer.ntotal = len(codes)
+        return index
+
+    def _nearest(self, rows: np.ndarray) -> np.ndarray:
+        """(n, p) float32 coordinates -> (n, g) uint8 numbers of centroids."""
+        # Imported late: numba takes a second to import.
+        from dploss.codes.pq_kernels import nearest_centroids
+
+        return nearest_centroids(rows, np.append(0, np.cumsum(self.sizes)), self.centroids)
+
+    def _centres(self, codes: np.ndarray) -> np.ndarray:
+        """(n, at least g) uint8 numbers of centroids -> their (n, p) float32 coordinates."""
+        return self.centroids[np.arange(len(self.centroids)), codes[:, self._group_of]]
+
+
+def _groups(bits: np.ndarray, n_groups: int) -> list[np.ndarray]:
+    """Axes whose bits add up to 8, or nearly: best fit, most bits first.
+
+    None is empty: an axis goes to a group without room only when no other has any, and all bits are 8 * n_groups.
+    """
+    room, groups = np.full(n_groups, _BITS), [[] for _ in range(n_groups)]  # type: tuple[np.ndarray, list[list[int]]]
+    for axis in np.argsort(-bits, kind="stable")[: np.count_nonzero(bits)]:
+        fitting = np.flatnonzero(room >= bits[axis])
+        group = fitting[np.argmin(room[fitting])] if len(fitting) else np.argmax(room)
+        groups[group].append(axis)
+        room[group] -= bits[axis]
+    return [np.array(group) for group in groups]
+
+
+def _cells(variances: np.ndarray, tables: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """(k,) variances of axes -> (k, 256) centroids: the product of their scalar cells, of 8 bits together."""
+    bits = allocate_bits(variances, _BITS, errors.tolist())
+    levels = [
+        tables[b - 1, : 1 << b] * np.sqrt(variance) if b else [0.0] for b, variance in zip(bits, variances, strict=True)
+    ]
+    return np.stack([one.ravel() for one in np.meshgrid(*levels, indexing="ij")])
+
+
+def _means(rows: np.ndarray, nearest: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(n, p) rows and the numbers of their centroids -> (p, 256) float32 means; a centroid without rows stays."""
+    means = centroids.copy()
+    for axis in range(len(means)):
+        counts = np.bincount(nearest[:, axis], minlength=_CENTROIDS)
+        sums = np.bincount(nearest[:, axis], rows[:, axis], _CENTROIDS)
+        means[axis] = np.divide(sums, counts, out=means[axis].astype(np.float64), where=counts > 0)
+    return means

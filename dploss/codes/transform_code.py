@@ -1,0 +1,155 @@
+"""TransformCode: what codes along principal axes share: bits by use, packed, and a byte that restores the norm."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from dploss.codes.allocation import allocate_bits
+from dploss.codes.code import Code, check_codes, check_latents, checked
+from dploss.codes.rotation import Rotation
+from dploss.codes.row_scale import RowScale
+
+_MOST_BITS = 8
+_FITTED_ROWS = 10_000
+
+
+class TransformCode(Code):
+    """A byte restores the norm, all others are the bits of the axes that need them.
+
+    An axis with b bits has a state of 8 bits, of which the last b are its own and the others those before them in the
+    code; its coordinate is its deviation times tables[b - 1, state].
+
+    Args:
+        rotation: to the axes that have bits.
+        bits: (p,) uint8 of each axis, 1 to 8; they fill whole bytes.
+        deviations: (p,) float32, standard deviation along each axis.
+        tables: (8, 256) float32, see `unit_tables`.
+        row_scale: None until it is fitted to what the rest decodes.
+    """
+
+    def __init__(
+        self,
+        rotation: Rotation,
+        bits: np.ndarray,
+        deviations: np.ndarray,
+        tables: np.ndarray,
+        row_scale: RowScale | None = None,
+    ) -> None:
+        self.rotation, self.bits, self.deviations, self.tables = rotation, bits, deviations, tables
+        self.row_scale = row_scale
+        self.dim = len(rotation.mean)
+        n_bits = int(bits.sum(dtype=np.int64))
+        self.bytes_per_vector = n_bits // 8 + 1
+        begins = (np.cumsum(bits, dtype=np.int64) - 8) % n_bits
+        self._first, self._shifts = begins // 8, begins % 8
+        self._axis_tables = np.ascontiguousarray(tables[bits.astype(int) - 1] * deviations[:, None])
+
+    @staticmethod
+    @abstractmethod
+    def unit_tables() -> tuple[np.ndarray, np.ndarray]:
+        """(8, 256) float32 values of the states for a unit Gaussian with 1 to 8 bits, and the (9,) errors with 0 to 8.
+
+        The errors are mean squared ones.
+        """
+
+    @abstractmethod
+    def _states(self, values: np.ndarray) -> np.ndarray:
+        """(n, p) float32 coordinates -> (n, p) uint8 states."""
+
+    @classmethod
+    def fit(cls, latents: np.ndarray, n_bytes: int) -> Self:
+        """Fit to latents of training rows; a closed form, in seconds.
+
+        Args:
+            latents: (n, d) float32.
+            n_bytes: stored for each row, 2 to d + 1.
+
+        Raises:
+            ValueError: n_bytes outside its range, or latents that are none.
+        """
+        check_latents(latents, latents.shape[-1])
+        tables, errors = cls.unit_tables()
+        rotation, variances = Rotation.fit(latents)
+        bits = allocate_bits(variances, 8 * (n_bytes - 1), errors.tolist())
+        # In random order: where axes of few bits stand together, a trellis has few states to choose from (measured).
+        used = np.random.RandomState(0).permutation(np.flatnonzero(bits))
+        deviations = np.sqrt(np.maximum(variances[used], 1e-12)).astype(np.float32)
+        code = cls(rotation.keep(used), bits[used].astype(np.uint8), deviations, tables)
+        sample = latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))]
+        centred = code.rotation.centre(sample)
+        values = code.rotation.rotate(centred)
+        code.row_scale = RowScale.fit(centred, values, code._decoded(code._encode(values))[0])
+        return code
+
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
+
+        Raises:
+            ValueError: latents of another shape, or not finite.
+        """
+        check_latents(latents, self.dim)
+        centred = self.rotation.centre(latents)
+        values = self.rotation.rotate(centred)
+        codes = self._encode(values)
+        codes[:, -1] = self._scale.byte(values, np.square(centred).sum(axis=1), self._decoded(codes)[0])
+        return codes
+
+    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Code.points`; a point has a coordinate along each axis that has bits."""
+        check_codes(codes, self.bytes_per_vector)
+        values, norms = self._decoded(codes)
+        scales = self._scale.read(codes[:, -1])
+        values *= (scales**self._scale.power)[:, None]
+        return values, self._scale.biases(scales, norms)
+
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """See `Code.project`."""
+        return self.rotation.rotate(self.rotation.centre(queries))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Code.decode`."""
+        return self.rotation.back(self.points(codes)[0])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Code.arrays`."""
+        own = {"bits": self.bits, "deviations": self.deviations, "tables": self.tables}
+        return {**self.rotation.arrays(), **own, **self._scale.arrays()}
+
+    @classmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> Self:
+        """See `Code.from_arrays`."""
+        rotation = Rotation.from_arrays(arrays)
+        axes = rotation.axes.shape[1]
+        bits = checked(arrays, "bits", (axes,), np.uint8)
+        n_bits = int(bits.sum(dtype=np.int64))
+        if bits.min() < 1 or bits.max() > _MOST_BITS or n_bits != 8 * (n_bytes - 1):
+            raise ValueError(f"its axes have {bits.min()} to {bits.max()} bits, {n_bits} in all, for {n_bytes} bytes")
+        deviations = checked(arrays, "deviations", (axes,), np.float32)
+        tables = checked(arrays, "tables", (_MOST_BITS, 256), np.float32)
+        return cls(rotation, bits, deviations, tables, RowScale.from_arrays(arrays))
+
+    @property
+    def _scale(self) -> RowScale:
+        assert self.row_scale is not None
+        return self.row_scale
+
+    def _encode(self, values: np.ndarray) -> np.ndarray:
+        """(n, p) coordinates -> codes, without the byte of the norm."""
+        # Imported late: numba takes a second to import.
+        from dploss.codes.transform_kernels import pack_states
+
+        codes = np.zeros((len(values), self.bytes_per_vector), np.uint8)
+        pack_states(self._states(values), self.bits.astype(np.int64), codes)
+        return codes
+
+    def _decoded(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, p) float32 coordinates, before the norm is restored, and their (n,) squared norms."""
+        from dploss.codes.transform_kernels import look_up
+
+        values = np.empty((len(codes), len(self.bits)), np.float32)
+        norms = np.empty(len(codes), np.float32)
+        ring = np.ascontiguousarray(codes[:, :-1])
+        look_up(ring, self._first, self._shifts, self._axis_tables, values, norms)
+        return values, norms

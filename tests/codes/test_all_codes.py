@@ -1,0 +1,190 @@
+"""What every code promises, whatever it stores."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+from fitted import DIM, N_BYTES, fitted, latents
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dploss.codes.build import CODES, code_of, fit_code
+
+NAMES = sorted(CODES)
+LEAST_BYTES = {"trellis": 2, "scalar": 2, "pq": 2, "float16": 2, "int8": 1, "int4": 1, "binary": 1}
+all_codes = pytest.mark.parametrize("name", NAMES)
+
+
+def reference_rotation(code, rows: np.ndarray) -> np.ndarray:
+    mean, axes = code.rotation.mean.astype(float), code.rotation.axes.astype(float)
+    return (rows.astype(float) - mean) / code.rotation.scale @ axes
+
+
+@all_codes
+@given(n=st.integers(0, 1100), cuts=st.lists(st.integers(0, 1100), max_size=4))
+@settings(max_examples=10)
+def test_a_row_has_the_same_code_in_any_batch(name, n, cuts):
+    rows, code = latents(n), fitted(name)
+    whole = code.encode(rows)
+    assert whole.shape == (n, N_BYTES) and whole.dtype == np.uint8
+    parts = [code.encode(part) for part in np.split(rows, sorted(min(cut, n) for cut in cuts))]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert code.decode(whole).shape == (n, DIM) and code.decode(whole).dtype == np.float32
+    assert np.array_equal(code.encode(np.asfortranarray(rows)), whole)
+
+
+@all_codes
+def test_a_row_has_the_same_code_in_any_number_of_threads(name):
+    rows, code, most = latents(700), fitted(name), numba.get_num_threads()
+    whole = code.encode(rows)
+    try:
+        for threads in {1, most}:
+            numba.set_num_threads(threads)
+            assert np.array_equal(code.encode(rows), whole)
+    finally:
+        numba.set_num_threads(most)
+
+
+@all_codes
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5)
+def test_scores_and_latents_are_those_of_a_float64_loop(name, seed):
+    code, queries = fitted(name), latents(7, seed=seed)
+    codes = np.random.RandomState(seed).randint(0, 256, (30, N_BYTES)).astype(np.uint8)
+    if name == "float16":
+        codes = code.encode(latents(30, seed=seed + 1 if seed < 2**32 - 1 else 0))
+    points, biases = (part.astype(float) for part in code.points(codes))
+    projected = reference_rotation(code, queries)
+    scores = np.array(
+        [
+            [biases[j] - 2 * sum(q * x for q, x in zip(row, points[j], strict=True)) for j in range(30)]
+            for row in projected
+        ]
+    )
+    assert np.allclose(code.score(queries, codes), scores, rtol=1e-5, atol=1e-5 * np.abs(scores).max())
+    rows = points @ code.rotation.axes.T.astype(float) * code.rotation.scale + code.rotation.mean
+    assert np.allclose(code.decode(codes), rows, rtol=1e-5, atol=1e-5 * np.abs(rows).max())
+
+
+@all_codes
+def test_codes_keep_neighbours(name):
+    code, rows = fitted(name), latents(300, seed=1)
+    exact = -2 * rows @ rows.T.astype(float)
+    scores = code.score(rows, code.encode(rows))
+    correlations = [np.corrcoef(one, other)[0, 1] for one, other in zip(exact, scores, strict=True)]
+    assert np.mean(correlations) > (0.6 if name == "float16" else 0.75)
+
+
+@all_codes
+def test_a_code_comes_back_from_its_state(name, tmp_path):
+    code, rows = fitted(name), latents(20, seed=2)
+    torch.save(code.state_dict(), tmp_path / "state.pt")
+    again = code_of(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert (again.name, again.dim, again.bytes_per_vector) == (name, DIM, N_BYTES)
+    assert np.array_equal(again.encode(rows), code.encode(rows))
+    assert np.array_equal(again.score(rows, code.encode(rows)), code.score(rows, code.encode(rows)))
+    assert again.model_bytes == code.model_bytes
+
+
+@all_codes
+def test_other_arrays_are_no_code(name):
+    state = fitted(name).state_dict()
+    arrays = state["arrays"]
+    for key, array in arrays.items():
+        without = {other: value for other, value in arrays.items() if other != key}
+        wrong = [array[None], array.to(torch.complex64), array.tolist(), None]
+        if array.is_floating_point():
+            wrong += [array * np.nan, array + np.inf, array.to(torch.float16)]
+        if array.dim():
+            wrong += [array[:-1], array[:0], torch.cat([array, array])]
+        for damaged in [without] + [{**arrays, key: value} for value in wrong]:
+            with pytest.raises((KeyError, TypeError, ValueError)):
+                code_of({**state, "arrays": damaged})
+
+
+@all_codes
+@given(data=st.data())
+@settings(max_examples=25)
+def test_arrays_of_other_values_are_refused_or_a_code_that_runs(name, data):
+    state = fitted(name).state_dict()
+    key = data.draw(st.sampled_from(sorted(state["arrays"])))
+    array = state["arrays"][key].numpy().copy()
+    extremes = [0, 1, 2, 255] if array.dtype == np.uint8 else [0, 1, -1, 2**40, -(2**62)]
+    value = data.draw(st.sampled_from(extremes if array.dtype.kind in "iu" else [0.0, -1.0, 1e30, -1e30, 1e-30]))
+    array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = value
+    try:
+        code = code_of({**state, "arrays": {**state["arrays"], key: torch.from_numpy(array)}})
+    except (KeyError, TypeError, ValueError):
+        return
+    with np.errstate(all="ignore"):
+        codes = code.encode(latents(3))
+        assert codes.shape == (3, N_BYTES) and code.score(latents(2), codes).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"name": []},
+        {"bytes": 0},
+        {"bytes": 4.0},
+        {"bytes": True},
+        {"bytes": 5},
+        {"arrays": []},
+        {"arrays": None},
+    ],
+)
+@all_codes
+def test_other_states_are_no_code(name, change):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        code_of({**fitted(name).state_dict(), **change})
+
+
+@all_codes
+def test_wrong_rows_and_codes_are_refused(name):
+    code, rows = fitted(name), latents(2)
+    for wrong in (rows[0], rows[:, 1:], rows * np.nan, rows * np.inf):
+        with pytest.raises(ValueError):
+            code.encode(wrong)
+    codes = code.encode(rows)
+    for wrong in (codes[0], codes[:, 1:], codes.astype(np.int8)):
+        with pytest.raises(ValueError):
+            code.decode(wrong)
+    with pytest.raises(ValueError):
+        fit_code(name, rows * np.nan, N_BYTES)
+
+
+@all_codes
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, 2, 7])
+@pytest.mark.parametrize("constant", [False, True])
+def test_few_rows_few_dimensions_and_constant_rows(name, n, dim, constant):
+    rows = np.full((n, dim), 0.3, np.float32) if constant else latents(n, dim, seed=3)
+    for n_bytes in range(LEAST_BYTES[name], LEAST_BYTES[name] + 3):
+        try:
+            code = fit_code(name, rows, n_bytes)
+        except ValueError:
+            assert n_bytes > LEAST_BYTES[name] or (name, dim) in {("int4", 1)}
+            continue
+        codes = code.encode(rows)
+        assert codes.shape == (n, n_bytes)
+        assert np.isfinite(code.score(rows, codes)).all()
+        assert np.abs(code.decode(codes) - rows).max() <= (1e-6 if constant else 4)
+
+
+@all_codes
+@pytest.mark.parametrize("unit", [1e-20, 1e-6, 1e6, 1e20])
+def test_rows_of_any_unit(name, unit):
+    rows, more = latents(200), latents(50, seed=4)
+    code, scaled = fit_code(name, rows, N_BYTES), fit_code(name, rows * np.float32(unit), N_BYTES)
+    codes, scaled_codes = code.encode(more), scaled.encode(more * np.float32(unit))
+    assert np.mean(codes != scaled_codes) < 0.05
+    decoded = scaled.decode(codes) / np.float32(unit)
+    assert np.allclose(decoded, code.decode(codes), rtol=1e-3, atol=1e-3)
+
+
+@all_codes
+def test_bytes_outside_the_range_are_refused(name):
+    for n_bytes in (-1, 0, *({"binary": []}.get(name, [1000]))):
+        with pytest.raises(ValueError):
+            fit_code(name, latents(10), n_bytes)
