@@ -16,7 +16,7 @@ _DIMENSIONS_OF_DEFAULT = 768
 # Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
 _MANY_ROWS, _WIDE = 50_000, (2048,)
 # The fewest bits that a code gives a dimension that it keeps.
-_LEAST_BITS = {"trellis": 1}
+_LEAST_BITS = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 4, "int8": 8, "float16": 16}
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -105,8 +105,11 @@ class TrainConfig:
         at_least=2,
         at_most=4096,
     )
-    code: Literal["trellis"] = option(
-        "trellis", STORED, "how latents are stored; trellis: bits where they help most, the norm restored"
+    code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16"] = option(
+        "trellis",
+        STORED,
+        "how latents are stored; trellis and scalar: bits where they help most, the norm restored; pq: for FAISS; int8, "
+        "int4, binary, float16: for vector databases",
     )
 
     loss_function: Literal["DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"] = option(
