@@ -108,7 +108,7 @@ class TrainConfig:
     code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16"] = option(
         "trellis",
         STORED,
-        "how latents are stored; trellis and scalar: bits where they help most, the norm restored; pq: for FAISS; int8, "
+        "how latents are stored; trellis, scalar: bits where they help most, the norm restored; pq: for FAISS; int8, "
         "int4, binary, float16: for vector databases",
     )
 
