@@ -7,7 +7,7 @@ import numpy as np
 
 from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code, arrays_of
-from dploss.codes.numbers import Float16Code, Int4Code, Int8Code
+from dploss.codes.elementwise import Float16Code, Int4Code, Int8Code
 from dploss.codes.pq import ProductCode
 from dploss.codes.scalar import ScalarCode
 from dploss.codes.trellis import TrellisCode

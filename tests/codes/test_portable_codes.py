@@ -9,7 +9,7 @@ from fitted import N_BYTES, fitted, latents
 
 from dploss.codes.binary import BinaryCode
 from dploss.codes.build import fit_code
-from dploss.codes.numbers import Int8Code
+from dploss.codes.elementwise import Int8Code
 from dploss.codes.pq import ProductCode
 from dploss.errors import InputError
 
@@ -64,7 +64,7 @@ def test_a_stored_row_is_as_long_as_the_whole_one(name):
     code, rows = fitted(name), latents(50, seed=1)
     lengths = np.linalg.norm(rows - code.rotation.mean, axis=1) / code.rotation.scale
     points, biases = code.points(code.encode(rows))
-    clipped = (np.abs(code.numbers(code.encode(rows))) >= 127).any(axis=1) & (name == "int8")
+    clipped = (np.abs(code.elements(code.encode(rows))) >= 127).any(axis=1) & (name == "int8")
     assert np.allclose(np.linalg.norm(points, axis=1)[~clipped], lengths[~clipped], rtol=0.02)
     assert np.allclose(biases, np.square(points).sum(axis=1), rtol=1e-5)
 

@@ -14,7 +14,7 @@ _FITTED_ROWS = 2_000
 _CLIPPINGS = np.linspace(0.1, 1, 46)
 
 
-class NumbersCode(Code):
+class ElementwiseCode(Code):
     """A number for each of the first principal axes, one step for all: the numbers are as far apart as the latents.
 
     The stored row is scaled to the length of the whole row, which the axes that are left out have a share of; queries
@@ -35,11 +35,11 @@ class NumbersCode(Code):
 
     @classmethod
     @abstractmethod
-    def _fit_numbers(cls, rotation: Rotation, latents: np.ndarray) -> Self:
+    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
         """The code for principal axes, and latents to fit it to."""
 
     @abstractmethod
-    def numbers(self, codes: np.ndarray) -> np.ndarray:
+    def elements(self, codes: np.ndarray) -> np.ndarray:
         """(n, bytes_per_vector) uint8 codes -> the (n, p) float32 numbers in them."""
 
     @abstractmethod
@@ -62,7 +62,7 @@ class NumbersCode(Code):
         if not 1 <= axes <= latents.shape[1] or axes != int(axes):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
         rotation = Rotation.fit(latents)[0].keep(np.arange(int(axes)))
-        return cls._fit_numbers(
+        return cls._fit_elements(
             rotation, latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))]
         )
 
@@ -78,7 +78,7 @@ class NumbersCode(Code):
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has a coordinate for each number."""
         check_codes(codes, self.bytes_per_vector)
-        points = self.numbers(codes) * np.float32(self.step)
+        points = self.elements(codes) * np.float32(self.step)
         return points, np.square(points).sum(axis=1)
 
     def project(self, queries: np.ndarray) -> np.ndarray:
@@ -102,26 +102,26 @@ class NumbersCode(Code):
         return cls(rotation, step)
 
 
-class Float16Code(NumbersCode):
+class Float16Code(ElementwiseCode):
     """float16, little-endian: code.view("<f2")."""
 
     name: ClassVar[str] = "float16"
     axes_per_byte: ClassVar[float] = 0.5
 
     @classmethod
-    def _fit_numbers(cls, rotation: Rotation, latents: np.ndarray) -> Self:
+    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
         return cls(rotation, 1.0)
 
     def _codes(self, numbers: np.ndarray) -> np.ndarray:
         most = np.finfo(np.float16).max
         return numbers.clip(-most, most).astype("<f2").view(np.uint8)
 
-    def numbers(self, codes: np.ndarray) -> np.ndarray:
-        """See `NumbersCode.numbers`; NaN and infinite codes, which `encode` does not make, are 0."""
+    def elements(self, codes: np.ndarray) -> np.ndarray:
+        """See `ElementwiseCode.elements`; NaN and infinite codes, which `encode` does not make, are 0."""
         return np.nan_to_num(np.ascontiguousarray(codes).view("<f2").astype(np.float32), posinf=0, neginf=0)
 
 
-class _IntegersCode(NumbersCode):
+class _IntegersCode(ElementwiseCode):
     """Integers from -most - 1 to most, along the kept axes after a random rotation: all then have like variances.
 
     The step is the one with the least squared error, which clips the largest numbers.
@@ -130,7 +130,7 @@ class _IntegersCode(NumbersCode):
     most: ClassVar[int]
 
     @classmethod
-    def _fit_numbers(cls, rotation: Rotation, latents: np.ndarray) -> Self:
+    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
         n_axes = rotation.axes.shape[1]
         turn = np.linalg.qr(np.random.RandomState(0).standard_normal((n_axes, n_axes)))[0]
         rotation = Rotation(rotation.mean, (rotation.axes @ turn).astype(np.float32), rotation.scale)
@@ -157,8 +157,8 @@ class Int8Code(_IntegersCode):
     def _codes(self, numbers: np.ndarray) -> np.ndarray:
         return self._rounded(numbers).astype(np.int8).view(np.uint8)
 
-    def numbers(self, codes: np.ndarray) -> np.ndarray:
-        """See `NumbersCode.numbers`."""
+    def elements(self, codes: np.ndarray) -> np.ndarray:
+        """See `ElementwiseCode.elements`."""
         return codes.view(np.int8).astype(np.float32)
 
 
@@ -173,8 +173,8 @@ class Int4Code(_IntegersCode):
         halves = self._rounded(numbers).astype(np.int8).view(np.uint8) & 15
         return halves[:, ::2] | (halves[:, 1::2] << 4)
 
-    def numbers(self, codes: np.ndarray) -> np.ndarray:
-        """See `NumbersCode.numbers`."""
+    def elements(self, codes: np.ndarray) -> np.ndarray:
+        """See `ElementwiseCode.elements`."""
         halves = np.stack([codes << 4, codes & 0xF0], axis=2).reshape(len(codes), 2 * codes.shape[1])
         return (halves.view(np.int8) >> 4).astype(np.float32)
 
