@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dploss.codes.allocation import allocate_bits
-from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.rotation import Rotation
+from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.scalar import lloyd_max_tables
 from dploss.errors import InputError
 
@@ -23,7 +23,7 @@ _ITERATIONS = 8
 _FITTED_ROWS = 20_000
 
 
-class ProductCode(Code):
+class ProductCode(RotatedCode):
     """A byte for each group of axes, and a last one for the squared length of the whole row.
 
     Args:
@@ -56,7 +56,7 @@ class ProductCode(Code):
         principal, variances = Rotation.fit(latents)
         groups = _groups(allocate_bits(variances, _BITS * (n_bytes - 1), errors.tolist()), n_bytes - 1)
         rotation, sizes = principal.keep(np.concatenate(groups)), np.array([len(group) for group in groups])
-        centred = rotation.centre(latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))])
+        centred = rotation.centre(spread(latents, _FITTED_ROWS))
         rows = rotation.rotate(centred)
         start = [_cells(variances[group], tables, errors) for group in groups]
         code = cls(rotation, sizes, np.concatenate(start).astype(np.float32), np.zeros(_CENTROIDS, np.float32))
@@ -84,14 +84,6 @@ class ProductCode(Code):
         check_codes(codes, self.bytes_per_vector)
         points = self._centres(codes)
         return points, np.square(points).sum(axis=1) + self.excesses[codes[:, -1]]
-
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `Code.decode`."""
-        return self.rotation.back(self.points(codes)[0])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
