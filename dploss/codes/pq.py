@@ -109,8 +109,9 @@ class ProductCode(RotatedCode):
         """An index of stock FAISS, for faiss.write_index: LinearTransform, then IndexPQ, of latents by L2.
 
         The last sub-space has the coordinate sqrt(excess - least excess), which is 0 for a query, so that L2 distances
-        of the others become estimates of those of whole rows. Rows that FAISS adds by itself cannot have it, for it is
-        not linear: their last byte is 0 and their order among each other that of plain PQ, some points worse.
+        of the others become estimates of those of whole rows. It is not linear: rows that FAISS adds by itself have
+        0 as their last byte, are found as by plain PQ (recall@10 of the built-in vectors at 64 bytes: 0.76, not 0.87),
+        and seem a little nearer than rows of the same index whose codes `encode` made.
 
         Args:
             codes: (n, bytes_per_vector) uint8 of rows that the index is to have; None for an empty one.
