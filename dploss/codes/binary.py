@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.rotation import Rotation
+from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.rotation import RotatedCode, Rotation
 
 _ITERATIONS = 20
 _FITTED_ROWS = 10_000
 
 
-class BinaryCode(Code):
+class BinaryCode(RotatedCode):
     """A bit for each axis, 1 above the mean; packed as numpy.packbits and FAISS's binary indexes have them.
 
     Where there are more bits than dimensions the axes are no longer at right angles, but still a tight frame.
@@ -46,7 +46,7 @@ class BinaryCode(Code):
         if n_bytes < 1:
             raise ValueError(f"{n_bytes} bytes hold no bit")
         principal = Rotation.fit(latents)[0].keep(np.arange(min(8 * n_bytes, latents.shape[1])))
-        sample = principal.centre(latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))])
+        sample = principal.centre(spread(latents, _FITTED_ROWS))
         axes = (principal.axes @ _quantising_turn(principal.rotate(sample), 8 * n_bytes)).astype(np.float32)
         rotation = Rotation(principal.mean, axes, principal.scale)
         rows = rotation.rotate(sample)
@@ -67,14 +67,6 @@ class BinaryCode(Code):
         """See `Code.points`; a point has a coordinate for each bit."""
         points = np.where(self._bits(codes), self.values[1], self.values[0])
         return points, np.square(points).sum(axis=1)
-
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `Code.decode`."""
-        return self.rotation.back(self.points(codes)[0])
 
     def hamming(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """How many bits differ: the distance of databases in which the queries are binary too.

@@ -6,20 +6,19 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.rotation import Rotation
+from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.rotation import RotatedCode, Rotation
 
 _FITTED_ROWS = 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
 
 
-class ElementwiseCode(Code):
+class ElementwiseCode(RotatedCode):
     """A number for each of the first principal axes, one step for all: the numbers are as far apart as the latents.
 
-    The stored row is scaled to the length of the whole row, which the axes that are left out have a share of; queries
-    are not. So its squared length is right, and its product with a query about as much too small as the query's own
-    share is (measured best, docs/BYTES.md). A database searches the numbers for project(queries) / step.
+    A row is stored as long as it is with the axes that are left out, so that its squared length is right; a query is
+    not made longer (measured best). A database searches the numbers for project(queries) / step.
 
     Args:
         rotation: to the axes that are stored.
@@ -62,9 +61,7 @@ class ElementwiseCode(Code):
         if not 1 <= axes <= latents.shape[1] or axes != int(axes):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
         rotation = Rotation.fit(latents)[0].keep(np.arange(int(axes)))
-        return cls._fit_elements(
-            rotation, latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))]
-        )
+        return cls._fit_elements(rotation, spread(latents, _FITTED_ROWS))
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
@@ -80,14 +77,6 @@ class ElementwiseCode(Code):
         check_codes(codes, self.bytes_per_vector)
         points = self.elements(codes) * np.float32(self.step)
         return points, np.square(points).sum(axis=1)
-
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `Code.decode`."""
-        return self.rotation.back(self.points(codes)[0])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dploss.codes.allocation import allocate_bits
-from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.rotation import Rotation
+from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.scalar import lloyd_max_tables
 from dploss.errors import InputError
 
@@ -23,7 +23,7 @@ _ITERATIONS = 8
 _FITTED_ROWS = 20_000
 
 
-class ProductCode(Code):
+class ProductCode(RotatedCode):
     """A byte for each group of axes, and a last one for the squared length of the whole row.
 
     Args:
@@ -56,7 +56,7 @@ class ProductCode(Code):
         principal, variances = Rotation.fit(latents)
         groups = _groups(allocate_bits(variances, _BITS * (n_bytes - 1), errors.tolist()), n_bytes - 1)
         rotation, sizes = principal.keep(np.concatenate(groups)), np.array([len(group) for group in groups])
-        centred = rotation.centre(latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))])
+        centred = rotation.centre(spread(latents, _FITTED_ROWS))
         rows = rotation.rotate(centred)
         start = [_cells(variances[group], tables, errors) for group in groups]
         code = cls(rotation, sizes, np.concatenate(start).astype(np.float32), np.zeros(_CENTROIDS, np.float32))
@@ -85,14 +85,6 @@ class ProductCode(Code):
         points = self._centres(codes)
         return points, np.square(points).sum(axis=1) + self.excesses[codes[:, -1]]
 
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `Code.decode`."""
-        return self.rotation.back(self.points(codes)[0])
-
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
         own = {"sizes": self.sizes, "centroids": self.centroids, "excesses": self.excesses}
@@ -117,8 +109,9 @@ class ProductCode(Code):
         """An index of stock FAISS, for faiss.write_index: LinearTransform, then IndexPQ, of latents by L2.
 
         The last sub-space has the coordinate sqrt(excess - least excess), which is 0 for a query, so that L2 distances
-        of the others become estimates of those of whole rows. Rows that FAISS adds by itself cannot have it, for it is
-        not linear: their last byte is 0 and their order among each other that of plain PQ, some points worse.
+        of the others become estimates of those of whole rows. It is not linear: rows that FAISS adds by itself have
+        0 as their last byte, are found as by plain PQ (recall@10 of the built-in vectors at 64 bytes: 0.76, not 0.87),
+        and seem a little nearer than rows of the same index whose codes `encode` made.
 
         Args:
             codes: (n, bytes_per_vector) uint8 of rows that the index is to have; None for an empty one.

@@ -1,11 +1,11 @@
-"""Rotation: latents as coordinates along their own principal axes, in units of their scale."""
+"""Rotation: latents as coordinates along their own principal axes, in units of their scale; codes along them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from dploss.codes.code import checked, in_blocks
+from dploss.codes.code import Code, checked, in_blocks
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,17 @@ class Rotation:
         if not 0 < scale < np.inf or not axes.size:
             raise ValueError(f"scale is {scale}, {axes.shape[1]} axes of {len(mean)} dimensions")
         return cls(mean, axes, scale)
+
+
+class RotatedCode(Code):
+    """A code whose points have a coordinate along each axis of a rotation."""
+
+    rotation: Rotation
+
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """See `Code.project`."""
+        return self.rotation.rotate(self.rotation.centre(queries))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Code.decode`."""
+        return self.rotation.back(self.points(codes)[0])

@@ -7,15 +7,15 @@ from typing import Self
 import numpy as np
 
 from dploss.codes.allocation import allocate_bits
-from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.rotation import Rotation
+from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.row_scale import RowScale
 
 _MOST_BITS = 8
 _FITTED_ROWS = 10_000
 
 
-class TransformCode(Code):
+class TransformCode(RotatedCode):
     """A byte restores the norm, all others are the bits of the axes that need them.
 
     An axis with b bits has a state of 8 bits, of which the last b are its own and the others those before them in the
@@ -77,7 +77,7 @@ class TransformCode(Code):
         used = np.random.RandomState(0).permutation(np.flatnonzero(bits))
         deviations = np.sqrt(np.maximum(variances[used], 1e-12)).astype(np.float32)
         code = cls(rotation.keep(used), bits[used].astype(np.uint8), deviations, tables)
-        sample = latents[np.unique(np.linspace(0, len(latents) - 1, _FITTED_ROWS).astype(int))]
+        sample = spread(latents, _FITTED_ROWS)
         centred = code.rotation.centre(sample)
         values = code.rotation.rotate(centred)
         code.row_scale = RowScale.fit(centred, values, code._decoded(code._encode(values))[0])
@@ -103,14 +103,6 @@ class TransformCode(Code):
         scales = self._scale.read(codes[:, -1])
         values *= (scales**self._scale.power)[:, None]
         return values, self._scale.biases(scales, norms)
-
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """See `Code.decode`."""
-        return self.rotation.back(self.points(codes)[0])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""

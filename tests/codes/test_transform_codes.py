@@ -68,7 +68,7 @@ def cheapest_ring(code, row: np.ndarray) -> float:
 
 
 def test_the_trellis_path_is_near_the_best_of_all():
-    code, rows = fit_code("trellis", latents(400), 10), latents(20, seed=5)
+    code, rows = fit_code("trellis", latents(400), 10), latents(10, seed=5)
     values = code.project(rows)
     found = costs(code, values, code._decoded(code.encode(rows))[0])
     best = np.array([cheapest_ring(code, row) for row in values])
