@@ -135,7 +135,7 @@ def test_test_py_scores_the_stored_form(stored, call):
     ("flags", "message"),
     [
         (["--bytes", 1], "--bytes must be at least 2"),
-        (["--bytes", 66, "--latent-dim", 64], "--bytes 66: 64 dimensions hold at most 512 bits"),
+        (["--bytes", 66, "--latent-dim", 64], "--bytes 66: 64 dimensions hold 1 to 512 bits, not 520"),
         (["--bytes", 8, "--images", "builtin"], "--bytes stores vectors"),
         (["--bytes", 8, "--matryoshka"], "--bytes stores vectors"),
         (["--bytes", 8, "--target-recall", 0.9], "give --bytes without a number"),
