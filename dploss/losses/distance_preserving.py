@@ -193,7 +193,10 @@ class DPLossV3(DPLoss):
         """Mean Kullback-Leibler divergence of the neighbour probabilities."""
         unit = d_x.mean().clamp_min(torch.finfo(d_x.dtype).tiny)
         sharpness = unit / (2 * tau)
-        in_x, in_z = (F.log_softmax(-sharpness * (d / unit).square(), dim=-1) for d in (d_x, d_z))
+        # Rows of x that are all equal have distances of rounding noise alone, beside which those of z may be any size.
+        most = torch.finfo(d_x.dtype).max ** 0.75
+        exponents = ((sharpness * (d / unit).square()).clamp(max=most) for d in (d_x, d_z))
+        in_x, in_z = (F.log_softmax(-one, dim=-1) for one in exponents)
         return F.kl_div(in_z, in_x, log_target=True, reduction="batchmean")
 
 
