@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from bytes_methods import METHODS
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from timing import machine
 
@@ -36,6 +37,7 @@ OUT = Path(__file__).resolve().parents[1] / "docs" / "bytes.json"
 _K, _RERANK, _BYTES = 10, 5, (16, 32, 64, 128, 256)
 _SLOW = ("trained", "OPQ", "OPQ, norm restored")
 _LIMIT = "limit"
+_COLOURS = colormaps["tab20"]
 _LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
 
 
@@ -193,7 +195,7 @@ def _cell(value: float | None, form: str = ".3f") -> str:
 
 
 def figure(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Recall against bytes, a panel for each set."""
+    """Recall against bytes, a panel for each set: our codes as lines, others dotted."""
     sets = list(dict.fromkeys(one["data"] for one in entries))
     drawn = Figure(figsize=(6 * max(1, len(sets)), 5), layout="constrained")
     for place, data in enumerate(sets):
@@ -201,7 +203,10 @@ def figure(entries: Sequence[dict[str, Any]]) -> Figure:
         for number, name in enumerate((*METHODS, _LIMIT)):
             sizes = sorted({one["bytes"] for one in entries if (one["data"], one["method"]) == (data, name)})
             values = [mean_of(entries, data, name, size, "recall") for size in sizes]
-            style = {"color": "black", "linestyle": "--"} if name == _LIMIT else {"color": f"C{number}", "marker": "o"}
+            ours = name == "trained" or name in CODES
+            style: dict[str, Any] = {"color": _COLOURS(number), "marker": "o", "linestyle": "-" if ours else ":"}
+            if name == _LIMIT:
+                style = {"color": "black", "linestyle": "--"}
             if values:
                 panel.plot(sizes, values, label="Gaussian limit" if name == _LIMIT else name, markersize=4, **style)
         panel.set_xscale("log", base=2)
