@@ -77,8 +77,9 @@ def test_what_the_same_bytes_hold_as_int8_is_said(stored):
     assert history(stored)["pca_int8_recall"] == pytest.approx(by_a_plain_loop(held_out, distances, 5), abs=1e-9)
 
 
-def test_the_start_alone_takes_no_training(run, tmp_path):
-    done = run("train.py", "--bytes", BYTES, "--limit", ROWS, "--epochs", 0)
+def test_the_start_alone_takes_no_training(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("train.py", "--bytes", BYTES, "--limit", ROWS, "--epochs", 0)
     assert done.returncode == 0, done.stderr
     assert "held-out recall@5" in done.stdout and "PCA, int8" in done.stdout
     (checkpoint,) = tmp_path.glob("checkpoints/*/best.pt")
