@@ -196,7 +196,8 @@ def _cell(value: float | None, form: str = ".3f") -> str:
 
 def figure(entries: Sequence[dict[str, Any]]) -> Figure:
     """Recall against bytes, a panel for each set: our codes as lines, others dotted."""
-    sets = list(dict.fromkeys(one["data"] for one in entries))
+    sizes_of = {one["data"]: {other["bytes"] for other in entries if other["data"] == one["data"]} for one in entries}
+    sets = [data for data, sizes in sizes_of.items() if len(sizes) > 1]
     drawn = Figure(figsize=(6 * max(1, len(sets)), 5), layout="constrained")
     for place, data in enumerate(sets):
         panel = drawn.add_subplot(1, len(sets), place + 1)
