@@ -165,11 +165,11 @@ def trained(rows: np.ndarray, n_bytes: int) -> Method:
         encoder = load_encoder(Path(folder) / f"{run.record.origin.experiment_id}" / "latest_model.pth")  # type: ignore[attr-defined]
     assert isinstance(encoder, Encoder) and encoder.code is not None
     weights = sum(value.nbytes for value in encoder.state_dict().values())
-    return Ours(lambda some: encoder.encode(some), encoder.code, weights)
+    return Ours(encoder.encode, encoder.code, weights)
 
 
 def pca_scalar(kind: int, bits: int) -> Callable[[np.ndarray, int], Method]:
-    """PCA renormalised, and FAISS's scalar quantiser of so many bits a dimension."""
+    """PCA renormalised, and FAISS's scalar quantiser of `bits` bits a dimension."""
 
     def fitted(rows: np.ndarray, n_bytes: int) -> Method:
         dim = min(8 * n_bytes // bits, rows.shape[1])
@@ -197,19 +197,7 @@ def rabitq(rows: np.ndarray, n_bytes: int) -> Method:
     )
 
 
-METHODS: dict[str, Callable[[np.ndarray, int], Method]] = {
-    "trained": trained,
-    **{name: (lambda rows, n_bytes, name=name: closed_form(name, rows, n_bytes)) for name in CODES},  # type: ignore[misc]
-    "OPQ, norm restored": OPQWithNorm,
-    "OPQ": lambda rows, n_bytes: Faiss(opq(rows, n_bytes), rows, as_is),
-    "PQ": lambda rows, n_bytes: _pq(rows, n_bytes),
-    "RaBitQ, PCA": rabitq,
-    "PCA, 4 bits": pca_scalar(faiss.ScalarQuantizer.QT_4bit, 4),
-    "PCA, 8 bits": pca_scalar(faiss.ScalarQuantizer.QT_8bit, 8),
-}
-
-
-def _pq(rows: np.ndarray, n_bytes: int) -> Method:
+def product_quantiser(rows: np.ndarray, n_bytes: int) -> Method:
     """PQ (Jégou et al. 2011); dimensions that the sub-quantisers do not divide are filled up with 0."""
     dim = widened(rows.shape[1], n_bytes)
 
@@ -217,3 +205,15 @@ def _pq(rows: np.ndarray, n_bytes: int) -> Method:
         return as_is(np.pad(some, ((0, 0), (0, dim - some.shape[1]))))
 
     return Faiss(faiss.IndexPQ(dim, n_bytes, 8), rows, filled)
+
+
+METHODS: dict[str, Callable[[np.ndarray, int], Method]] = {
+    "trained": trained,
+    **{name: (lambda rows, n_bytes, name=name: closed_form(name, rows, n_bytes)) for name in CODES},  # type: ignore[misc]
+    "OPQ, norm restored": OPQWithNorm,
+    "OPQ": lambda rows, n_bytes: Faiss(opq(rows, n_bytes), rows, as_is),
+    "PQ": product_quantiser,
+    "RaBitQ, PCA": rabitq,
+    "PCA, 4 bits": pca_scalar(faiss.ScalarQuantizer.QT_4bit, 4),
+    "PCA, 8 bits": pca_scalar(faiss.ScalarQuantizer.QT_8bit, 8),
+}

@@ -4,7 +4,8 @@ Lloyd iterations along the cheapest paths of Gaussian samples. They begin with t
 the states by a multiplication modulo 256, whose factor is searched: neighbouring states get values far apart.
 
 Examples:
-  make_trellis_tables.py                    three minutes; prints the mean squared errors beside the limit 4^-bits
+  make_trellis_tables.py                    some minutes; prints the mean squared errors beside
+                                            Lloyd-Max cells' and the limit 4^-bits
   make_trellis_tables.py --out tables.npz
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from scipy.stats import norm
 
 from dploss.cli.main import Parser, run
+from dploss.codes.scalar import lloyd_max
 from dploss.codes.trellis_kernels import STATES, encode_paths
 from dploss.files.atomic import atomic_write
 
@@ -55,7 +57,7 @@ def lloyd(table: np.ndarray, bits: int, rows: int, iterations: int) -> tuple[np.
 
 
 def best_table(bits: int) -> tuple[np.ndarray, float]:
-    """The (256,) values for so many bits a dimension, and their mean squared error."""
+    """The (256,) values for `bits` bits a dimension, and their mean squared error."""
     quantiles = norm.ppf((np.arange(STATES) + 0.5) / STATES).astype(np.float32)
     # With 8 bits nothing is shared between states: Lloyd-Max cells.
     factors = [1] if bits == 8 else range(3, STATES, 2)
@@ -71,7 +73,10 @@ def make(args: Namespace) -> int:
         table, error = best_table(bits)
         tables.append(table)
         errors.append(error)
-        print(f"{bits} bits  mean squared error {error:.5f}  limit {4.0**-bits:.5f}", flush=True)
+        print(
+            f"{bits} bits  mean squared error {error:.5f}  Lloyd-Max {lloyd_max(bits)[1]:.5f}  limit {4.0**-bits:.5f}",
+            flush=True,
+        )
     with atomic_write(args.out) as file:
         np.savez(file, tables=np.stack(tables), errors=np.array(errors))
     return 0

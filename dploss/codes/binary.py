@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.code import check_codes, check_latents, checked
 from dploss.codes.rotation import RotatedCode, Rotation
+from dploss.data.split import evenly_spaced
 
 _ITERATIONS = 20
 _FITTED_ROWS = 10_000
@@ -46,7 +47,7 @@ class BinaryCode(RotatedCode):
         if n_bytes < 1:
             raise ValueError(f"{n_bytes} bytes hold no bit")
         principal = Rotation.fit(latents)[0].keep(np.arange(min(8 * n_bytes, latents.shape[1])))
-        sample = principal.centre(spread(latents, _FITTED_ROWS))
+        sample = principal.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
         axes = (principal.axes @ _quantising_turn(principal.rotate(sample), 8 * n_bytes)).astype(np.float32)
         rotation = Rotation(principal.mean, axes, principal.scale)
         rows = rotation.rotate(sample)

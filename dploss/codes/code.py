@@ -155,11 +155,6 @@ def in_blocks(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return product
 
 
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Up to `most` rows, evenly over all of them."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))]
-
-
 def check_codes(codes: np.ndarray, width: int) -> None:
     """Refuse what are no codes of `width` bytes.
 

@@ -32,7 +32,7 @@ class CodeStream:
         column: the parquet column of the codes; None for .npy.
 
     Raises:
-        InputError: nothing there that can be read, or no codes of so many bytes.
+        InputError: nothing there that can be read, or codes of another width.
     """
 
     def __init__(self, path: Path, width: int, column: str | None = None) -> None:

@@ -6,8 +6,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.code import check_codes, check_latents, checked
 from dploss.codes.rotation import RotatedCode, Rotation
+from dploss.data.split import evenly_spaced
 
 _FITTED_ROWS = 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
@@ -61,7 +62,7 @@ class ElementwiseCode(RotatedCode):
         if not 1 <= axes <= latents.shape[1] or axes != int(axes):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
         rotation = Rotation.fit(latents)[0].keep(np.arange(int(axes)))
-        return cls._fit_elements(rotation, spread(latents, _FITTED_ROWS))
+        return cls._fit_elements(rotation, latents[evenly_spaced(len(latents), _FITTED_ROWS)])
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dploss.codes.code import checked
+from dploss.data.split import evenly_spaced
 
 _LEVELS = 256
 _POWERS = (0.35, 0.0, 0.7, 1.0)
@@ -44,7 +45,7 @@ class RowScale:
         scales = first.read(first.byte(rows, norms, decoded))
         features = _features(scales, np.square(decoded).sum(axis=1))
         weights = np.linalg.lstsq(features, norms.astype(np.float64), rcond=None)[0]
-        chosen = np.unique(np.linspace(0, len(rows) - 1, _ROWS).astype(int))
+        chosen = evenly_spaced(len(rows), _ROWS)
         exact = norms[chosen] - 2 * whole[chosen] @ whole[chosen].T
         products, biases = rows[chosen] @ decoded[chosen].T, features[chosen] @ weights
         kept = {power: _neighbours_kept(exact, biases - 2 * products * scales[chosen] ** power) for power in _POWERS}

@@ -10,8 +10,6 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from dploss.codes.rotation import Rotation
-from dploss.codes.row_scale import RowScale
 from dploss.codes.transform_code import TransformCode
 
 _NEWTON_STEPS = 20
@@ -55,19 +53,9 @@ class ScalarCode(TransformCode):
     name: ClassVar[str] = "scalar"
     unit_tables = staticmethod(lloyd_max_tables)
 
-    def __init__(
-        self,
-        rotation: Rotation,
-        bits: np.ndarray,
-        deviations: np.ndarray,
-        tables: np.ndarray,
-        row_scale: RowScale | None = None,
-    ) -> None:
-        super().__init__(rotation, bits, deviations, tables, row_scale)
-        self._thresholds = (self._axis_tables[:, 1:] + self._axis_tables[:, :-1]) / 2
-
     def _states(self, values: np.ndarray) -> np.ndarray:
         # Imported late: numba takes a second to import.
         from dploss.codes.transform_kernels import nearest_cells
 
-        return nearest_cells(values, self._thresholds, self.bits.astype(np.int64))
+        thresholds = (self._axis_tables[:, 1:] + self._axis_tables[:, :-1]) / 2
+        return nearest_cells(values, thresholds, self.bits.astype(np.int64))

@@ -7,9 +7,10 @@ from typing import Self
 import numpy as np
 
 from dploss.codes.allocation import allocate_bits
-from dploss.codes.code import check_codes, check_latents, checked, spread
+from dploss.codes.code import check_codes, check_latents, checked
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.row_scale import RowScale
+from dploss.data.split import evenly_spaced
 
 _MOST_BITS = 8
 _FITTED_ROWS = 10_000
@@ -77,7 +78,7 @@ class TransformCode(RotatedCode):
         used = np.random.RandomState(0).permutation(np.flatnonzero(bits))
         deviations = np.sqrt(np.maximum(variances[used], 1e-12)).astype(np.float32)
         code = cls(rotation.keep(used), bits[used].astype(np.uint8), deviations, tables)
-        sample = spread(latents, _FITTED_ROWS)
+        sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
         centred = code.rotation.centre(sample)
         values = code.rotation.rotate(centred)
         code.row_scale = RowScale.fit(centred, values, code._decoded(code._encode(values))[0])

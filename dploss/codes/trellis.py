@@ -10,8 +10,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from dploss.codes.rotation import Rotation
-from dploss.codes.row_scale import RowScale
 from dploss.codes.transform_code import TransformCode
 
 _TABLES = Path(__file__).with_name("trellis_tables.npz")
@@ -34,25 +32,15 @@ class TrellisCode(TransformCode):
     name: ClassVar[str] = "trellis"
     unit_tables = staticmethod(gaussian_tables)
 
-    def __init__(
-        self,
-        rotation: Rotation,
-        bits: np.ndarray,
-        deviations: np.ndarray,
-        tables: np.ndarray,
-        row_scale: RowScale | None = None,
-    ) -> None:
-        super().__init__(rotation, bits, deviations, tables, row_scale)
-        ends, starts = np.cumsum(bits, dtype=np.int64), np.cumsum(bits[::-1], dtype=np.int64)
-        least = int(max(np.searchsorted(ends, _SEAM_BITS), np.searchsorted(starts, _SEAM_BITS)))
-        self._seam = min(least + 1, len(bits))
-
     def _states(self, values: np.ndarray) -> np.ndarray:
         # Imported late: numba takes a second to import.
         import numba
 
         from dploss.codes.trellis_kernels import encode_paths
 
+        ends, starts = np.cumsum(self.bits, dtype=np.int64), np.cumsum(self.bits[::-1], dtype=np.int64)
+        least = int(max(np.searchsorted(ends, _SEAM_BITS), np.searchsorted(starts, _SEAM_BITS)))
+        seam = min(least + 1, len(self.bits))
         weights = (self.deviations / self.deviations.max()) ** (2 * _WEIGHT_POWER)
         bits, threads = self.bits.astype(np.int64), numba.get_num_threads()
-        return encode_paths(values, self._axis_tables, bits, weights.astype(np.float32), self._seam, threads)
+        return encode_paths(values, self._axis_tables, bits, weights.astype(np.float32), seam, threads)

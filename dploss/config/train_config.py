@@ -100,8 +100,8 @@ class TrainConfig:
     bytes: int | None = option(
         None,
         STORED,
-        "bytes that a stored vector may take, all counted: latents are stored by a code of so many, and recall is that "
-        "of the stored form; with --epochs 0 in seconds, without training",
+        "bytes of a stored vector, all counted: latents are stored by a code of N bytes, and recall is that of the "
+        "stored form; with --epochs 0 in seconds, without training",
         at_least=2,
         at_most=4096,
     )

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from dploss.codes.build import fit_code
-from dploss.codes.code import Code
-from dploss.data.split import evenly_spaced
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
@@ -22,13 +19,12 @@ from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import load_encoder
-from dploss.models.encoder import DPEncoder, Encoder
+from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, number, shown, text_table
 from dploss.tracking.state import BEST
 
 _FLOAT_BYTES = 4
-_FITTED_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,7 @@ class Report:
         ties: rows whose nearest neighbours are not determined.
         training_rows_left_out: of the data; None where that could not be checked.
         note: what a person should know of them.
-        stored: of an encoder with a code, the scores of the stored form, and by name those of other ways to store as
-            many bytes; empty without a code.
+        stored: by name, the scores of the stored forms of the encoder and of its start; empty without a code.
     """
 
     checkpoint: str
@@ -202,7 +197,15 @@ def evaluate_encoder(
     """
     record = ExperimentRecord.from_dict(checkpoint["config"])
     rows, dim = data.rows, encoder.latent_dim
-    encoders, left_out = _encoders(checkpoint, path, encoder, data)
+    own, left_out = {"encoder": encoder} | _start(checkpoint, path, encoder), {}
+    if checkpoint["epoch"] and START not in own:
+        left_out[START] = f"no {epoch_checkpoint(0)} beside the checkpoint"
+    encoders: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {name: _at_size(one) for name, one in own.items()}
+    if data.train_rows is not None:
+        pca = PCA.fit(data.train_rows, encoder.latent_dim)
+        encoders |= {PCA_RENORMALISED: pca.encode_renormalised, PCA_NAME: pca.encode}
+    else:
+        left_out |= dict.fromkeys((PCA_RENORMALISED, PCA_NAME), f"fitted on the training rows: {data.missing}")
     latents = {"encoder": encoder.encode(rows), **encoded}
     latents |= {name: encode(rows, dim) for name, encode in encoders.items() if name != "encoder"}
     cuts = {
@@ -228,41 +231,28 @@ def evaluate_encoder(
         ties=count_ties(rows, ks),
         training_rows_left_out=data.training_rows_left_out,
         note=data.note,
-        stored={} if encoder.code is None else _stored(encoder, encoder.code, data, latents["encoder"], ks),
+        stored=_stored(own, rows, ks),
     )
     return report, latents["encoder"]
 
 
-def _encoders(
-    checkpoint: Checkpoint, path: Path, encoder: DPEncoder | ConvAutoencoder, data: EvalRows
-) -> tuple[dict[str, Callable[[np.ndarray, int], np.ndarray]], dict[str, str]]:
-    """What encodes rows at any of its sizes: the encoder, its start and PCA; and why one of them is missing."""
-    found: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"encoder": _at_size(encoder)}
-    left_out = {}
+def _start(
+    checkpoint: Checkpoint, path: Path, encoder: DPEncoder | ConvAutoencoder
+) -> dict[str, DPEncoder | ConvAutoencoder]:
+    """The encoder before its first epoch, by its name; none where it is the encoder itself, or is gone."""
     start = path.parent / epoch_checkpoint(0)
-    if checkpoint["epoch"] and start.is_file():
-        found[START] = _at_size(load_encoder(start).to(encoder.mean.device))
-    elif checkpoint["epoch"]:
-        left_out[START] = f"no {start.name} beside the checkpoint"
-    if data.train_rows is not None:
-        pca = PCA.fit(data.train_rows, encoder.latent_dim)
-        found |= {PCA_RENORMALISED: pca.encode_renormalised, PCA_NAME: pca.encode}
-    else:
-        left_out |= dict.fromkeys((PCA_RENORMALISED, PCA_NAME), f"fitted on the training rows: {data.missing}")
-    return found, left_out
+    return {START: load_encoder(start).to(encoder.mean.device)} if checkpoint["epoch"] and start.is_file() else {}
 
 
 def _stored(
-    encoder: Encoder, code: Code, data: EvalRows, latents: np.ndarray, ks: Sequence[int]
+    encoders: Mapping[str, DPEncoder | ConvAutoencoder], rows: np.ndarray, ks: Sequence[int]
 ) -> dict[str, StoredScores]:
-    """Scores of the encoder's code, and of the same code without training: fitted to PCA of the training rows."""
-    found = {code.name: score_stored(data.rows, latents, code, ks)}
-    if data.train_rows is not None:
-        pca = PCA.fit(data.train_rows, encoder.latent_dim)
-        sample = data.train_rows[evenly_spaced(len(data.train_rows), _FITTED_ROWS)]
-        plain = fit_code(code.name, pca.encode_renormalised(sample), code.bytes_per_vector)
-        found["closed form"] = score_stored(data.rows, pca.encode_renormalised(data.rows), plain, ks)
-    return found
+    """Scores of the stored forms of encoders that have a code."""
+    return {
+        name: score_stored(rows, encoder.encode(rows), encoder.code, ks)
+        for name, encoder in encoders.items()
+        if encoder.code is not None
+    }
 
 
 def _at_size(encoder: DPEncoder | ConvAutoencoder) -> Callable[[np.ndarray, int], np.ndarray]:

@@ -94,7 +94,7 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
     """The scores for a person; no lines where there are none.
 
     Args:
-        stored: by name, that of the encoder's own code first.
+        stored: by name, the encoder's own first.
         ks: neighbours that were looked for.
     """
     if not stored:
@@ -114,10 +114,10 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
         }.items()
     ]
     sizes = ", ".join(f"{name} {scores.bytes_per_vector}" for name, scores in stored.items())
-    name, own = next(iter(stored.items()))
+    own = next(iter(stored.values()))
     return [
         "",
-        f"stored, bytes a vector: {sizes}; once for all rows: {own.model_bytes:,} bytes of {name}, beside the encoder",
+        f"stored, bytes a vector: {sizes}; once for all rows: {own.model_bytes:,} bytes, beside the encoder",
         *text_table(["", "search", *(f"recall@{k}" for k in ks)], rows, left=2),
     ]
 

@@ -127,8 +127,8 @@ def test_turned_off_nothing_is_judged_or_logged(settings):
 def test_pruning_keeps_the_best_the_latest_and_what_was_not_judged(settings, prune, kept):
     run = new_experiment(TrainConfig(**settings, metric_name="total_loss", save_top_k=1, prune=prune))
     history = run.run()
-    judged = {one.epoch: one.metrics["total_loss"] for one in history.evaluations}
-    best = min(judged, key=judged.get)
+    evaluated = {one.epoch: one.metrics["total_loss"] for one in history.evaluations}
+    best = min(evaluated, key=evaluated.get)
     wanted = kept if not prune else sorted({0, 1, 3, 5, 6, best})
     assert checkpoint_names(run.folder) == [f"checkpoint_epoch_{epoch:03d}.pth" for epoch in wanted]
 
