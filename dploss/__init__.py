@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dploss.models.autoencoder import ConvAutoencoder as ConvAutoencoder
     from dploss.models.build import load_encoder as load_encoder
     from dploss.models.encoder import DPEncoder as DPEncoder
+    from dploss.search.code_index import CodeIndex as CodeIndex
     from dploss.tracking.tracker import BestCheckpointTracker as BestCheckpointTracker
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BestCheckpointTracker": "tracking.tracker",
     "CheckpointManager": "experiments.checkpoints",
+    "CodeIndex": "search.code_index",
     "ConvAutoencoder": "models.autoencoder",
     "DPEncoder": "models.encoder",
     "DPLossV1": "losses.distance_preserving",

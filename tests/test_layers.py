@@ -15,7 +15,7 @@ LAYERS = [
     {"data"},
     {"codes", "cli"},
     {"models"},
-    {"evaluation", "encoding", "plots"},
+    {"evaluation", "encoding", "plots", "search"},
     {"training"},
     {"integrations"},
     {"short_embedding", "vectors"},  # the names of older versions

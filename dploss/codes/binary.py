@@ -62,7 +62,7 @@ class BinaryCode(RotatedCode):
             ValueError: latents of another shape, or not finite.
         """
         check_latents(latents, self.dim)
-        return np.packbits(self.project(latents) > 0, axis=1)
+        return np.packbits(self.rotation.rotate(self.rotation.centre(latents)) > 0, axis=1)
 
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has a coordinate for each bit."""

@@ -10,13 +10,17 @@ from torch import Tensor
 
 # Rows of one matrix product: always as many, so that a row's code does not depend on the rows beside it.
 BLOCK = 1024
+# Points that are decoded at once for a product with queries.
+_POINTS = 4096
+_COLUMNS = 64
 
 
 class Code(ABC):
     """How latents are stored: `bytes_per_vector` bytes each, all of them counted.
 
     A stored row is a point and a bias: it is as far from a query q as bias - 2 <project(q), point>, up to what is the
-    same for all rows of a query. The query stays a float vector (asymmetric search).
+    same for all rows of a query. With squared_norms(q) added, and times unit^2, that is an estimate of the squared
+    distance of the latents. The query stays a float vector (asymmetric search).
 
     Attributes:
         name: what --code calls it.
@@ -50,6 +54,15 @@ class Code(ABC):
         """(m, d) latents of queries -> (m, p) float32, in the space and unit of the points."""
 
     @abstractmethod
+    def squared_norms(self, queries: np.ndarray) -> np.ndarray:
+        """(m, d) latents of queries -> (m,) float64 squared norms in the unit of the points, of all d dimensions."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """The unit of the points, in that of the latents; above 0."""
+
+    @abstractmethod
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps.
 
@@ -81,6 +94,26 @@ class Code(ABC):
         """
         points, biases = self.points(codes)
         return biases - 2 * self.project(queries) @ points.T
+
+    def products(self, projected: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Inner products of stored rows and queries, without all points in memory at once.
+
+        Args:
+            projected: (m, p) float32, from `project`.
+            codes: (n, bytes_per_vector) uint8.
+
+        Returns:
+            (n, m) float32, <point, query>. Equal codes have equal products with a query.
+        """
+        products = np.empty((len(codes), len(projected)), np.float32)
+        columns = torch.from_numpy(projected).T
+        for start in range(0, len(codes), _POINTS):
+            block = codes[start : start + _POINTS]
+            # What is left over at the end of a matrix may be summed in another order.
+            filled = np.concatenate([block, np.zeros((-len(block) % _COLUMNS, codes.shape[1]), np.uint8)])
+            # By torch: NumPy's threads would contend with those of the compiled loops.
+            products[start : start + _POINTS] = (torch.from_numpy(self.points(filled)[0]) @ columns)[: len(block)]
+        return products
 
     @property
     def model_bytes(self) -> int:

@@ -84,7 +84,17 @@ class RotatedCode(Code):
 
     def project(self, queries: np.ndarray) -> np.ndarray:
         """See `Code.project`."""
-        return self.rotation.rotate(self.rotation.centre(queries))
+        # Not by blocks, as rows that are stored: a single query would take the time of a block.
+        return self.rotation.centre(queries) @ self.rotation.axes
+
+    def squared_norms(self, queries: np.ndarray) -> np.ndarray:
+        """See `Code.squared_norms`."""
+        return np.square(self.rotation.centre(queries)).sum(axis=1, dtype=np.float64)
+
+    @property
+    def unit(self) -> float:
+        """See `Code.unit`."""
+        return self.rotation.scale
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Code.decode`."""

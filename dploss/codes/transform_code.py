@@ -13,7 +13,11 @@ from dploss.codes.row_scale import RowScale
 from dploss.data.split import evenly_spaced
 
 _MOST_BITS = 8
+_UNSCALED = np.ones(256, np.float32)
 _FITTED_ROWS = 10_000
+# Up to as many queries, each of which makes tables, and from as many rows for each on, sums of table entries are faster
+# than decoding: measured.
+_FEW_QUERIES, _MANY_ROWS = 12, 1024
 
 
 class TransformCode(RotatedCode):
@@ -43,8 +47,11 @@ class TransformCode(RotatedCode):
         self.dim = len(rotation.mean)
         n_bits = int(bits.sum(dtype=np.int64))
         self.bytes_per_vector = n_bits // 8 + 1
-        begins = (np.cumsum(bits, dtype=np.int64) - 8) % n_bits
-        self._first, self._shifts = begins // 8, begins % 8
+        self._ends = np.cumsum(bits, dtype=np.int64)
+        begins = (self._ends - 8) % n_bits
+        self._first, self._second, self._shifts = (
+            one.astype(np.uint64) for one in (begins // 8, (begins // 8 + 1) % (n_bits // 8), 8 - begins % 8)
+        )
         self._axis_tables = np.ascontiguousarray(tables[bits.astype(int) - 1] * deviations[:, None])
 
     @staticmethod
@@ -100,10 +107,21 @@ class TransformCode(RotatedCode):
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has a coordinate along each axis that has bits."""
         check_codes(codes, self.bytes_per_vector)
-        values, norms = self._decoded(codes)
-        scales = self._scale.read(codes[:, -1])
-        values *= (scales**self._scale.power)[:, None]
-        return values, self._scale.biases(scales, norms)
+        values, norms = self._decoded(codes, self._factors)
+        return values, self._scale.biases(self._scale.read(codes[:, -1]), norms)
+
+    def products(self, projected: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """See `Code.products`; for a few queries without decoding, by tables of each query."""
+        if len(projected) > _FEW_QUERIES or len(codes) < _MANY_ROWS * len(projected):
+            return super().products(projected, codes)
+        from dploss.codes.product_kernels import add_tables, tables_of
+
+        check_codes(codes, self.bytes_per_vector)
+        products = np.empty((len(projected), len(codes)), np.float32)
+        for query, row in zip(projected, products, strict=True):
+            added = tables_of(query, self._axis_tables, self._ends, self.bytes_per_vector - 1)
+            add_tables(codes, added, self._factors, row)
+        return products.T
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
@@ -128,6 +146,11 @@ class TransformCode(RotatedCode):
         assert self.row_scale is not None
         return self.row_scale
 
+    @property
+    def _factors(self) -> np.ndarray:
+        """(256,) float32, what each value of the byte of the norm multiplies a row by."""
+        return self._scale.read(np.arange(256)) ** np.float32(self._scale.power)
+
     def _encode(self, values: np.ndarray) -> np.ndarray:
         """(n, p) coordinates -> codes, without the byte of the norm."""
         # Imported late: numba takes a second to import.
@@ -137,12 +160,17 @@ class TransformCode(RotatedCode):
         pack_states(self._states(values), self.bits.astype(np.int64), codes)
         return codes
 
-    def _decoded(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, p) float32 coordinates, before the norm is restored, and their (n,) squared norms."""
+    def _decoded(self, codes: np.ndarray, factors: np.ndarray = _UNSCALED) -> tuple[np.ndarray, np.ndarray]:
+        """(n, p) float32 coordinates, times the factor of each row's last byte, and their (n,) squared norms without.
+
+        Args:
+            codes: (n, bytes_per_vector) uint8.
+            factors: (256,) float32.
+        """
         from dploss.codes.transform_kernels import look_up
 
         values = np.empty((len(codes), len(self.bits)), np.float32)
         norms = np.empty(len(codes), np.float32)
-        ring = np.ascontiguousarray(codes[:, :-1])
-        look_up(ring, self._first, self._shifts, self._axis_tables, values, norms)
+        codes = np.ascontiguousarray(codes)
+        look_up(codes, self._first, self._second, self._shifts, self._axis_tables, factors, values, norms)
         return values, norms

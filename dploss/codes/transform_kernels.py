@@ -7,6 +7,9 @@ ends with them.
 import numba
 import numpy as np
 
+# Indices that are known not to be below 0 take less time.
+_U = np.uint64
+
 
 @numba.njit(parallel=True, cache=True)
 def pack_states(states, bits, codes):  # noqa: ANN001, ANN201
@@ -23,29 +26,34 @@ def pack_states(states, bits, codes):  # noqa: ANN001, ANN201
             pending &= (1 << n_pending) - 1
 
 
-@numba.njit(parallel=True, cache=True)
-def look_up(codes, first, shifts, tables, values, norms):  # noqa: ANN001, ANN201
-    """Decode packed states.
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def look_up(codes, first, second, shifts, tables, factors, values, norms):  # noqa: ANN001, ANN201
+    """Decode packed states, two rows at a time: a single sum would wait for its last addition.
 
     Args:
-        codes: (n, w) uint8, rings of 8 * w bits.
-        first: (d,) int64, the byte in which each axis's state begins.
-        shifts: (d,) int64, 0 to 7: how many of that byte's highest bits are not the state's.
+        codes: (n, w + 1) uint8: rings of w bytes, then the byte of the norm.
+        first: (d,) uint64, the byte in which each axis's state begins.
+        second: (d,) uint64, the byte in which it ends, or the one after it.
+        shifts: (d,) uint64, 1 to 8: how many of the lowest bits of both are not the state's.
         tables: (d, 256) float32.
+        factors: (256,) float32, what each value of the last byte multiplies a row by.
         values: (n, d) float32, which the decoded values are written to.
-        norms: (n,) float32, which their squared norms are written to.
+        norms: (n,) float32, which their squared norms before that are written to.
     """
-    width = codes.shape[1]
-    for row in numba.prange(len(codes)):
-        norm = np.float32(0)
+    n, width = len(codes), codes.shape[1] - 1
+    for pair in numba.prange((n + 1) // 2):
+        row, other_row = 2 * pair, min(2 * pair + 1, n - 1)
+        code, other, decoded, other_decoded = codes[row], codes[other_row], values[row], values[other_row]
+        factor, other_factor = factors[code[width]], factors[other[width]]
+        norm, other_norm = np.float32(0), np.float32(0)
         for t in range(len(first)):
-            place = first[t]
-            following = place + 1 if place + 1 < width else 0
-            pair = (np.int64(codes[row, place]) << 8) | codes[row, following]
-            value = tables[t, (pair >> (8 - shifts[t])) & 255]
-            values[row, t] = value
+            begin, end, shift, table = first[t], second[t], shifts[t], tables[t]
+            value = table[(((_U(code[begin]) << _U(8)) | _U(code[end])) >> shift) & _U(255)]
+            other_value = table[(((_U(other[begin]) << _U(8)) | _U(other[end])) >> shift) & _U(255)]
+            decoded[t], other_decoded[t] = value * factor, other_value * other_factor
             norm += value * value
-        norms[row] = norm
+            other_norm += other_value * other_value
+        norms[row], norms[other_row] = norm, other_norm
 
 
 @numba.njit(parallel=True, cache=True)

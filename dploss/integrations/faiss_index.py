@@ -10,6 +10,7 @@ import numpy as np
 from dploss.integrations.onnx_export import linear_map
 from dploss.losses.units import power_of_two
 from dploss.models.encoder import DPEncoder
+from dploss.search.rerank import rerank
 
 if TYPE_CHECKING:
     import faiss
@@ -72,28 +73,8 @@ class RerankingIndex:
             raise ValueError(f"k must be within 1 and {len(self.vectors)}, fetch at least 1, got {k} and {fetch}")
         n_candidates = min(k * fetch, len(self.vectors))
         _, candidate_index = self.index.search(self._latents(queries), n_candidates)
-        distances = np.empty((len(queries), k), np.float32)
-        nearest_index = np.empty((len(queries), k), np.int64)
-        for row, (query, found) in enumerate(zip(self._original(queries), candidate_index, strict=True)):
-            # An approximate index may find fewer, and fills with -1.
-            found = found[found >= 0]
-            # In float64: squares of small numbers are 0 in float32.
-            squared = np.subtract(self._original(self.vectors[found]), query, dtype=np.float64)
-            squared = np.square(squared).sum(axis=1)
-            order = np.argsort(squared, kind="stable")[:k]
-            missing = k - len(order)
-            distances[row] = np.pad(squared[order], (0, missing), constant_values=np.inf)
-            nearest_index[row] = np.pad(found[order], (0, missing), constant_values=-1)
-        return distances, nearest_index
+        return rerank(queries, self.vectors, candidate_index, k, self.encoder.metric)
 
     def _latents(self, rows: np.ndarray) -> np.ndarray:
         """(n, d) float32 latents of (n, D) rows, as they are in the index."""
         return self.encoder.encode(np.asarray(rows, np.float32)) / power_of_two(self.encoder.scale).numpy(force=True)
-
-    def _original(self, rows: np.ndarray) -> np.ndarray:
-        """The rows as distances are measured: float32, normalised under cosine."""
-        rows = np.asarray(rows, np.float32)
-        if self.encoder.metric == "cosine":
-            norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-            return (rows / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
-        return rows

@@ -1,0 +1,1 @@
+"""Exact and inverted-list search over stored codes, and re-ranking by the original vectors."""
