@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ from conftest import ROOT
 from no_network import no_weights
 from small_models import TEXTS, tiny_model
 
+import train
 from dploss import DPEncoder
 
 READMES = ("README.md", "README.ko.md")
@@ -83,6 +85,15 @@ def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, mo
     names = run_block("ShortEmbedding(", next(trained.iterdir()).name, texts=TEXTS[:20])
     assert names["embeddings"].shape == (20, 16)
     np.testing.assert_allclose(names["model"].encode(TEXTS[:20]), names["embeddings"], atol=1e-5)
+
+
+def test_the_index_of_codes_finds_as_it_is_written(builtin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--limit", "600", "--bytes", "8", "--epochs", "0", "--checkpoints-dir", "checkpoints", "--quiet"]
+    assert train.main(argv) == 0
+    names = run_block("CodeIndex(", os.listdir("checkpoints")[0], vectors=builtin, queries=builtin[:20])
+    assert names["ids"].shape == (20, 10) and (names["ids"][:, 0] == range(20)).all()
+    assert len(names["index"]) == len(builtin)
 
 
 @pytest.mark.parametrize("readme", READMES)
