@@ -2,6 +2,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from small_models import trained_like
 
 from dploss import CodeIndex
@@ -159,6 +161,25 @@ def test_damaged_files_are_refused_in_one_line(builtin, encoder, index, tmp_path
             CodeIndex.load(path, encoder)
     with pytest.raises(InputError, match="no such file"):
         CodeIndex.load(tmp_path / "missing", encoder)
+
+
+@given(data=st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_index_is_loaded_or_named(data, encoder, rows, index, tmp_path):
+    path = tmp_path / "rows.index"
+    index.save(path)
+    whole = bytearray(path.read_bytes())
+    # Of its middle nothing is read but codes.
+    places = st.integers(0, 1200) | st.integers(len(whole) - 8000, len(whole) - 1)
+    for place in data.draw(st.lists(places, min_size=1, max_size=4)):
+        whole[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(whole)
+    try:
+        loaded = CodeIndex.load(path, encoder)
+    except InputError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
+        return
+    assert loaded.search(rows[:3], 4)[1].max() < len(rows)
 
 
 def test_what_cannot_be_is_refused(builtin, encoder, rows, index):
