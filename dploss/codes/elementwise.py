@@ -1,4 +1,10 @@
-"""Codes that vector databases read: rows of float16, int8 or int4 numbers, whose distances are those of the latents."""
+"""Codes that vector databases read: rows of float16, int8 or int4 numbers, whose distances are those of the latents.
+
+A projection on some axes shortens rows, each by what it drops. To scale them to their whole length (as PCA,
+renormalised) makes products with queries too large; to leave them makes distances too small. They are scaled half the
+way, and what their squared length then lacks is one more number, which is 0 in queries: squared distances have the
+right length of the row, and products between both, measured best (docs/BYTES.md).
+"""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,30 +19,27 @@ from dploss.data.split import evenly_spaced
 _FITTED_ROWS = 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
+_HALF_WAY = 0.5
 
 
 class ElementwiseCode(RotatedCode):
-    """A number for each of the first principal axes, one step for all: the numbers are as far apart as the latents.
+    """Numbers along the first principal axes, one step for all: they are as far apart as the latents.
 
-    A row is stored as long as it is with the axes that are left out, so that its squared length is right; a query is
-    not made longer (measured best). A database searches the numbers for project(queries) / step.
+    A database searches the numbers, by Euclidean distance, for project(queries) / step.
 
     Args:
-        rotation: to the axes that are stored.
-        step: what a number counts in, in units of the rotation.
+        rotation: to p numbers, p - 1 of them along principal axes; all d along axes if p is d.
+        length_axis: (p,) float32 of length 1, where the number is that completes the length; 0 if p is d.
+        least: what every row's squared length lacks at least, in the unit of the rotation; it is not stored.
+        step: what a number counts in, in that unit.
     """
 
     axes_per_byte: ClassVar[float]
 
-    def __init__(self, rotation: Rotation, step: float) -> None:
-        self.rotation, self.step = rotation, step
+    def __init__(self, rotation: Rotation, length_axis: np.ndarray, least: float, step: float) -> None:
+        self.rotation, self.length_axis, self.least, self.step = rotation, length_axis, least, step
         self.dim = len(rotation.mean)
         self.bytes_per_vector = round(rotation.axes.shape[1] / self.axes_per_byte)
-
-    @classmethod
-    @abstractmethod
-    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
-        """The code for principal axes, and latents to fit it to."""
 
     @abstractmethod
     def elements(self, codes: np.ndarray) -> np.ndarray:
@@ -61,8 +64,40 @@ class ElementwiseCode(RotatedCode):
         axes = n_bytes * cls.axes_per_byte
         if not 1 <= axes <= latents.shape[1] or axes != int(axes):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
-        rotation = Rotation.fit(latents)[0].keep(np.arange(int(axes)))
-        return cls._fit_elements(rotation, latents[evenly_spaced(len(latents), _FITTED_ROWS)])
+        rotation, count = Rotation.fit(latents)[0], int(axes)
+        kept = count if count in (1, latents.shape[1]) else count - 1
+        turn = cls._turn(count)
+        kept_axes = np.pad(rotation.axes[:, :kept], ((0, 0), (0, count - kept))) @ turn
+        rotation = Rotation(rotation.mean, kept_axes.astype(np.float32), rotation.scale)
+        length_axis = turn[-1].astype(np.float32) * (kept < count)
+        code = cls(rotation, length_axis, 0.0, 1.0)
+        sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
+        code.least = float(code._scaled(sample)[1].min())
+        code.step = cls._best_step(code._rows(sample))
+        return code
+
+    @staticmethod
+    def _turn(count: int) -> np.ndarray:
+        """(count, count) orthogonal matrix between what is kept of a row and its numbers."""
+        return np.eye(count)
+
+    @classmethod
+    @abstractmethod
+    def _best_step(cls, rows: np.ndarray) -> float:
+        """The step for (n, p) rows."""
+
+    def _scaled(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, p) float32 rows half the way to their whole length, and (n,) what their squared lengths lack."""
+        centred = self.rotation.centre(latents)
+        rows = self.rotation.rotate(centred)
+        whole, kept = (np.square(part).sum(axis=1) for part in (centred, rows))
+        rows *= np.divide(whole, kept, out=np.ones_like(kept), where=kept > 0)[:, None] ** np.float32(_HALF_WAY / 2)
+        return rows, (whole - np.square(rows).sum(axis=1)).clip(min=0)
+
+    def _rows(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, p) float32, what is stored of them before it is rounded."""
+        rows, lacking = self._scaled(latents)
+        return rows + np.sqrt((lacking - np.float32(self.least)).clip(min=0))[:, None] * self.length_axis
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
@@ -71,7 +106,7 @@ class ElementwiseCode(RotatedCode):
             ValueError: latents of another shape, or not finite.
         """
         check_latents(latents, self.dim)
-        return self._codes(_whole_length(self.rotation, latents) / np.float32(self.step))
+        return self._codes(self._rows(latents) / np.float32(self.step))
 
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has a coordinate for each number."""
@@ -81,15 +116,18 @@ class ElementwiseCode(RotatedCode):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
-        return {**self.rotation.arrays(), "step": np.array(self.step)}
+        own = {"length_axis": self.length_axis, "least": np.array(self.least), "step": np.array(self.step)}
+        return {**self.rotation.arrays(), **own}
 
     @classmethod
     def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Code.from_arrays`."""
-        rotation, step = Rotation.from_arrays(arrays), float(checked(arrays, "step", (), np.float64))
-        if rotation.axes.shape[1] != n_bytes * cls.axes_per_byte or not 1e-30 < step < 1e30:
-            raise ValueError(f"{rotation.axes.shape[1]} axes in {n_bytes} bytes, step is {step}")
-        return cls(rotation, step)
+        rotation = Rotation.from_arrays(arrays)
+        count = rotation.axes.shape[1]
+        least, step = (float(checked(arrays, name, (), np.float64)) for name in ("least", "step"))
+        if count != n_bytes * cls.axes_per_byte or not 1e-30 < step < 1e30 or not 0 <= least < 1e30:
+            raise ValueError(f"{count} numbers in {n_bytes} bytes, least is {least}, step is {step}")
+        return cls(rotation, checked(arrays, "length_axis", (count,), np.float32), least, step)
 
 
 class Float16Code(ElementwiseCode):
@@ -99,8 +137,8 @@ class Float16Code(ElementwiseCode):
     axes_per_byte: ClassVar[float] = 0.5
 
     @classmethod
-    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
-        return cls(rotation, 1.0)
+    def _best_step(cls, rows: np.ndarray) -> float:
+        return 1.0
 
     def _codes(self, numbers: np.ndarray) -> np.ndarray:
         most = np.finfo(np.float16).max
@@ -112,21 +150,21 @@ class Float16Code(ElementwiseCode):
 
 
 class _IntegersCode(ElementwiseCode):
-    """Integers from -most - 1 to most, along the kept axes after a random rotation: all then have like variances.
+    """Integers from -most - 1 to most, along axes that a random rotation gave like variances.
 
     The step is the one with the least squared error, which clips the largest numbers.
     """
 
     most: ClassVar[int]
 
+    @staticmethod
+    def _turn(count: int) -> np.ndarray:
+        return np.linalg.qr(np.random.RandomState(0).standard_normal((count, count)))[0]
+
     @classmethod
-    def _fit_elements(cls, rotation: Rotation, latents: np.ndarray) -> Self:
-        n_axes = rotation.axes.shape[1]
-        turn = np.linalg.qr(np.random.RandomState(0).standard_normal((n_axes, n_axes)))[0]
-        rotation = Rotation(rotation.mean, (rotation.axes @ turn).astype(np.float32), rotation.scale)
-        rows = _whole_length(rotation, latents)
+    def _best_step(cls, rows: np.ndarray) -> float:
         steps = (float(np.abs(rows).max()) or 1.0) / cls.most * _CLIPPINGS
-        return cls(rotation, min(steps.tolist(), key=lambda step: cls._squared_error(rows, step)))
+        return min(steps.tolist(), key=lambda step: cls._squared_error(rows, step))
 
     @classmethod
     def _squared_error(cls, rows: np.ndarray, step: float) -> float:
@@ -167,11 +205,3 @@ class Int4Code(_IntegersCode):
         """See `ElementwiseCode.elements`."""
         halves = np.stack([codes << 4, codes & 0xF0], axis=2).reshape(len(codes), 2 * codes.shape[1])
         return (halves.view(np.int8) >> 4).astype(np.float32)
-
-
-def _whole_length(rotation: Rotation, latents: np.ndarray) -> np.ndarray:
-    """(n, d) latents -> (n, p) float32 along the axes, scaled to the length of all d dimensions; 0 stays 0."""
-    centred = rotation.centre(latents)
-    rows = rotation.rotate(centred)
-    lengths, kept = (np.sqrt(np.square(part).sum(axis=1)) for part in (centred, rows))
-    return rows * np.divide(lengths, kept, out=np.ones_like(kept), where=kept > 0)[:, None]

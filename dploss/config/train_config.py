@@ -16,7 +16,8 @@ _DIMENSIONS_OF_DEFAULT = 768
 # Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
 _MANY_ROWS, _WIDE = 50_000, (2048,)
 # The fewest bits that a code gives a dimension that it keeps.
-_LEAST_BITS = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 4, "int8": 8, "float16": 16}
+_BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
+_LEAST_LATENTS = 256
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -244,7 +245,7 @@ class TrainConfig:
         if isinstance(config.latent_dim, _NotGiven):
             latent_dim = int(config.latent_dim) if input_dim >= _DIMENSIONS_OF_DEFAULT else max(1, input_dim // 2)
             if config.bytes is not None:
-                latent_dim = min(8 * config.bytes // _LEAST_BITS[config.code], input_dim)
+                latent_dim = min(max(8 * config.bytes // _BITS_OF_LATENT[config.code], _LEAST_LATENTS), input_dim)
             # The sizes of --matryoshka followed from latent_dim.
             config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
         if isinstance(config.hidden_dims, _WidthsNotGiven):
