@@ -105,11 +105,11 @@ class TrainConfig:
         at_least=2,
         at_most=4096,
     )
-    code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16"] = option(
+    code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16", "auto"] = option(
         "trellis",
         STORED,
         "how latents are stored; trellis, scalar: bits where they help most, the norm restored; pq: for FAISS; int8, "
-        "int4, binary, float16: for vector databases",
+        "int4, binary, float16: for vector databases; auto: the one that keeps most neighbours of the start",
     )
 
     loss_function: Literal["DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"] = option(
@@ -238,7 +238,7 @@ class TrainConfig:
         Args:
             n_rows: to train on; of 50,000 and more, hidden_dims that were not given are wider.
             input_dim: D; for D below 768, a latent_dim that was not given is D // 2. With `bytes` it is the most
-                dimensions that the code has bits for, up to D.
+                dimensions that the code, which must be chosen, has bits for, up to D.
         """
         config = self
         if isinstance(config.latent_dim, _NotGiven):
@@ -265,6 +265,8 @@ class TrainConfig:
         Raises:
             InputError: a setting that every version wrote is missing, or one is unusable.
         """
+        if settings.get("code") == "auto" and settings.get("bytes") is not None:
+            raise InputError("config.json says code auto, not which code was chosen")
         missing = [name for name in _ALWAYS if name not in settings]
         if missing:
             raise InputError(f"config.json lacks {', '.join(missing)}")

@@ -9,8 +9,8 @@ from dploss.data.experiment_data import open_data
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall
-from dploss.training.launch import initialize_trainer, make_trainer
 from dploss.training.progress import Progress
+from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import storage_of
 
 _FEWEST = 2
@@ -36,6 +36,8 @@ class ByteSearch:
             raise SettingError("{target_recall} must be above 0 and below 1, got {value}", value=target)
         if rerank < 1:
             raise SettingError("{rerank} must be at least 1, got {value}", value=rerank)
+        if config.code == "auto":
+            raise SettingError("{code} auto chooses for one number of {bytes}: name a code, or give the number")
         # Refuses what does not go with bytes.
         self.config, self.target, self.rerank = replace(config, bytes=_FEWEST), target, rerank
         if not config.val_fraction:
