@@ -6,6 +6,7 @@ Examples:
   train.py --latent-dim 128 --epochs 0              the start alone: PCA, renormalised
   train.py --bytes 64 --epochs 0                    stored in 64 bytes a vector, in seconds
   train.py --bytes 64                               ... and trained for it
+  train.py --bytes 64 --code auto                   ... by the code that keeps most neighbours of the start
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes

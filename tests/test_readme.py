@@ -10,6 +10,9 @@ from small_models import TEXTS, tiny_model
 
 import train
 from dploss import DPEncoder
+from dploss.codes.build import fit_code
+from dploss.config import TrainConfig
+from dploss.training.launch import new_experiment
 
 READMES = ("README.md", "README.ko.md")
 
@@ -57,6 +60,8 @@ def test_the_reducer_fits_as_it_is_written(builtin):
     names = run_block("DPReducer(", vectors=vectors, labels=labels)
     assert names["latents"].shape == (30, 64)
     assert names["classifier"].predict(vectors).shape == (30,)
+    assert names["codes"].shape == (30, 16) and names["decoded"].shape == (30, 70)
+    assert (names["scores"].argmin(axis=1) == range(30)).mean() > 0.9
 
 
 def test_the_exports_and_the_indexes_work_as_they_are_written(trained, builtin, tmp_path, monkeypatch):
@@ -72,6 +77,31 @@ def test_the_exports_and_the_indexes_work_as_they_are_written(trained, builtin, 
     assert names["linear"].ntotal == 600
 
 
+def test_codes_are_searched_as_it_is_written(builtin, tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.chdir(tmp_path)
+    run = new_experiment(TrainConfig(bytes=128, code="int8", limit=400, epochs=0, hidden_dims=(24,), quiet=True))
+    run.run()
+    vectors, queries = builtin[400:], builtin[400:420]
+    names = run_block(
+        "encoder.code.score(encoder.encode(queries), codes)", run.folder.name, vectors=vectors, queries=queries
+    )
+    scores = names["scores"]
+    names = run_block("view(np.int8)", run.folder.name, vectors=vectors, queries=queries)
+    rows, asked = (names[name].astype(float) for name in ("rows", "asked"))
+    assert rows.shape == (200, 128) and names["rows"].dtype == names["asked"].dtype == np.int8
+    distances = np.square(asked[:, None] - rows).sum(axis=2)
+    assert (distances.argmin(axis=1) == scores.argmin(axis=1)).all()
+    # As unsigned bytes they are as far apart.
+    shifted = (names["rows"].view(np.uint8) ^ 128).astype(float)
+    np.testing.assert_array_equal(shifted - 128, rows)
+
+    encoder = names["encoder"]
+    encoder.code = fit_code("pq", encoder.encode(builtin[:400]), 16)
+    names = run_block("to_faiss(", encoder=encoder, codes=encoder.encode_to_codes(vectors), queries=queries)
+    assert (names["indices"][:, 0] == range(20)).mean() > 0.9 and (tmp_path / "codes.faiss").is_file()
+
+
 def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, monkeypatch):
     library = pytest.importorskip("sentence_transformers")
     real, tiny = library.SentenceTransformer, tiny_model(tmp_path / "tiny", 768)
@@ -85,6 +115,10 @@ def test_the_sentence_transformer_encodes_as_it_is_written(trained, tmp_path, mo
     names = run_block("ShortEmbedding(", next(trained.iterdir()).name, texts=TEXTS[:20])
     assert names["embeddings"].shape == (20, 16)
     np.testing.assert_allclose(names["model"].encode(TEXTS[:20]), names["embeddings"], atol=1e-5)
+    encoder = names["model"][-1].encoder
+    encoder.code = fit_code("trellis", names["embeddings"], 8)
+    names = run_block("model[-1].encoder.code", model=names["model"], texts=TEXTS[:20], queries=TEXTS[:5])
+    assert names["codes"].shape == (20, 8) and names["scores"].shape == (5, 20)
 
 
 def test_the_index_of_codes_finds_as_it_is_written(builtin, tmp_path, monkeypatch):

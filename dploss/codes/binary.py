@@ -33,6 +33,11 @@ class BinaryCode(RotatedCode):
         self.dim, self.bytes_per_vector = len(rotation.mean), values.shape[1] // 8
 
     @classmethod
+    def byte_range(cls, dim: int) -> range:
+        """The numbers of bytes with d dimensions: any, though more than 8 bits a dimension keep hardly more."""
+        return range(1, dim + 1)
+
+    @classmethod
     def fit(cls, latents: np.ndarray, n_bytes: int) -> "BinaryCode":
         """Fit to latents of training rows, in seconds.
 

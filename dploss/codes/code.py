@@ -41,6 +41,11 @@ class Code(ABC):
             ValueError: a number of bytes that the code cannot have with d dimensions.
         """
 
+    @classmethod
+    def byte_range(cls, dim: int) -> range:
+        """The numbers of bytes that it can have with d dimensions: a byte of the norm, and 8 bits of each at most."""
+        return range(2, dim + 2)
+
     @abstractmethod
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes."""

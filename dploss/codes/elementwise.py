@@ -19,7 +19,8 @@ from dploss.data.split import evenly_spaced
 _FITTED_ROWS = 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
-_HALF_WAY = 0.5
+# Of the whole length of a row over that of its kept axes.
+LENGTH_POWER = 0.5
 
 
 class ElementwiseCode(RotatedCode):
@@ -50,6 +51,12 @@ class ElementwiseCode(RotatedCode):
         """(n, p) float32 numbers, not rounded -> (n, bytes_per_vector) uint8 codes."""
 
     @classmethod
+    def byte_range(cls, dim: int) -> range:
+        """The numbers of bytes that it can have with d dimensions: whole numbers, of d axes at most."""
+        step = max(1, int(1 / cls.axes_per_byte))
+        return range(step, int(dim / cls.axes_per_byte) + 1, step)
+
+    @classmethod
     def fit(cls, latents: np.ndarray, n_bytes: int) -> Self:
         """Fit to latents of training rows.
 
@@ -62,7 +69,7 @@ class ElementwiseCode(RotatedCode):
         """
         check_latents(latents, latents.shape[-1])
         axes = n_bytes * cls.axes_per_byte
-        if not 1 <= axes <= latents.shape[1] or axes != int(axes):
+        if n_bytes not in cls.byte_range(latents.shape[1]):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
         rotation, count = Rotation.fit(latents)[0], int(axes)
         kept = count if count in (1, latents.shape[1]) else count - 1
@@ -91,7 +98,7 @@ class ElementwiseCode(RotatedCode):
         centred = self.rotation.centre(latents)
         rows = self.rotation.rotate(centred)
         whole, kept = (np.square(part).sum(axis=1) for part in (centred, rows))
-        rows *= np.divide(whole, kept, out=np.ones_like(kept), where=kept > 0)[:, None] ** np.float32(_HALF_WAY / 2)
+        rows *= np.divide(whole, kept, out=np.ones_like(kept), where=kept > 0)[:, None] ** np.float32(LENGTH_POWER / 2)
         return rows, (whole - np.square(rows).sum(axis=1)).clip(min=0)
 
     def _rows(self, latents: np.ndarray) -> np.ndarray:
@@ -112,7 +119,7 @@ class ElementwiseCode(RotatedCode):
         """See `Code.points`; a point has a coordinate for each number."""
         check_codes(codes, self.bytes_per_vector)
         points = self.elements(codes) * np.float32(self.step)
-        return points, np.square(points).sum(axis=1)
+        return points, np.square(points).sum(axis=1) + np.float32(self.least)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""

@@ -15,7 +15,8 @@ EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
 _DIMENSIONS_OF_DEFAULT = 768
 # Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
 _MANY_ROWS, _WIDE = 50_000, (2048,)
-# The fewest bits that a code gives a dimension that it keeps.
+# Bits of the code for each latent, of which it keeps those with most variance: half of a number's, for its length is
+# that of more dimensions. The least number of latents is measured (docs/BYTES.md).
 _BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
 _LEAST_LATENTS = 256
 # What decided the result of a training from the first version on.
@@ -106,11 +107,11 @@ class TrainConfig:
         at_least=2,
         at_most=4096,
     )
-    code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16"] = option(
+    code: Literal["trellis", "scalar", "pq", "int8", "int4", "binary", "float16", "auto"] = option(
         "trellis",
         STORED,
         "how latents are stored; trellis, scalar: bits where they help most, the norm restored; pq: for FAISS; int8, "
-        "int4, binary, float16: for vector databases",
+        "int4, binary, float16: for vector databases; auto: the one that keeps most neighbours of the start",
     )
 
     loss_function: Literal["DPLossV1", "DPLossV1Norm", "DPLossV2", "DPLossV2Norm", "DPLossV3"] = option(
@@ -238,8 +239,8 @@ class TrainConfig:
 
         Args:
             n_rows: to train on; of 50,000 and more, hidden_dims that were not given are wider.
-            input_dim: D; for D below 768, a latent_dim that was not given is D // 2. With `bytes` it is the most
-                dimensions that the code has bits for, up to D.
+            input_dim: D; for D below 768, a latent_dim that was not given is D // 2. With `bytes` it is what the
+                code, which must be chosen, has bits for, at least 256, up to D.
         """
         config = self
         if isinstance(config.latent_dim, _NotGiven):
@@ -266,6 +267,8 @@ class TrainConfig:
         Raises:
             InputError: a setting that every version wrote is missing, or one is unusable.
         """
+        if settings.get("code") == "auto" and settings.get("bytes") is not None:
+            raise InputError("config.json says code auto, not which code was chosen")
         missing = [name for name in _ALWAYS if name not in settings]
         if missing:
             raise InputError(f"config.json lacks {', '.join(missing)}")

@@ -55,7 +55,8 @@ def created(experiment: Experiment) -> str:
 
 
 def listing(experiments: Sequence[Experiment]) -> list[str]:
-    """The lines of `--list`: a numbered experiment each."""
+    """The lines of `--list`: a numbered experiment each; bytes and code where any experiment has them."""
+    stored = any(experiment.config.get("bytes") is not None for experiment in experiments)
     header = (
         "#",
         "id",
@@ -64,6 +65,7 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
         "loss",
         "tau",
         "latent_dim",
+        *(("bytes", "code") if stored else ()),
         "data",
         "epochs",
         "total loss",
@@ -83,13 +85,20 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
                 short(config.get("loss_function")),
                 short(config.get("tau")),
                 short(config.get("latent_dim")),
+                *(_stored_form(experiment) if stored else ()),
                 data_name(experiment),
                 epochs_done(experiment),
                 number(extremes(experiment, "total_loss").final),
                 f"{max(recalls):.4f} @{history.recall_k or '?'}" if recalls else MISSING,
             )
         )
-    return text_table(header, rows, left=8)
+    return text_table(header, rows, left=10 if stored else 8)
+
+
+def _stored_form(experiment: Experiment) -> tuple[str, str]:
+    """Bytes of a stored vector and the name of its code; dashes where latents are stored as they are."""
+    n_bytes = experiment.config.get("bytes")
+    return (MISSING, MISSING) if n_bytes is None else (short(n_bytes), short(experiment.config.get("code")))
 
 
 def epochs_done(experiment: Experiment) -> str:
@@ -111,6 +120,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
     def given(*names: str) -> str:
         return ", ".join(f"{name} {short(config[name])}" for name in names if config.get(name) is not None)
 
+    n_bytes, code = _stored_form(experiment)
     facts = {
         "experiment": elided(experiment.id, 40),
         "created": created(experiment),
@@ -118,6 +128,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
         "data": data_name(experiment, 40),
         "": given("val_fraction", "metric", "limit"),
         "size": f"{short(config.get('input_dim'))} -> {short(config.get('latent_dim'))} dimensions",
+        "stored": f"{n_bytes} bytes a vector, {code}" if n_bytes != MISSING else "",
         "loss": elided(shown(config.get("loss_function")), 40),
         " ": given("tau", "lambda_rank", "lambda_pairdist"),
         "encoder": given("hidden_dims", "init"),

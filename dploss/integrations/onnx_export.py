@@ -5,15 +5,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from dploss.errors import InputError
 from dploss.files.atomic import atomic_write
+from dploss.integrations.onnx_codes import CodeModule, code_module
 from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 
 
+class _Graph(nn.Module):
+    """What the file computes: latents, and their codes where the encoder has one that a graph can have."""
+
+    def __init__(self, encoder: nn.Module, to_codes: CodeModule | None) -> None:
+        super().__init__()
+        self.encoder, self.to_codes = encoder, to_codes
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        latents = self.encoder(vectors)
+        return (latents,) if self.to_codes is None else (latents, self.to_codes(latents))
+
+
 def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     """Write an encoder as ONNX: "vectors" (N, D) float32 -> "latents" (N, d) float32, for any N.
+
+    Where the encoder's code is float16, int8, int4 or binary, a second output "codes" (N, bytes) uint8 has what
+    `encode_to_codes` gives, but for numbers at the border of two codes, of which rounding may take the other one.
+    A trellis, scalar or pq code is not in the file: encode its latents with `encoder.code`.
 
     Needs the extra `onnx`: pip install 'dploss[onnx]'.
 
@@ -33,14 +51,16 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
         raise InputError("export_onnx needs more packages: pip install 'dploss[onnx]'") from error
     example = torch.zeros(2, model.input_dim, device=device)
     example[:, 0] = 1
+    code = code_module(model.code)
+    graph = _Graph(model, code).to(device).eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                model.eval(),
+                graph,
                 (example,),
                 input_names=["vectors"],
-                output_names=["latents"],
+                output_names=["latents"] if code is None else ["latents", "codes"],
                 dynamic_shapes=({0: torch.export.Dim("rows")},),
                 dynamo=True,
                 verbose=False,

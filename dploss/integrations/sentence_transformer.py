@@ -6,21 +6,28 @@ Needs the extra `sentence-transformers`: pip install 'dploss[sentence-transforme
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 from dploss.errors import InputError
-from dploss.models.build import load_encoder
+from dploss.models.build import code_for, load_encoder
 from dploss.models.encoder import DPEncoder
 
 # The arguments of DPEncoder.
 _SETTINGS = ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout")
 # Where sentence-transformers looks for files.
 _LOCATION = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
+_CODE_FILE = "code.safetensors"
 
 
 class ShortEmbedding(Module):
     """The last module of a model: reduces the sentence embeddings. Fine-tuning the model trains it, too.
+
+    The code of an encoder that was trained with --bytes goes along: `encoder.code.encode(model.encode(texts))` gives
+    codes, `encoder.code.score(model.encode(queries), codes)` compares them.
+    Fine-tuning does not fit it anew.
 
     Latents keep Euclidean distances, also where the encoder's metric is cosine, so give the model
     similarity_fn_name="euclidean".
@@ -69,13 +76,18 @@ class ShortEmbedding(Module):
         return self.dim
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The content of config.json: the arguments of DPEncoder, and dim."""
-        return {name: getattr(self.encoder, name) for name in _SETTINGS} | {"dim": self.dim}
+        """The content of config.json: the arguments of DPEncoder, dim, and where there is a code its name and bytes."""
+        code = self.encoder.code
+        stored = {} if code is None else {"code": {"name": code.name, "bytes": code.bytes_per_vector}}
+        return {name: getattr(self.encoder, name) for name in _SETTINGS} | {"dim": self.dim} | stored
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write config.json and model.safetensors."""
+        """Write config.json and model.safetensors, and code.safetensors of an encoder with a code."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+        if self.encoder.code is not None:
+            # By themselves: among the weights they would be cast and moved as those are.
+            save_file(self.encoder.code.state_dict()["arrays"], str(Path(output_path) / _CODE_FILE))
 
     @classmethod
     def load(  # type: ignore[override]  # the library names its keyword arguments, which differ between its versions
@@ -86,8 +98,21 @@ class ShortEmbedding(Module):
         Args:
             model_name_or_path: folder or hub name of the model.
             options: subfolder, token, cache_folder, revision and local_files_only locate the files; others are ignored.
+
+        Raises:
+            InputError: the code is missing or damaged.
         """
         location = {name: options[name] for name in _LOCATION if name in options}
         config = cls.load_config(model_name_or_path, **location)
-        dim = config.pop("dim")
-        return cls.load_torch_weights(model_name_or_path, model=cls(DPEncoder(**config), dim), **location)
+        dim, stored = config.pop("dim"), config.pop("code", None)
+        module = cls.load_torch_weights(model_name_or_path, model=cls(DPEncoder(**config), dim), **location)
+        if stored is None:
+            return module
+        path = cls.load_file_path(model_name_or_path, _CODE_FILE, **location)
+        if path is None:
+            raise InputError(f"{model_name_or_path}: no {_CODE_FILE}, which has the code that its config.json names")
+        try:
+            module.encoder.code = code_for({**stored, "arrays": load_file(path)}, module.encoder.latent_dim)
+        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise InputError(f"{path}: it does not fit the code that config.json names: {error}") from error
+        return module

@@ -8,14 +8,17 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dploss.config import TrainConfig
 from dploss.data import as_vectors
 from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
-from dploss.training.launch import initialize_trainer, make_trainer
+from dploss.training.code_choice import choose_code
 from dploss.training.run import TrainingRun
+from dploss.training.start import initialize_trainer, make_trainer
+from dploss.training.storage import storage_of
 
 _DEFAULTS = TrainConfig()
 # Where scikit-learn has another name.
@@ -25,14 +28,25 @@ _PARAMETER_OF = {setting: parameter for parameter, setting in _SETTING_OF.items(
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
+def _stores_codes(reducer: "DPReducer") -> bool:
+    return reducer.bytes is not None
+
+
 class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Reduces the dimensions of rows and preserves their nearest neighbours.
+    """Reduces the dimensions of rows, or their bytes, and preserves their nearest neighbours.
 
     The training is train.py's, on all rows that `fit` gets, with the defaults of its flags. Nothing is written to the
     disk, and nothing is printed.
 
+    With `bytes`, `transform` gives codes, which `inverse_transform` decodes to latents. Codes are compared by
+    encoder_.code.score(encoder_.encode(queries), codes), or as latents: the bytes themselves have no distances.
+
     Args:
-        n_components: latent dimensions, 1..n_features; None: 512, or half of n_features below 768.
+        n_components: latent dimensions, 1..n_features; None: 512, or half of n_features below 768; with `bytes`, as
+            many as the code has bits for.
+        bytes: of a stored row, all counted; None: `transform` gives latents.
+        code: how `bytes` store a latent: "trellis", "scalar", "pq", "int8", "int4", "binary" or "float16"; "auto": the
+            one that keeps most neighbours of the rows before the first epoch.
         loss: DPLossV1, DPLossV1Norm, DPLossV2, DPLossV2Norm or DPLossV3.
         tau: temperature of the soft ranks or neighbour probabilities, in standard deviations of a batch's distances.
         k: neighbours that the initialisation is chosen by, and the divisor of V1's rank loss.
@@ -51,7 +65,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             which does not come from NumPy's global random state.
 
     Attributes:
-        encoder_: the trained DPEncoder, on the CPU.
+        encoder_: the trained DPEncoder, on the CPU; with `bytes`, its `code` is fitted to the rows.
         history_: its TrainHistory: the losses of every epoch.
         n_components_: latent dimensions.
         n_features_in_: dimensions of a row.
@@ -62,6 +76,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self,
         n_components: int | None = None,
         *,
+        bytes: int | None = None,
+        code: str = _DEFAULTS.code,
         loss: str = _DEFAULTS.loss_function,
         tau: float = _DEFAULTS.tau,
         k: int = _DEFAULTS.k,
@@ -77,6 +93,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
+        self.bytes = bytes
+        self.code = code
         self.loss = loss
         self.tau = tau
         self.k = k
@@ -104,16 +122,21 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         config = self._config()
         rows: np.ndarray = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=3)
-        config = config.fitted_to(*rows.shape)
-        if config.latent_dim > rows.shape[1]:
+        if self.n_components is not None and config.latent_dim > rows.shape[1]:
             raise ValueError(f"n_components={config.latent_dim} is above n_features={rows.shape[1]}: choose fewer")
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(rows, np.float32)
         vectors = as_vectors(rows, "X", config.metric)
         with torch.random.fork_rng():
+            config = choose_code(config, vectors).fitted_to(*rows.shape)
             trainer = make_trainer(config, vectors)
             initialize_trainer(trainer)
+            if config.bytes is not None:
+                # Bytes that the code cannot have are refused before the training.
+                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
             self.history_ = TrainingRun(trainer, TrainHistory()).run()
+            if config.bytes is not None:
+                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
         self.encoder_ = trainer.encoder.cpu().eval()
         self.n_components_ = config.latent_dim
         return self
@@ -125,10 +148,27 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             X: (n_samples, n_features_in_) real numbers; not changed.
 
         Returns:
-            (n_samples, n_components_) of X's floating-point dtype, float32 where it has none.
+            (n_samples, n_components_) of X's floating-point dtype, float32 where it has none. With `bytes`,
+            (n_samples, bytes) uint8 codes.
         """
         check_is_fitted(self)
-        return self.encoder_.encode(validate_data(self, X, dtype=_DTYPES, reset=False))
+        rows = validate_data(self, X, dtype=_DTYPES, reset=False)
+        return self.encoder_.encode(rows) if self.encoder_.code is None else self.encoder_.encode_to_codes(rows)
+
+    @available_if(_stores_codes)
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+        """Decode codes to latents: the rows as they are stored, not as they were before the reduction.
+
+        Args:
+            X: (n_samples, bytes) uint8, from `transform`.
+
+        Returns:
+            (n_samples, n_components_) float32.
+        """
+        check_is_fitted(self)
+        code = self.encoder_.code
+        assert code is not None  # with bytes
+        return code.decode(np.asarray(X))
 
     def _config(self) -> TrainConfig:
         """The settings of the training, each checked under the name that it has here."""
@@ -151,9 +191,11 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components_
+        code = self.encoder_.code
+        return self.n_components_ if code is None else code.bytes_per_vector
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = [np.dtype(dtype).name for dtype in _DTYPES]
+        kept = _DTYPES if self.bytes is None else ()
+        tags.transformer_tags.preserves_dtype = [np.dtype(dtype).name for dtype in kept]
         return tags

@@ -69,13 +69,18 @@ def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAuto
             raise TypeError(f"{odd[0]} is {weights[odd[0]].dtype}, expected {expected[odd[0]].dtype}")
         encoder.load_state_dict(weights, assign=True)
         if checkpoint.get("code") is not None:
-            encoder.code = _code(checkpoint["code"], encoder.latent_dim)
+            encoder.code = code_for(checkpoint["code"], encoder.latent_dim)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: weights do not fit the config: {error}") from error
     return encoder.eval()
 
 
-def _code(state: Mapping[str, Any], latent_dim: int) -> Code:
+def code_for(state: Mapping[str, Any], latent_dim: int) -> Code:
+    """The code that `Code.state_dict` was called on, for an encoder of `latent_dim` dimensions.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no state of a code, or one of other dimensions.
+    """
     code = code_of(state)
     if code.dim != latent_dim:
         raise ValueError(f"the code is of {code.dim} dimensions, latent_dim is {latent_dim}")

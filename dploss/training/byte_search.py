@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from dploss.codes.build import CODES
 from dploss.config import TrainConfig
 from dploss.data import split_rows
 from dploss.data.experiment_data import open_data
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall
-from dploss.training.launch import initialize_trainer, make_trainer
 from dploss.training.progress import Progress
+from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import storage_of
 
-_FEWEST = 2
+# The first number of bytes that is tried is near 8.
+_FIRST = 3
 
 
 class ByteSearch:
@@ -36,8 +38,10 @@ class ByteSearch:
             raise SettingError("{target_recall} must be above 0 and below 1, got {value}", value=target)
         if rerank < 1:
             raise SettingError("{rerank} must be at least 1, got {value}", value=rerank)
+        if config.code == "auto":
+            raise SettingError("{code} auto chooses for one number of {bytes}: name a code, or give the number")
         # Refuses what does not go with bytes.
-        self.config, self.target, self.rerank = replace(config, bytes=_FEWEST), target, rerank
+        self.config, self.target, self.rerank = replace(config, bytes=2), target, rerank
         if not config.val_fraction:
             raise SettingError("{target_recall} is the recall of held-out rows: leave {val_fraction} 0 out")
         self.curve: dict[int, Recall] = {}
@@ -63,25 +67,25 @@ class ByteSearch:
         Raises:
             InputError: no number of bytes reaches it.
         """
-        most = self._most_bytes()
-        below, reaching = _FEWEST - 1, None
+        sizes = self._sizes()
+        below, reaching, last = -1, None, len(sizes) - 1
         while reaching is None or reaching - below > 1:
-            tried = min(2 * max(below, 4), most) if reaching is None else (below + reaching) // 2
+            tried = min(2 * max(below, _FIRST), last) if reaching is None else (below + reaching) // 2
             if should_stop():
                 return None
-            if self._recall(tried) >= self.target:
+            if self._recall(sizes[tried]) >= self.target:
                 reaching = tried
-            elif tried == most:
+            elif tried == last:
                 template = "{target_recall} {target:g}: not even {n} bytes a vector reach it: {recall}"
-                raise SettingError(template, target=self.target, n=most, recall=str(self.curve[most]))
+                raise SettingError(template, target=self.target, n=sizes[last], recall=str(self.curve[sizes[last]]))
             else:
                 below = tried
-        return replace(self.config, bytes=reaching)
+        return replace(self.config, bytes=sizes[reaching])
 
-    def _most_bytes(self) -> int:
-        """Eight bits for each dimension that the latents may have, and a byte for the norm."""
+    def _sizes(self) -> range:
+        """The numbers of bytes that the code can have, with as many latents as there may be."""
         fitted = replace(self.config, bytes=self.input_dim).fitted_to(self.n_train, self.input_dim)
-        return fitted.latent_dim + 1
+        return CODES[self.config.code].byte_range(fitted.latent_dim)
 
     def _recall(self, n_bytes: int) -> float:
         config = replace(self.config, bytes=n_bytes).fitted_to(self.n_train, self.input_dim)

@@ -50,6 +50,14 @@ class ProcessGroup:
         dist.broadcast(state, 0)
         random.set_rng_state(state.cpu())
 
+    def first(self, text: str) -> str:
+        """The first process's text, for all processes."""
+        if self.size == 1:
+            return text
+        shared = [text]
+        dist.broadcast_object_list(shared)
+        return shared[0]
+
     def shard(self, batch: np.ndarray) -> np.ndarray:
         """This process's part of a batch, whose size is a multiple of the number of processes."""
         size = len(batch) // self.size

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dploss.config import OPTIONS, TrainConfig
 from dploss.data import Vectors, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
@@ -20,20 +18,16 @@ from dploss.experiments.layout import HISTORY, LATEST
 from dploss.experiments.provenance import origin_of
 from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
 from dploss.models.autoencoder import ConvAutoencoder
-from dploss.models.build import build_encoder
-from dploss.models.device import pick_device
-from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
 from dploss.training.checkpoint_evaluator import tracked_metric
-from dploss.training.checks import check_sizes, doubts
-from dploss.training.distributed import join_process_group
-from dploss.training.initialization import initialize
-from dploss.training.objective import objective_of
+from dploss.training.checks import doubts
+from dploss.training.code_choice import choose_code
 from dploss.training.progress import Progress
-from dploss.training.row_checks import check_differ, check_scale, distances_from_median, far_rows
+from dploss.training.row_checks import check_differ, distances_from_median, far_rows
 from dploss.training.run import ExperimentRun, TrainingRun
+from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import pca_int8_recall, storage_of
-from dploss.training.torchrun import is_main_process, n_processes
+from dploss.training.torchrun import is_main_process
 from dploss.training.trainer import Trainer
 
 
@@ -48,6 +42,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     """
     manager = CheckpointManager(config.checkpoints_dir)
     vectors = open_data(config)
+    config = choose_code(config, vectors)
     n_rows, input_dim = vectors.rows.shape
     fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)
     if fitted.latent_dim != config.latent_dim and is_main_process():
@@ -83,43 +78,6 @@ def resumed_experiment(reference: str, given: Mapping[str, Any]) -> TrainingRun:
     except BaseException:
         manager.unlock()
         raise
-
-
-def make_trainer(config: TrainConfig, vectors: Vectors) -> Trainer:
-    """Split the rows and build what trains on them; the encoder has random weights.
-
-    Raises:
-        SettingError: settings that do not fit the rows, or a device that is not there.
-    """
-    device = pick_device(config.device)
-    if config.images is not None and n_processes() > 1:
-        raise SettingError("{images}: an autoencoder of images is trained by one process, without torchrun")
-    group = join_process_group(device)
-    n_rows, input_dim = vectors.rows.shape
-    train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
-    check_sizes(config, input_dim, len(train_index), len(held_out_index))
-    torch.manual_seed(config.seed)
-    encoder = build_encoder(config, input_dim).to(device)
-    if isinstance(encoder, DPEncoder) and config.matryoshka:
-        # The Matryoshka loss restores shares of the norm itself.
-        encoder.training_share = 1.0
-    return Trainer(config, encoder, objective_of(config, encoder), vectors.rows, train_index, group)
-
-
-def initialize_trainer(trainer: Trainer) -> PCA:
-    """Initialise the encoder; returns the PCA of the training rows, its strongest baseline of as many dimensions.
-
-    Raises:
-        InputError: the rows differ by less than float32 has digits for.
-    """
-    config, rows = trainer.config, trainer.train_rows
-    pca = PCA.fit(rows, config.latent_dim)
-    check_scale(pca.scale)
-    initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
-    # Sizes of a Matryoshka encoder lose very different shares: no one step fits them all.
-    if config.init == "pca" and config.images is None and not config.matryoshka:
-        trainer.fit_steps_to(pca)
-    return pca
 
 
 def _prepare(

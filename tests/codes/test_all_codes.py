@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from dploss.codes.build import CODES, code_of, fit_code
 
 NAMES = sorted(CODES)
-LEAST_BYTES = {"trellis": 2, "scalar": 2, "pq": 2, "float16": 2, "int8": 1, "int4": 1, "binary": 1}
 all_codes = pytest.mark.parametrize("name", NAMES)
 
 
@@ -160,12 +159,8 @@ def test_wrong_rows_and_codes_are_refused(name):
 @pytest.mark.parametrize("constant", [False, True])
 def test_few_rows_few_dimensions_and_constant_rows(name, n, dim, constant):
     rows = np.full((n, dim), 0.3, np.float32) if constant else latents(n, dim, seed=3)
-    for n_bytes in range(LEAST_BYTES[name], LEAST_BYTES[name] + 3):
-        try:
-            code = fit_code(name, rows, n_bytes)
-        except ValueError:
-            assert n_bytes > LEAST_BYTES[name] or (name, dim) in {("int4", 1)}
-            continue
+    for n_bytes in CODES[name].byte_range(dim)[:3]:
+        code = fit_code(name, rows, n_bytes)
         codes = code.encode(rows)
         assert codes.shape == (n, n_bytes)
         assert np.isfinite(code.score(rows, codes)).all()
@@ -184,7 +179,12 @@ def test_rows_of_any_unit(name, unit):
 
 
 @all_codes
-def test_bytes_outside_the_range_are_refused(name):
-    for n_bytes in (-1, 0, *({"binary": []}.get(name, [1000]))):
-        with pytest.raises(ValueError):
-            fit_code(name, latents(10), n_bytes)
+@pytest.mark.parametrize("dim", [1, 2, 5, 24])
+def test_a_code_can_have_the_bytes_of_its_range_and_no_others(name, dim):
+    rows, of_range = latents(30, dim), CODES[name].byte_range(dim)
+    for n_bytes in range(-1, 4 * dim + 2):
+        if n_bytes in of_range:
+            assert fit_code(name, rows, n_bytes).encode(rows).shape == (30, n_bytes)
+        elif name != "binary" or n_bytes < 1:
+            with pytest.raises(ValueError):
+                fit_code(name, rows, n_bytes)

@@ -46,6 +46,16 @@ def test_the_list_has_a_numbered_row_for_each(experiments, foreign):
     assert lines[-1].split()[:2] == ["4", "elsewhere"] and "unknown" in lines[-1]
 
 
+def test_the_list_has_bytes_and_code_where_an_experiment_has_them(experiments, foreign):
+    stored = with_config(experiments[0], bytes=64, code="pq")
+    lines = [line.split() for line in listing([stored, experiments[1], foreign])]
+    assert lines[0][6:10] == ["latent_dim", "bytes", "code", "data"]
+    # The date of a row has two words.
+    assert [line[7:11] for line in lines[1:3]] == [["16", "64", "pq", "builtin"], ["16", "-", "-", "builtin"]]
+    assert "64 bytes a vector, pq" in "\n".join(summary(stored, []))
+    assert "bytes" not in "\n".join([*listing(experiments), *summary(experiments[1], [])])
+
+
 def test_the_summary_says_settings_losses_recall_and_time(experiments):
     experiment = experiments[0]
     text = "\n".join(summary(experiment, recorded_recall(experiment)))

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from small_models import trained_like
 
+from dploss.codes.build import fit_code
 from dploss.errors import InputError
+from dploss.integrations.onnx_codes import code_module
 from dploss.integrations.onnx_export import export_onnx, linear_map
 
 
@@ -21,6 +24,59 @@ def test_onnx_gives_the_latents_for_any_number_of_rows(hidden_dims, metric, powe
         (latents,) = session.run(["latents"], {"vectors": builtin[:count]})
         expected = encoder.encode(builtin[:count])
         np.testing.assert_allclose(latents, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def exported(encoder, path):
+    pytest.importorskip("onnx"), pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    export_onnx(encoder, path)
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("name", "n_bytes"), [("float16", 16), ("int8", 12), ("int4", 8), ("binary", 2), ("binary", 5)]
+)
+def test_onnx_has_the_codes_that_databases_read(name, n_bytes, builtin, tmp_path):
+    encoder = trained_like(builtin)
+    code = encoder.code = fit_code(name, encoder.encode(builtin[:400]), n_bytes)
+    session = exported(encoder, tmp_path / "encoder.onnx")
+    assert [output.name for output in session.get_outputs()] == ["latents", "codes"]
+    expected = encoder.encode_to_codes(builtin)
+    for count in (1, 7, 600):
+        latents, codes = session.run(None, {"vectors": builtin[:count]})
+        assert (codes.dtype, codes.shape) == (np.uint8, (count, n_bytes))
+        np.testing.assert_allclose(latents, encoder.encode(builtin[:count]), atol=1e-5)
+    assert (codes == expected).mean() > 0.99
+    if name == "binary":
+        assert np.unpackbits(codes ^ expected, axis=1).sum(axis=1).max() <= 1
+    else:
+        apart = np.abs(code.elements(codes) - code.elements(expected))
+        assert apart.max() <= (1e-2 if name == "float16" else 1)
+
+
+@pytest.mark.parametrize("name", ["trellis", "scalar", "pq"])
+def test_onnx_has_only_the_latents_of_other_codes(name, builtin, tmp_path):
+    encoder = trained_like(builtin, ())
+    encoder.code = fit_code(name, encoder.encode(builtin), 4)
+    session = exported(encoder, tmp_path / "encoder.onnx")
+    assert [output.name for output in session.get_outputs()] == ["latents"]
+
+
+@pytest.mark.parametrize("name", ["float16", "int8", "int4", "binary"])
+def test_rows_at_the_mean_have_codes_in_a_graph_too(name, builtin):
+    code = fit_code(name, builtin[:, :16].copy(), 4)
+    mean = code.rotation.mean[None]
+    np.testing.assert_array_equal(code_module(code)(torch.from_numpy(mean)).numpy(), code.encode(mean))
+
+
+def test_a_graph_rounds_to_float16_as_numpy_does(builtin):
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].astype(np.float32)
+    border = (halves + np.roll(halves, 1)) / 2
+    numbers = np.concatenate([halves, border, np.nextafter(border, np.float32(9e9)), 7 * halves]).reshape(-1, 2)
+    module = code_module(fit_code("float16", builtin[:, :16].copy(), 4))
+    made = module.to_bytes(torch.from_numpy(numbers)).to(torch.uint8).numpy().view("<f2")
+    np.testing.assert_array_equal(made, numbers.clip(-65504, 65504).astype(np.float16))
 
 
 def test_onnx_takes_a_checkpoint_and_names_one_that_is_none(trained, builtin, tmp_path):

@@ -38,6 +38,7 @@ def expected_failures(estimator):
         DPReducer(1, epochs=2, hidden_dims=(8,)),
         DPReducer(2, epochs=2, hidden_dims=(), loss="DPLossV1"),
         DPReducer(2, epochs=2, hidden_dims=(8,), metric="cosine"),
+        DPReducer(bytes=2, code="binary", epochs=1, hidden_dims=(8,)),
     ],
     expected_failed_checks=expected_failures,
 )

@@ -7,6 +7,7 @@ import torch
 from small_models import TEXTS, tiny_model, trained_like
 
 import dploss
+from dploss.codes.build import fit_code
 from dploss.errors import InputError
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import load_encoder
@@ -64,6 +65,47 @@ def test_what_is_saved_is_numbers_alone(base, vectors, tmp_path):
         "dropout": 0.5,
         "dim": 8,
     }
+
+
+@pytest.mark.parametrize("name", ["trellis", "scalar", "pq", "float16", "int8", "int4", "binary"])
+def test_the_code_goes_along(name, base, vectors, tmp_path):
+    encoder = trained_like(vectors)
+    encoder.code = fit_code(name, encoder.encode(vectors), 4)
+    model = shortened(base, encoder)
+    model.save(str(tmp_path / "model"))
+    assert not list((tmp_path / "model").rglob("*.bin"))
+    copy = type(base)(str(tmp_path / "model"), trust_remote_code=True, device="cpu")
+    code = copy[-1].encoder.code
+    assert (type(code), copy[-1].get_config_dict()["code"]) == (type(encoder.code), {"name": name, "bytes": 4})
+    latents = copy.encode(TEXTS)
+    np.testing.assert_array_equal(code.encode(latents), encoder.code.encode(latents))
+    # Half precision is the model's; the code stays as it was fitted.
+    np.testing.assert_array_equal(copy.half()[-1].encoder.code.encode(latents), code.encode(latents))
+
+
+def test_a_code_that_is_missing_or_another_one_is_refused(base, vectors, tmp_path):
+    encoder = trained_like(vectors)
+    encoder.code = fit_code("int8", encoder.encode(vectors), 4)
+    shortened(base, encoder).save(str(tmp_path))
+    (path,) = tmp_path.rglob("code.safetensors")
+    config = json.loads((path.parent / "config.json").read_text())
+    for wrong in (
+        {"name": "int8", "bytes": 5},
+        {"name": "zip", "bytes": 4},
+        {"name": "int8"},
+        [4],
+        {"name": "binary", "bytes": 4},
+    ):
+        (path.parent / "config.json").write_text(json.dumps(config | {"code": wrong}))
+        with pytest.raises(InputError, match="it does not fit the code that config.json names"):
+            dploss.ShortEmbedding.load(str(path.parent))
+    (path.parent / "config.json").write_text(json.dumps(config))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="code.safetensors: it does not fit"):
+        dploss.ShortEmbedding.load(str(path.parent))
+    path.unlink()
+    with pytest.raises(InputError, match="no code.safetensors"):
+        dploss.ShortEmbedding.load(str(path.parent))
 
 
 def test_the_library_cuts_without_bringing_back_to_length(base, vectors):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from dploss.training import launch
+from dploss.training import start as training_start
 from dploss.training.distributed import ProcessGroup
 
 # All training rows in one batch: an epoch is a step, and the history has the loss of every step.
@@ -82,7 +82,7 @@ def test_what_several_processes_cannot_do_is_refused_in_a_line(call, tmp_path, m
     # What torchrun tells the first of two, which waits for no other here.
     for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(launch, "join_process_group", lambda device: ProcessGroup(0, 2))
+    monkeypatch.setattr(training_start, "join_process_group", lambda device: ProcessGroup(0, 2))
     for flags in (["--images", "builtin"], ["--target-recall", "0.9"], ["--batch-size", "3", "--limit", "600"]):
         done = call("train.py", *flags)
         *progress, error = done.stderr.splitlines()
