@@ -9,7 +9,7 @@ from no_network import no_weights
 from small_models import TEXTS, tiny_model
 
 import train
-from dploss import DPEncoder
+from dploss import DPEncoder, load_encoder
 from dploss.codes.build import fit_code
 from dploss.config import TrainConfig
 from dploss.training.launch import new_experiment
@@ -83,10 +83,8 @@ def test_codes_are_searched_as_it_is_written(builtin, tmp_path, monkeypatch):
     run = new_experiment(TrainConfig(bytes=128, code="int8", limit=400, epochs=0, hidden_dims=(24,), quiet=True))
     run.run()
     vectors, queries = builtin[400:], builtin[400:420]
-    names = run_block(
-        "encoder.code.score(encoder.encode(queries), codes)", run.folder.name, vectors=vectors, queries=queries
-    )
-    scores = names["scores"]
+    encoder = load_encoder(run.folder / "best.pt")
+    scores = encoder.code.score(encoder.encode(queries), encoder.encode_to_codes(vectors))
     names = run_block("view(np.int8)", run.folder.name, vectors=vectors, queries=queries)
     rows, asked = (names[name].astype(float) for name in ("rows", "asked"))
     assert rows.shape == (200, 128) and names["rows"].dtype == names["asked"].dtype == np.int8

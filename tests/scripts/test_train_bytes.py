@@ -42,10 +42,12 @@ def by_a_plain_loop(rows: np.ndarray, scores: np.ndarray, k: int) -> float:
     return kept / (k * len(rows))
 
 
-def test_latents_have_a_dimension_for_every_bit_up_to_those_of_the_vectors(stored):
+def test_latents_have_a_dimension_for_every_bit_up_to_those_of_the_vectors_and_256_at_least(stored):
     record = json.loads((stored / "config.json").read_text())
-    assert (record["bytes"], record["code"], record["latent_dim"]) == (BYTES, "trellis", 8 * BYTES)
+    assert (record["bytes"], record["code"], record["latent_dim"]) == (BYTES, "trellis", 256)
+    assert TrainConfig(bytes=64).fitted_to(1000, 768).latent_dim == 512
     assert TrainConfig(bytes=64).fitted_to(1000, 384).latent_dim == 384
+    assert TrainConfig(bytes=200, code="int8").fitted_to(1000, 768).latent_dim == 400
     assert TrainConfig(bytes=64, latent_dim=100).fitted_to(1000, 384).latent_dim == 100
 
 
