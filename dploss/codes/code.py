@@ -12,30 +12,17 @@ from torch import Tensor
 BLOCK = 1024
 
 
-class Code(ABC):
-    """How latents are stored: `bytes_per_vector` bytes each, all of them counted.
+class StoredForm(ABC):
+    """Rows of `bytes_per_vector` bytes each, all of them counted, that float queries search (asymmetric search).
 
     A stored row is a point and a bias: it is as far from a query q as bias - 2 <project(q), point>, up to what is the
-    same for all rows of a query. The query stays a float vector (asymmetric search).
+    same for all rows of a query.
 
     Attributes:
-        name: what --code calls it.
-        dim: d, dimensions of a latent.
         bytes_per_vector: stored for each row.
     """
 
-    name: ClassVar[str]
-    dim: int
     bytes_per_vector: int
-
-    @classmethod
-    @abstractmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> "Code":
-        """Fit to (n, d) float32 latents of training rows; `n_bytes` are stored for each row.
-
-        Raises:
-            ValueError: a number of bytes that the code cannot have with d dimensions.
-        """
 
     @abstractmethod
     def encode(self, latents: np.ndarray) -> np.ndarray:
@@ -56,18 +43,10 @@ class Code(ABC):
         A row gives the same latent in any batch.
         """
 
+    @property
     @abstractmethod
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What the code was fitted to, by name; with the name and `bytes_per_vector` all that it is made of."""
-
-    @classmethod
-    @abstractmethod
-    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "Code":
-        """The code that `arrays` was called on.
-
-        Raises:
-            KeyError, ValueError: arrays that are missing, or of other shapes or values than a code's.
-        """
+    def model_bytes(self) -> int:
+        """Bytes that are stored once, for all rows."""
 
     def score(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """How far stored rows are from queries: estimates of squared distances, less what is constant for a query.
@@ -82,6 +61,40 @@ class Code(ABC):
         points, biases = self.points(codes)
         return biases - 2 * self.project(queries) @ points.T
 
+
+class Code(StoredForm):
+    """How the latents of an encoder are stored: fitted to them, and saved in its checkpoint.
+
+    Attributes:
+        name: what --code calls it.
+        dim: d, dimensions of a latent.
+    """
+
+    name: ClassVar[str]
+    dim: int
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, latents: np.ndarray, n_bytes: int) -> "Code":
+        """Fit to (n, d) float32 latents of training rows; `n_bytes` are stored for each row.
+
+        Raises:
+            ValueError: a number of bytes that the code cannot have with d dimensions.
+        """
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the code was fitted to, by name; with the name and `bytes_per_vector` all that it is made of."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "Code":
+        """The code that `arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: arrays that are missing, or of other shapes or values than a code's.
+        """
+
     @property
     def model_bytes(self) -> int:
         """Bytes that are stored once, for all rows."""
@@ -93,7 +106,7 @@ class Code(ABC):
         return {"name": self.name, "bytes": self.bytes_per_vector, "arrays": tensors}
 
 
-def search_form(code: Code, codes: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def search_form(code: StoredForm, codes: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stored rows and queries whose squared Euclidean distances are their scores, up to a constant of each query.
 
     One more dimension has what a point's own squared norm lacks to its bias; queries are 0 there.

@@ -32,7 +32,7 @@ from dploss.training.objective import objective_of
 from dploss.training.progress import Progress
 from dploss.training.row_checks import check_differ, check_scale, distances_from_median, far_rows
 from dploss.training.run import ExperimentRun, TrainingRun
-from dploss.training.storage import pca_int8_recall, storage_of
+from dploss.training.storage import add_baselines, storage_of
 from dploss.training.torchrun import is_main_process, n_processes
 from dploss.training.trainer import Trainer
 
@@ -149,7 +149,7 @@ def _prepare(
             # Now, for bytes that the code cannot have are said before anything is written.
             trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
             if held_out:
-                history.pca_int8_recall = pca_int8_recall(config.bytes, pca, trainer.train_rows, held_out)
+                add_baselines(history, config, pca, trainer.train_rows, held_out)
     if not is_main:
         return TrainingRun(trainer, history)
     reconstruction = None
