@@ -99,8 +99,8 @@ def baseline_style(name: str) -> Mapping[str, Any]:
         START: (2, (0, (1, 1.5))),
         PCA_RENORMALISED: (3, (0, (6, 3))),
         PCA: (1, (0, (3, 2, 1, 2))),
-        PCA_INT8: (1, (0, (3, 2, 1, 2))),
-        PCA_PQ: (3, (0, (6, 3))),
+        PCA_INT8: (1, (0, (3, 2, 1, 2, 1, 2))),
+        PCA_PQ: (3, (0, (6, 2, 1, 2))),
     }[name]
     return {"color": COLOURS[colour], "linestyle": dash, "linewidth": 1.3}
 
