@@ -50,12 +50,12 @@ _SCORED: dict[str, Callable[[np.ndarray, int], Peer]] = {
     "trained": trained,
     **{name: (lambda rows, n_bytes, name=name: closed_form(name, rows, n_bytes)) for name in CODES},  # type: ignore[misc]
     "OPQ, norm restored": opq_norm_restored,
+    "RaBitQ, PCA": rabitq,
     **{f"ASH, {bits} bit{'s' * (bits > 1)}": ash(bits) for bits in (1, 2, 4)},
 }
 METHODS: dict[str, Callable[[np.ndarray, int], Method]] = {
     **{name: (lambda rows, n_bytes, fit=fit: Scored(fit(rows, n_bytes))) for name, fit in _SCORED.items()},  # type: ignore[misc]
     "OPQ": lambda rows, n_bytes: Faiss(opq(rows, n_bytes)),
-    "RaBitQ, PCA": lambda rows, n_bytes: Faiss(rabitq(rows, n_bytes)),
     **FAISS,
     **OTHERS,
 }
