@@ -1,13 +1,14 @@
-"""What a byte buys: recall@10 of stored forms at equal bytes, dploss's codes beside what FAISS has.
+"""What a byte buys: recall@10 of stored forms at equal bytes, dploss's codes beside what FAISS and others have.
 
 Queries are floats, all bytes of a stored row are counted, and neither queries nor stored rows were trained on: 1,000
 held-out rows among themselves, as in quality.py; of sets of 50,000 rows and more 55,000 are stored and 5,000 are
 queries. "limit" is what an ideal code for squared error would keep of Gaussian rows of that covariance. Results are
-written one by one: after Ctrl-C the same command continues.
+written one by one: after Ctrl-C the same command continues. turbovec and rabitqlib are left out where they are not
+installed, and a method where its bytes are too few for it.
 
 Examples:
-  bytes.py --quick                             the built-in vectors, without trainings and OPQ: two minutes
-  bytes.py --data builtin my.parquet --jobs 1  all methods: an hour
+  bytes.py --quick                             the built-in vectors, without trainings, OPQ and RQ: minutes
+  bytes.py --data builtin my.parquet           all methods: hours
   bytes.py --methods trellis OPQ --bytes 64
   bytes.py --report                            table and figure of what was measured
 """
@@ -21,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bytes_methods import METHODS
+from bytes_methods import METHODS, SLOW
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from timing import machine
 
 from dploss.cli.main import Parser, run
@@ -35,9 +37,19 @@ from dploss.text import text_table
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "bytes.json"
 _K, _RERANK, _BYTES = 10, 5, (16, 32, 64, 128, 256)
-_SLOW = ("trained", "OPQ", "OPQ, norm restored")
 _LIMIT = "limit"
 _COLOURS = colormaps["tab20"]
+# Drawn as one line, the best of them at every size.
+_FAMILIES = {
+    "float16, int8, int4": ("float16", "int8", "int4"),
+    "OPQ, the norm restored or not": ("OPQ",),
+    "RaBitQ, 1 to 4 bits": ("RaBitQ", "rabitqlib"),
+    "TurboQuant, 2 to 4 bits": ("TurboQuant", "turbovec"),
+    "EDEN, 2 to 4 bits": ("EDEN",),
+    "ASH, 1 to 4 bits": ("ASH",),
+    "PCA, 4 to 8 bits": ("PCA",),
+    "RQ": ("RQ",),
+}
 _LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
 
 
@@ -49,7 +61,7 @@ def parser() -> Parser:
     flags.add_argument("--bytes", type=int, nargs="+", default=list(_BYTES), metavar="N", help=f"(default: {_BYTES})")
     flags.add_argument("--methods", nargs="+", choices=(*METHODS, _LIMIT), metavar="NAME", help="(default: all)")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
-    flags.add_argument("--quick", action="store_true", help="leave out " + ", ".join(_SLOW))
+    flags.add_argument("--quick", action="store_true", help="leave out " + ", ".join(SLOW))
     flags.add_argument("--report", action="store_true", help="measure nothing")
     flags.add_argument("--out", type=Path, default=OUT, metavar="JSON", help="results (default: docs/bytes.json)")
     return flags
@@ -143,16 +155,19 @@ def measure(args: Namespace) -> int:
     results = json.loads(args.out.read_text()) if args.out.exists() else {"machine": machine(), "entries": []}
     keys = ("data", "method", "bytes", "seed")
     done = {tuple(entry[key] for key in keys) for entry in results["entries"]}
-    chosen = args.methods or [name for name in (*METHODS, _LIMIT) if not (args.quick and name in _SLOW)]
+    chosen = args.methods or [name for name in (*METHODS, _LIMIT) if not (args.quick and name in SLOW)]
     for source in [] if args.report else args.data:
         rows = np.asarray(open_vectors(source).rows, np.float32)
         for seed, n_bytes, name in ((s, b, m) for s in args.seeds for b in args.bytes for m in chosen):
             case = dict(zip(keys, (Path(source).stem, name, n_bytes, seed), strict=True))
-            if tuple(case.values()) in done or (name == "RaBitQ, PCA" and n_bytes < 9):
+            if tuple(case.values()) in done:
                 continue
-            found = case | {
-                key: round(value, 4 if value < 10 else 1) for key, value in evaluated(name, n_bytes, rows, seed).items()
-            }
+            try:
+                values = evaluated(name, n_bytes, rows, seed)
+            except (ImportError, ValueError) as error:
+                print(f"{case['data']}, {name}, {n_bytes} bytes: left out, {error}", file=sys.stderr, flush=True)
+                continue
+            found = case | {key: round(value, 4 if value < 10 else 1) for key, value in values.items()}
             results["entries"].append(found)
             write_json(args.out, results)
             print(found, file=sys.stderr, flush=True)
@@ -195,28 +210,39 @@ def _cell(value: float | None, form: str = ".3f") -> str:
 
 
 def figure(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Recall against bytes, a panel for each set: our codes as lines, others dotted."""
-    sizes_of = {one["data"]: {other["bytes"] for other in entries if other["data"] == one["data"]} for one in entries}
+    """Recall against bytes, a panel for each set: others dotted; of a family the best at each size."""
+    sizes_of = {one["data"]: sorted({e["bytes"] for e in entries if e["data"] == one["data"]}) for one in entries}
     sets = [data for data, sizes in sizes_of.items() if len(sizes) > 1]
-    drawn = Figure(figsize=(6 * max(1, len(sets)), 5), layout="constrained")
+    families: dict[str, list[str]] = {}
+    for name in (*METHODS, _LIMIT):
+        families.setdefault(family_of(name), []).append(name)
+    drawn = Figure(figsize=(2 + 6 * max(1, len(sets)), 6), layout="constrained")
+    lines: dict[str, Line2D] = {}
     for place, data in enumerate(sets):
         panel = drawn.add_subplot(1, len(sets), place + 1)
-        for number, name in enumerate((*METHODS, _LIMIT)):
-            sizes = sorted({one["bytes"] for one in entries if (one["data"], one["method"]) == (data, name)})
-            values = [mean_of(entries, data, name, size, "recall") for size in sizes]
-            ours = name == "trained" or name in CODES
+        for number, (family, names) in enumerate(families.items()):
+            ours = names[0] == "trained" or names[0] in CODES
             style: dict[str, Any] = {"color": _COLOURS(number), "marker": "o", "linestyle": "-" if ours else ":"}
-            if name == _LIMIT:
+            if family == _LIMIT:
                 style = {"color": "black", "linestyle": "--"}
-            if values:
-                panel.plot(sizes, values, label="Gaussian limit" if name == _LIMIT else name, markersize=4, **style)
+            found = {
+                size: [mean_of(entries, data, name, size, "recall") or 0 for name in names] for size in sizes_of[data]
+            }
+            best = {size: max(values) for size, values in found.items() if any(values)}
+            if best:
+                label = "Gaussian limit" if family == _LIMIT else family
+                (lines[label],) = panel.plot(list(best), list(best.values()), markersize=4, **style)
         panel.set_xscale("log", base=2)
-        ticks = sorted({one["bytes"] for one in entries if one["data"] == data})
-        panel.set_xticks(ticks, [str(size) for size in ticks])
+        panel.set_xticks(sizes_of[data], [str(size) for size in sizes_of[data]])
         panel.set(title=data, xlabel="bytes a stored vector", ylabel="recall@10, float queries")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, loc="lower right")
+    drawn.legend(lines.values(), lines, loc="outside right upper", fontsize=9)
     return drawn
+
+
+def family_of(name: str) -> str:
+    """What a method is drawn as: the first family with a prefix of its name, or itself."""
+    return next((family for family, prefixes in _FAMILIES.items() if name.startswith(prefixes)), name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

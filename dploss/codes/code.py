@@ -15,22 +15,68 @@ _POINTS = 4096
 _COLUMNS = 64
 
 
-class Code(ABC):
-    """How latents are stored: `bytes_per_vector` bytes each, all of them counted.
+class StoredForm(ABC):
+    """Rows of `bytes_per_vector` bytes each, all of them counted, that float queries search (asymmetric search).
 
     A stored row is a point and a bias: it is as far from a query q as bias - 2 <project(q), point>, up to what is the
-    same for all rows of a query. With squared_norms(q) added, and times unit^2, that is an estimate of the squared
-    distance of the latents. The query stays a float vector (asymmetric search).
+    same for all rows of a query.
+
+    Attributes:
+        bytes_per_vector: stored for each row.
+    """
+
+    bytes_per_vector: int
+
+    @abstractmethod
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, bytes_per_vector) uint8 codes."""
+
+    @abstractmethod
+    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, bytes_per_vector) uint8 codes -> (n, p) float32 points and (n,) float32 biases."""
+
+    @abstractmethod
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """(m, d) latents of queries -> (m, p) float32, in the space and unit of the points."""
+
+    @abstractmethod
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps.
+
+        A row gives the same latent in any batch.
+        """
+
+    @property
+    @abstractmethod
+    def model_bytes(self) -> int:
+        """Bytes that are stored once, for all rows."""
+
+    def score(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """How far stored rows are from queries: estimates of squared distances, less what is constant for a query.
+
+        Args:
+            queries: (m, d) latents.
+            codes: (n, bytes_per_vector) uint8.
+
+        Returns:
+            (m, n) float32; the least is the nearest. It is in units of the code: comparable along a row alone.
+        """
+        points, biases = self.points(codes)
+        return biases - 2 * self.project(queries) @ points.T
+
+
+class Code(StoredForm):
+    """How the latents of an encoder are stored: fitted to them, and saved in its checkpoint.
+
+    A score with squared_norms(query) added, times unit^2, is an estimate of the squared distance of the latents.
 
     Attributes:
         name: what --code calls it.
         dim: d, dimensions of a latent.
-        bytes_per_vector: stored for each row.
     """
 
     name: ClassVar[str]
     dim: int
-    bytes_per_vector: int
 
     @classmethod
     @abstractmethod
@@ -47,18 +93,6 @@ class Code(ABC):
         return range(2, dim + 2)
 
     @abstractmethod
-    def encode(self, latents: np.ndarray) -> np.ndarray:
-        """(n, d) latents -> (n, bytes_per_vector) uint8 codes."""
-
-    @abstractmethod
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, bytes_per_vector) uint8 codes -> (n, p) float32 points and (n,) float32 biases."""
-
-    @abstractmethod
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """(m, d) latents of queries -> (m, p) float32, in the space and unit of the points."""
-
-    @abstractmethod
     def squared_norms(self, queries: np.ndarray) -> np.ndarray:
         """(m, d) latents of queries -> (m,) float64 squared norms in the unit of the points, of all d dimensions."""
 
@@ -66,39 +100,6 @@ class Code(ABC):
     @abstractmethod
     def unit(self) -> float:
         """The unit of the points, in that of the latents; above 0."""
-
-    @abstractmethod
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """(n, bytes_per_vector) uint8 codes -> (n, d) float32 latents, as near to the given ones as it keeps.
-
-        A row gives the same latent in any batch.
-        """
-
-    @abstractmethod
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What the code was fitted to, by name; with the name and `bytes_per_vector` all that it is made of."""
-
-    @classmethod
-    @abstractmethod
-    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "Code":
-        """The code that `arrays` was called on.
-
-        Raises:
-            KeyError, ValueError: arrays that are missing, or of other shapes or values than a code's.
-        """
-
-    def score(self, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """How far stored rows are from queries: estimates of squared distances, less what is constant for a query.
-
-        Args:
-            queries: (m, d) latents.
-            codes: (n, bytes_per_vector) uint8.
-
-        Returns:
-            (m, n) float32; the least is the nearest. It is in units of the code: comparable along a row alone.
-        """
-        points, biases = self.points(codes)
-        return biases - 2 * self.project(queries) @ points.T
 
     def products(self, projected: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Inner products of stored rows and queries, without all points in memory at once.
@@ -120,6 +121,19 @@ class Code(ABC):
             products[start : start + _POINTS] = (torch.from_numpy(self.points(filled)[0]) @ columns)[: len(block)]
         return products
 
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the code was fitted to, by name; with the name and `bytes_per_vector` all that it is made of."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "Code":
+        """The code that `arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: arrays that are missing, or of other shapes or values than a code's.
+        """
+
     @property
     def model_bytes(self) -> int:
         """Bytes that are stored once, for all rows."""
@@ -131,7 +145,7 @@ class Code(ABC):
         return {"name": self.name, "bytes": self.bytes_per_vector, "arrays": tensors}
 
 
-def search_form(code: Code, codes: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def search_form(code: StoredForm, codes: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stored rows and queries whose squared Euclidean distances are their scores, up to a constant of each query.
 
     One more dimension has what a point's own squared norm lacks to its bias; queries are 0 there.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dploss.codes.code import Code
+from dploss.codes.code import StoredForm
 from dploss.data import MappedRows
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.stored import stored_recall
@@ -40,7 +40,7 @@ class HeldOutRows:
         rows = self.rows[self.index]
         return self.evaluator.evaluate(rows, encode(rows))
 
-    def stored_recall(self, encode: Callable[[np.ndarray], np.ndarray], code: Code, rerank: int = 1) -> Recall:
+    def stored_recall(self, encode: Callable[[np.ndarray], np.ndarray], code: StoredForm, rerank: int = 1) -> Recall:
         """Recall@k of the rows as a code stores their latents, searched by their latents as they are.
 
         Args:

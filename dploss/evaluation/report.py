@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
+from dploss.evaluation.peers import NO_PEERS, Peers
 from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
@@ -48,7 +49,8 @@ class Report:
         ties: rows whose nearest neighbours are not determined.
         training_rows_left_out: of the data; None where that could not be checked.
         note: what a person should know of them.
-        stored: by name, the scores of the stored forms of the encoder and of its start; empty without a code.
+        stored: by name, the scores of the stored forms of the encoder, its start and the code's peers; empty without a
+            code.
     """
 
     checkpoint: str
@@ -181,6 +183,7 @@ def evaluate_encoder(
     data: EvalRows,
     ks: Sequence[int],
     encoded: Mapping[str, np.ndarray],
+    peers: Peers = NO_PEERS,
 ) -> tuple[Report, np.ndarray]:
     """Score an encoder, and its start, PCA, truncation and random projection to as many dimensions.
 
@@ -191,13 +194,14 @@ def evaluate_encoder(
         data: the rows; PCA is fitted on their training rows.
         ks: neighbours to look for.
         encoded: by name, other encodings (n, d) of the rows.
+        peers: of its code, fitted to the training rows.
 
     Returns:
         The report, and the encoder's latents of the rows.
     """
     record = ExperimentRecord.from_dict(checkpoint["config"])
     rows, dim = data.rows, encoder.latent_dim
-    own, left_out = {"encoder": encoder} | _start(checkpoint, path, encoder), {}
+    own, left_out = {"encoder": encoder} | _start(checkpoint, path, encoder), dict(peers.left_out)
     if checkpoint["epoch"] and START not in own:
         left_out[START] = f"no {epoch_checkpoint(0)} beside the checkpoint"
     encoders: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {name: _at_size(one) for name, one in own.items()}
@@ -231,7 +235,7 @@ def evaluate_encoder(
         ties=count_ties(rows, ks),
         training_rows_left_out=data.training_rows_left_out,
         note=data.note,
-        stored=_stored(own, rows, ks),
+        stored=_stored(own, rows, ks) | peers.score(rows, ks),
     )
     return report, latents["encoder"]
 

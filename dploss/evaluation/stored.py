@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dploss.codes.code import Code, search_form
+from dploss.codes.code import StoredForm, search_form
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.scores import RERANK_FACTORS
 from dploss.evaluation.space import Space, over_queries
@@ -42,7 +42,7 @@ class StoredScores:
 
 
 def stored_recall(
-    evaluator: RecallEvaluator, original: np.ndarray, latents: np.ndarray, code: Code, rerank: int = 1
+    evaluator: RecallEvaluator, original: np.ndarray, latents: np.ndarray, code: StoredForm, rerank: int = 1
 ) -> Recall:
     """Recall@k of rows as a code stores their latents, searched by their latents as they are.
 
@@ -58,7 +58,7 @@ def stored_recall(
     return evaluator.evaluate_reranked(original, stored, [search], queries)[0]
 
 
-def score_stored(original: np.ndarray, latents: np.ndarray, code: Code, ks: Sequence[int]) -> StoredScores:
+def score_stored(original: np.ndarray, latents: np.ndarray, code: StoredForm, ks: Sequence[int]) -> StoredScores:
     """Store rows, and search them.
 
     Args:
@@ -100,7 +100,7 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
     if not stored:
         return []
     rows = [
-        [name, search, *cells]
+        [name, search, str(scores.bytes_per_vector), *cells]
         for name, scores in stored.items()
         for search, cells in {
             "float queries": [f"{scores.recall[k]:.4f}" for k in ks],
@@ -113,12 +113,11 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
             },
         }.items()
     ]
-    sizes = ", ".join(f"{name} {scores.bytes_per_vector}" for name, scores in stored.items())
     own = next(iter(stored.values()))
     return [
         "",
-        f"stored, bytes a vector: {sizes}; once for all rows: {own.model_bytes:,} bytes, beside the encoder",
-        *text_table(["", "search", *(f"recall@{k}" for k in ks)], rows, left=2),
+        f"stored; once for all rows, beside the encoder: {own.model_bytes:,} bytes",
+        *text_table(["", "search", "bytes", *(f"recall@{k}" for k in ks)], rows, left=2),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dploss.config import OPTIONS
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import BASELINES, PCA_INT8, MeasuredRecall
+from dploss.experiments.history import BASELINES, STORED_BASELINES, MeasuredRecall
 from dploss.experiments.summary import LOSSES, NAME_WIDTH, data_name, epochs_done, extremes, recall_name, short
 from dploss.text import MISSING, duration, elided, number
 
@@ -45,7 +45,7 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
     measured = [one for curve in recalls for one in curve[-1:]]
     several_sizes = len({one.recall.rows for one in measured}) > 1
     given = {name for one in experiments for name in one.history.baselines()}
-    baselines_shown = [name for name in BASELINES if name in given or name != PCA_INT8]
+    baselines_shown = [name for name in BASELINES if name in given or name not in STORED_BASELINES]
     header = ["experiment", *differing, "done"]
     header += [column for name in LOSSES.values() for column in (f"{name} loss", "best")]
     header += [recall_name(measured), *(["recall rows"] if several_sizes else []), *baselines_shown, "time"]
@@ -76,6 +76,7 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
                 "pca_renormalised_recall": history.pca_renormalised_recall,
                 "pca_recall": history.pca_recall,
                 "pca_int8_recall": history.pca_int8_recall,
+                "pca_pq_recall": history.pca_pq_recall,
                 "seconds": seconds,
             }
         )

@@ -39,7 +39,9 @@ _BY_DIM = {
 _WORDS = {int: "numbers", str: "text", dict: "objects"}
 # What is printed and drawn has to stay below: no training gets there.
 MOST_EPOCHS, LARGEST = 10**9, 1e250
-START, PCA_RENORMALISED, PCA, PCA_INT8 = BASELINES = ("start", "PCA, renormalised", "PCA", "PCA, int8")
+START, PCA_RENORMALISED, PCA = "start", "PCA, renormalised", "PCA"
+PCA_INT8, PCA_PQ = STORED_BASELINES = ("PCA, int8", "PCA, pq")
+BASELINES = (START, PCA_RENORMALISED, PCA, *STORED_BASELINES)
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
 
 
@@ -118,6 +120,7 @@ class TrainHistory:
         pca_recall_by_dim, pca_renormalised_recall_by_dim: PCA's recall@k at these sizes.
         pca_int8_recall: of a training with --bytes, recall@k of renormalised PCA stored in as many bytes, a dimension
             in each. All recalls of the encoder are those of its stored form, then.
+        pca_pq_recall: the same of PQ along principal axes; None where that is the code, or bytes do not allow it.
         evaluations: what was measured of the checkpoints that were evaluated, in their order.
         status: running, completed, interrupted or failed; unknown where another program wrote the history.
     """
@@ -140,6 +143,7 @@ class TrainHistory:
     pca_recall_by_dim: dict[str, float] = field(default_factory=dict)
     pca_renormalised_recall_by_dim: dict[str, float] = field(default_factory=dict)
     pca_int8_recall: float | None = None
+    pca_pq_recall: float | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     status: str = "running"
 
@@ -172,7 +176,7 @@ class TrainHistory:
     def baselines(self, dim: str | None = None) -> dict[str, float]:
         """Recall@k of what costs no training, by its name: the start of the training, PCA with norms restored, PCA.
 
-        Of a stored form it is the start, and PCA stored in as many bytes.
+        Of a stored form it is the start, and PCA stored in as many bytes, as int8 and by PQ.
 
         Args:
             dim: a size of a Matryoshka encoder, as text; None: the whole latents.
@@ -180,7 +184,7 @@ class TrainHistory:
         values: dict[str, float | None]
         values = {START: self.start_recall, PCA_RENORMALISED: self.pca_renormalised_recall, PCA: self.pca_recall}
         if self.pca_int8_recall is not None:
-            values = {START: self.start_recall, PCA_INT8: self.pca_int8_recall}
+            values = {START: self.start_recall, PCA_INT8: self.pca_int8_recall, PCA_PQ: self.pca_pq_recall}
         if dim is not None:
             of_size = self.recall_by_dim.get(dim, [])
             values[START] = of_size[0] if of_size and self.start_recall is not None else None

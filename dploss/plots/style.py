@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from dploss.errors import InputError
-from dploss.experiments.history import PCA, PCA_INT8, PCA_RENORMALISED, START
+from dploss.experiments.history import PCA, PCA_INT8, PCA_PQ, PCA_RENORMALISED, START
 from dploss.files.atomic import atomic_write
 
 FORMATS = ("png", "pdf", "svg")
@@ -99,7 +99,8 @@ def baseline_style(name: str) -> Mapping[str, Any]:
         START: (2, (0, (1, 1.5))),
         PCA_RENORMALISED: (3, (0, (6, 3))),
         PCA: (1, (0, (3, 2, 1, 2))),
-        PCA_INT8: (1, (0, (3, 2, 1, 2))),
+        PCA_INT8: (1, (0, (3, 2, 1, 2, 1, 2))),
+        PCA_PQ: (3, (0, (6, 2, 1, 2))),
     }[name]
     return {"color": COLOURS[colour], "linestyle": dash, "linewidth": 1.3}
 

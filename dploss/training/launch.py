@@ -26,7 +26,7 @@ from dploss.training.progress import Progress
 from dploss.training.row_checks import check_differ, distances_from_median, far_rows
 from dploss.training.run import ExperimentRun, TrainingRun
 from dploss.training.start import initialize_trainer, make_trainer
-from dploss.training.storage import pca_int8_recall, storage_of
+from dploss.training.storage import add_baselines, storage_of
 from dploss.training.torchrun import is_main_process
 from dploss.training.trainer import Trainer
 
@@ -107,7 +107,7 @@ def _prepare(
             # Now, for bytes that the code cannot have are said before anything is written.
             trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
             if held_out:
-                history.pca_int8_recall = pca_int8_recall(config.bytes, pca, trainer.train_rows, held_out)
+                add_baselines(history, config, pca, trainer.train_rows, held_out)
     if not is_main:
         return TrainingRun(trainer, history)
     reconstruction = None

@@ -1,15 +1,19 @@
-"""The stored form of a training with --bytes: its code, and its baseline."""
+"""The stored form of a training with --bytes: its code, and its baselines."""
+
+from contextlib import suppress
 
 import numpy as np
 
 from dploss.codes.build import fit_code
 from dploss.codes.code import Code
-from dploss.codes.quantizer import Quantizer
+from dploss.codes.pq import ProductCode
 from dploss.config import TrainConfig
 from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
+from dploss.evaluation.peers import pca_int8, pca_pq
+from dploss.experiments.history import TrainHistory
 from dploss.models.encoder import Encoder
 from dploss.models.pca import PCA
 
@@ -35,20 +39,23 @@ def storage_of(config: TrainConfig, encoder: Encoder, rows: np.ndarray | MappedR
         raise SettingError("{bytes} {value}: {why}", value=config.bytes, why=str(error)) from error
 
 
-def pca_int8_recall(n_bytes: int, pca: PCA, rows: np.ndarray | MappedRows, held_out: HeldOutRows) -> float:
-    """Held-out recall of what people store in as many bytes without any of this: renormalised PCA as int8.
+def add_baselines(
+    history: TrainHistory, config: TrainConfig, pca: PCA, rows: np.ndarray | MappedRows, held_out: HeldOutRows
+) -> None:
+    """Measure what as many bytes hold without any of this: renormalised PCA as int8, and by PQ where bytes allow that.
 
     Args:
-        n_bytes: of a stored row.
+        history: gets their recalls.
+        config: its `bytes` is a number.
         pca: of the training rows; int8 takes as many of its components as there are bytes, or all.
         rows: (N, D) float32, the training rows.
         held_out: the rows that recall is measured on.
     """
-    dims = min(n_bytes, len(pca.components))
-    sample = pca.encode_renormalised(rows[evenly_spaced(len(rows), _FITTED_ROWS)], dims)
-    quantizer = Quantizer.fit("int8", sample)
-
-    def stored(rows: np.ndarray) -> np.ndarray:
-        return quantizer.dequantize(quantizer.quantize(pca.encode_renormalised(rows, dims)))
-
-    return held_out.recall(stored).value
+    assert config.bytes is not None
+    int8 = pca_int8(rows, config.bytes, pca)
+    history.pca_int8_recall = held_out.stored_recall(int8.latents, int8.code).value
+    # With --code pq it would be the start.
+    if config.code != ProductCode.name:
+        with suppress(ValueError):
+            pq = pca_pq(rows, config.bytes, pca)
+            history.pca_pq_recall = held_out.stored_recall(pq.latents, pq.code).value

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from dploss import load_encoder
+from dploss.codes.pq import ProductCode
 from dploss.config import TrainConfig
 from dploss.data import open_vectors, split_rows
 from dploss.errors import InputError
+from dploss.evaluation.recall_history import recorded_recall
+from dploss.experiments.catalog import open_experiment
 from dploss.models.pca import PCA
+from dploss.plots import quick_figure
 from dploss.training.launch import new_experiment, resumed_experiment
 
 BYTES, ROWS = 8, 400
@@ -75,15 +79,50 @@ def test_what_the_same_bytes_hold_as_int8_is_said(stored):
     pca = PCA.fit(train, BYTES)
     step = np.abs(pca.encode_renormalised(train)).max(axis=0) / 127
     latents = np.rint(pca.encode_renormalised(held_out) / step).clip(-127, 127) * step
-    distances = ((latents[:, None].astype(np.float64) - latents) ** 2).sum(axis=-1)
+    queries = pca.encode_renormalised(held_out).astype(np.float64)
+    distances = ((queries[:, None] - latents) ** 2).sum(axis=-1)
     assert history(stored)["pca_int8_recall"] == pytest.approx(by_a_plain_loop(held_out, distances, 5), abs=1e-9)
+
+
+def test_what_the_same_bytes_hold_by_pq_is_said(stored):
+    rows = open_vectors(limit=ROWS).rows
+    train, held_out = (rows[index] for index in split_rows(ROWS, 0.1, 0))
+    pca = PCA.fit(train, 8 * BYTES)
+    code = ProductCode.fit(pca.encode_renormalised(train), BYTES)
+    latents = pca.encode_renormalised(held_out)
+    scores = code.score(latents, code.encode(latents))
+    assert history(stored)["pca_pq_recall"] == pytest.approx(by_a_plain_loop(held_out, scores, 5), abs=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{"code": "pq"}, {"code": "float16", "bytes": 32, "latent_dim": 16}])
+def test_pq_is_no_baseline_of_itself_or_of_bytes_that_it_cannot_have(tmp_path, settings):
+    files = {"checkpoints_dir": str(tmp_path), "limit": ROWS, "epochs": 0, "quiet": True}
+    baselines = new_experiment(TrainConfig(**{"bytes": BYTES, **files, **settings})).history.baselines()
+    assert list(baselines) == ["PCA, int8"]
+
+
+def test_the_baselines_are_printed_drawn_and_compared(stored, call):
+    found = history(stored)
+    recalls = {
+        name: f"{found[key]:.4f}" for name, key in (("PCA, int8", "pca_int8_recall"), ("PCA, pq", "pca_pq_recall"))
+    }
+    experiment = open_experiment(stored)
+    (*_, panel) = quick_figure(experiment, recorded_recall(experiment)).axes
+    assert [text.get_text() for text in panel.get_legend().get_texts()][-2:] == [
+        f"{name} {recall}" for name, recall in recalls.items()
+    ]
+    flags = ("--checkpoints-dir", stored.parent, "--compare", "--experiments", stored, stored)
+    (record, *_) = json.loads(call("visualize_training.py", *flags, "--json").stdout)
+    assert record["pca_pq_recall"] == found["pca_pq_recall"]
+    assert "PCA, pq" in call("visualize_training.py", *flags).stdout
 
 
 def test_the_start_alone_takes_no_training(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = call("train.py", "--bytes", BYTES, "--limit", ROWS, "--epochs", 0)
     assert done.returncode == 0, done.stderr
-    assert "held-out recall@5" in done.stdout and "PCA, int8" in done.stdout
+    assert "held-out recall@5" in done.stdout and "; PCA, int8 0." in done.stdout and "; PCA, pq 0." in done.stdout
+    assert "\nPCA, pq     held-out recall@5 0." in done.stderr
     (checkpoint,) = tmp_path.glob("checkpoints/*/best.pt")
     content = torch.load(checkpoint, weights_only=True)
     assert (content["code"]["name"], content["code"]["bytes"]) == ("trellis", BYTES)

@@ -1,0 +1,46 @@
+"""How benchmarks/bytes.py stores rows and ranks them for float queries."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from dploss.evaluation.peers import Peer
+
+_QUERIES = 256
+
+
+class Method(ABC):
+    """A stored form, fitted."""
+
+    model_bytes: int
+
+    @abstractmethod
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """(n, D) rows -> their codes."""
+
+    @abstractmethod
+    def search(self, codes: np.ndarray, queries: np.ndarray, count: int) -> np.ndarray:
+        """(m, count) row numbers, nearest first, for (m, D) queries."""
+
+
+class Scored(Method):
+    """Codes that are ranked by their scores, all of them at once."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer, self.model_bytes = peer, peer.model_bytes
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """See `Method.encode`."""
+        return self.peer.code.encode(self.peer.latents(rows))
+
+    def search(self, codes: np.ndarray, queries: np.ndarray, count: int) -> np.ndarray:
+        """See `Method.search`."""
+        points, biases = self.peer.code.points(codes)
+        found = []
+        for start in range(0, len(queries), _QUERIES):
+            asked = self.peer.code.project(self.peer.latents(queries[start : start + _QUERIES]))
+            scores = biases - 2 * asked @ points.T
+            near = np.argpartition(scores, count - 1, axis=1)[:, :count]
+            order = np.take_along_axis(scores, near, axis=1).argsort(axis=1, kind="stable")
+            found.append(np.take_along_axis(near, order, axis=1))
+        return np.concatenate(found)
