@@ -5,6 +5,7 @@ Every method is fitted to training rows, and ranks the rows of a database for fl
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,12 @@ from bytes_faiss import FAISS, Faiss
 from bytes_others import OTHERS
 from bytes_search import Method, Scored
 
-from dploss.codes.build import CODES, fit_code
+from dploss.codes.build import CODES
 from dploss.config import TrainConfig
-from dploss.data.split import evenly_spaced
-from dploss.evaluation.peers import Peer, opq, opq_norm_restored, rabitq
+from dploss.evaluation.peers import Peer, closed_form, opq, opq_norm_restored, rabitq
 from dploss.models.build import load_encoder
 from dploss.models.encoder import Encoder
-from dploss.models.pca import PCA
 from dploss.training.launch import new_experiment
-
-
-def closed_form(code: str, rows: np.ndarray, n_bytes: int) -> Peer:
-    """train.py --bytes --code --epochs 0."""
-    dim = TrainConfig(bytes=n_bytes, code=code).fitted_to(len(rows), rows.shape[1]).latent_dim
-    pca = PCA.fit(rows, dim)
-    fitted = fit_code(code, pca.encode_renormalised(rows[evenly_spaced(len(rows), 50_000)]), n_bytes)
-    return Peer(pca.encode_renormalised, fitted, pca.components.nbytes + pca.mean.nbytes)
 
 
 def trained(rows: np.ndarray, n_bytes: int) -> Peer:
@@ -48,7 +39,7 @@ def trained(rows: np.ndarray, n_bytes: int) -> Peer:
 
 _SCORED: dict[str, Callable[[np.ndarray, int], Peer]] = {
     "trained": trained,
-    **{name: (lambda rows, n_bytes, name=name: closed_form(name, rows, n_bytes)) for name in CODES},  # type: ignore[misc]
+    **{name: partial(closed_form, name) for name in CODES},
     "OPQ, norm restored": opq_norm_restored,
     "RaBitQ, PCA": rabitq,
     **{f"ASH, {bits} bit{'s' * (bits > 1)}": ash(bits) for bits in (1, 2, 4)},

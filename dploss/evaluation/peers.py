@@ -5,13 +5,16 @@ PCA renormalised as int8; and by FAISS, RaBitQ (Gao & Long 2024), OPQ (Ge et al.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dploss.codes.build import fit_code
 from dploss.codes.code import StoredForm
 from dploss.codes.pq import ProductCode
 from dploss.codes.quantizer import Quantizer
+from dploss.config import TrainConfig
 from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
 from dploss.evaluation.peer_forms import RABITQ_FACTORS, FaissForm, Int8, NormRestored, RaBitQ, contiguous, import_faiss
@@ -65,21 +68,23 @@ def pca_int8(rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None
     return Peer(latents, Int8(quantizer), pca.components[:dim].nbytes + pca.mean.nbytes)
 
 
-def pca_pq(rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None) -> Peer:
-    """The closed form of `train.py --code pq`: PQ along principal axes, parametric as in OPQ, and the norm in a byte.
+def closed_form(code: str, rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None) -> Peer:
+    """The start of `train.py --bytes --code`: a code of renormalised PCA. That of pq is PQ along principal axes.
 
     Args:
+        code: a key of CODES.
         rows: (N, D) float32, training rows.
         n_bytes: of a stored row.
-        pca: of these rows, where there is one already.
+        pca: of these rows, where there is one already; None: of as many dimensions as a training has by default.
 
     Raises:
-        ValueError: a number of bytes that `ProductCode` cannot have.
+        ValueError: a number of bytes that the code cannot have.
     """
-    pca = pca or PCA.fit(rows, min(8 * n_bytes, rows.shape[1]))
-    latents = pca.encode_renormalised(rows[evenly_spaced(len(rows), _CODED_ROWS)])
-    code = ProductCode.fit(latents, n_bytes)
-    return Peer(pca.encode_renormalised, code, pca.components.nbytes + pca.mean.nbytes)
+    if pca is None:
+        settings = TrainConfig(bytes=n_bytes, code=code)  # type: ignore[arg-type]  # its choices
+        pca = PCA.fit(rows, settings.fitted_to(*rows.shape).latent_dim)
+    fitted = fit_code(code, pca.encode_renormalised(rows[evenly_spaced(len(rows), _CODED_ROWS)]), n_bytes)
+    return Peer(pca.encode_renormalised, fitted, pca.components.nbytes + pca.mean.nbytes)
 
 
 def opq(rows: np.ndarray, n_bytes: int) -> Peer:
@@ -127,7 +132,7 @@ def rabitq(rows: np.ndarray, n_bytes: int) -> Peer:
 PEERS: dict[str, Callable[[np.ndarray, int], Peer]] = {
     PCA_INT8: pca_int8,
     "RaBitQ": rabitq,
-    PCA_PQ: pca_pq,
+    PCA_PQ: partial(closed_form, ProductCode.name),
     "OPQ": opq,
     "OPQ, norm restored": opq_norm_restored,
 }

@@ -12,7 +12,7 @@ from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
-from dploss.evaluation.peers import pca_int8, pca_pq
+from dploss.evaluation.peers import closed_form, pca_int8
 from dploss.experiments.history import TrainHistory
 from dploss.models.encoder import Encoder
 from dploss.models.pca import PCA
@@ -57,5 +57,5 @@ def add_baselines(
     # With --code pq it would be the start.
     if config.code != ProductCode.name:
         with suppress(ValueError):
-            pq = pca_pq(rows, config.bytes, pca)
+            pq = closed_form(ProductCode.name, rows, config.bytes, pca)
             history.pca_pq_recall = held_out.stored_recall(pq.latents, pq.code).value
