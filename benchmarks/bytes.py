@@ -10,7 +10,7 @@ Examples:
   bytes.py --quick                             the built-in vectors, without trainings, OPQ and RQ: minutes
   bytes.py --data builtin my.parquet           all methods: hours
   bytes.py --methods trellis OPQ --bytes 64
-  bytes.py --report                            table and figure of what was measured
+  bytes.py --report                            tables and figure of what was measured
 """
 
 import json
@@ -23,9 +23,7 @@ from typing import Any
 
 import numpy as np
 from bytes_methods import METHODS, SLOW
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from bytes_report import LIMIT, RERANK, K, figure, tables, write_into
 from timing import machine
 
 from dploss.cli.main import Parser, run
@@ -33,23 +31,10 @@ from dploss.codes.build import CODES
 from dploss.data import open_vectors, split_rows
 from dploss.files.atomic import write_json
 from dploss.plots import save
-from dploss.text import text_table
 
-OUT = Path(__file__).resolve().parents[1] / "docs" / "bytes.json"
-_K, _RERANK, _BYTES = 10, 5, (16, 32, 64, 128, 256)
-_LIMIT = "limit"
-_COLOURS = colormaps["tab20"]
-# Drawn as one line, the best of them at every size.
-_FAMILIES = {
-    "float16, int8, int4": ("float16", "int8", "int4"),
-    "OPQ, the norm restored or not": ("OPQ",),
-    "RaBitQ, 1 to 4 bits": ("RaBitQ", "rabitqlib"),
-    "TurboQuant, 2 to 4 bits": ("TurboQuant", "turbovec"),
-    "EDEN, 2 to 4 bits": ("EDEN",),
-    "ASH, 1 to 4 bits": ("ASH",),
-    "PCA, 4 to 8 bits": ("PCA",),
-    "RQ": ("RQ",),
-}
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "BYTES.md"
+OUT = DOCS.with_name("bytes.json")
+_BYTES = (16, 32, 64, 128, 256)
 _LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
 
 
@@ -59,7 +44,7 @@ def parser() -> Parser:
     flags = Parser(prog="bytes.py", description=summary, epilog=f"Examples:\n{examples}")
     flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
     flags.add_argument("--bytes", type=int, nargs="+", default=list(_BYTES), metavar="N", help=f"(default: {_BYTES})")
-    flags.add_argument("--methods", nargs="+", choices=(*METHODS, _LIMIT), metavar="NAME", help="(default: all)")
+    flags.add_argument("--methods", nargs="+", choices=(*METHODS, LIMIT), metavar="NAME", help="(default: all)")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
     flags.add_argument("--quick", action="store_true", help="leave out " + ", ".join(SLOW))
     flags.add_argument("--report", action="store_true", help="measure nothing")
@@ -85,7 +70,7 @@ def true_neighbours(stored: np.ndarray, queries: np.ndarray | None) -> np.ndarra
         scores = norms - 2 * (asked[start : start + 500].astype(np.float64) @ stored.T.astype(np.float64))
         if queries is None:
             scores[np.arange(len(scores)), start + np.arange(len(scores))] = np.inf
-        found.append(np.argsort(scores, axis=1)[:, :_K])
+        found.append(np.argsort(scores, axis=1)[:, :K])
     return np.concatenate(found)
 
 
@@ -98,7 +83,7 @@ def evaluated(name: str, n_bytes: int, rows: np.ndarray, seed: int) -> dict[str,
     """Recall, re-ranked recall, times and sizes of a method."""
     train, stored, queries = split(rows, seed)
     true = true_neighbours(stored, queries)
-    if name == _LIMIT:
+    if name == LIMIT:
         return {"recall": gaussian_limit(train, stored, queries, true, n_bytes)}
     if name in CODES:
         # Compiled before it is timed.
@@ -109,7 +94,7 @@ def evaluated(name: str, n_bytes: int, rows: np.ndarray, seed: int) -> dict[str,
     codes = method.encode(stored)
     encoded = time.perf_counter()
     own = queries is None
-    found = method.search(codes, stored if own else queries, _K * _RERANK + own)
+    found = method.search(codes, stored if own else queries, K * RERANK + own)
     searched = time.perf_counter()
     if own:
         # Without the row itself, wherever it was found; where it was not, without the last.
@@ -117,7 +102,7 @@ def evaluated(name: str, n_bytes: int, rows: np.ndarray, seed: int) -> dict[str,
         is_self[~is_self.any(axis=1), -1] = True
         found = found[~is_self].reshape(len(found), -1)
     return {
-        "recall": share_found(true, found[:, :_K]),
+        "recall": share_found(true, found[:, :K]),
         "reranked": share_found(true, found),
         "fit_seconds": fitted - started,
         "rows_per_second": len(stored) / (encoded - fitted),
@@ -147,7 +132,7 @@ def gaussian_limit(
     scores = np.square(coordinates).sum(axis=1) - 2 * asked @ points.T
     if queries is None:
         np.fill_diagonal(scores, np.inf)
-    return share_found(true, np.argpartition(scores, _K - 1, axis=1)[:, :_K])
+    return share_found(true, np.argpartition(scores, K - 1, axis=1)[:, :K])
 
 
 def measure(args: Namespace) -> int:
@@ -155,7 +140,7 @@ def measure(args: Namespace) -> int:
     results = json.loads(args.out.read_text()) if args.out.exists() else {"machine": machine(), "entries": []}
     keys = ("data", "method", "bytes", "seed")
     done = {tuple(entry[key] for key in keys) for entry in results["entries"]}
-    chosen = args.methods or [name for name in (*METHODS, _LIMIT) if not (args.quick and name in SLOW)]
+    chosen = args.methods or [name for name in (*METHODS, LIMIT) if not (args.quick and name in SLOW)]
     for source in [] if args.report else args.data:
         rows = np.asarray(open_vectors(source).rows, np.float32)
         for seed, n_bytes, name in ((s, b, m) for s in args.seeds for b in args.bytes for m in chosen):
@@ -171,78 +156,12 @@ def measure(args: Namespace) -> int:
             results["entries"].append(found)
             write_json(args.out, results)
             print(found, file=sys.stderr, flush=True)
-    print("\n".join(tables(results["entries"])))
+    lines = tables(results["entries"])
+    print("\n".join(lines))
+    if args.out == OUT:
+        write_into(DOCS, lines)
     save(figure(results["entries"]), args.out.with_suffix(".png"))
     return 0
-
-
-def mean_of(entries: Sequence[dict[str, Any]], data: str, method: str, n_bytes: int, key: str) -> float | None:
-    """Mean over the seeds; None where nothing was measured."""
-    values = [
-        one[key]
-        for one in entries
-        if (one["data"], one["method"], one["bytes"]) == (data, method, n_bytes) and key in one
-    ]
-    return sum(values) / len(values) if values else None
-
-
-def tables(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """For every set: recall@10 by method and bytes, single pass and re-ranked; and what it costs at 64 bytes."""
-    lines = []
-    for data in dict.fromkeys(one["data"] for one in entries):
-        own = [one for one in entries if one["data"] == data]
-        sizes = sorted({one["bytes"] for one in own})
-        methods = [name for name in (*METHODS, _LIMIT) if any(one["method"] == name for one in own)]
-        for key, title in (("recall", "recall@10"), ("reranked", f"recall@10, re-ranked x {_RERANK}")):
-            rows = [[name, *(_cell(mean_of(own, data, name, size, key)) for size in sizes)] for name in methods]
-            lines += [f"{data}: {title}", *text_table(["", *(f"{size} B" for size in sizes)], rows), ""]
-        costs = ("fit_seconds", "rows_per_second", "queries_per_second", "model_bytes")
-        rows = [
-            [name, *(_cell(mean_of(own, data, name, 64, key), ",.1f" if key == costs[0] else ",.0f") for key in costs)]
-            for name in methods
-        ]
-        lines += [f"{data}: at 64 bytes", *text_table(["", *(key.replace("_", " ") for key in costs)], rows), ""]
-    return lines
-
-
-def _cell(value: float | None, form: str = ".3f") -> str:
-    return "" if value is None else format(value, form)
-
-
-def figure(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Recall against bytes, a panel for each set: others dotted; of a family the best at each size."""
-    sizes_of = {one["data"]: sorted({e["bytes"] for e in entries if e["data"] == one["data"]}) for one in entries}
-    sets = [data for data, sizes in sizes_of.items() if len(sizes) > 1]
-    families: dict[str, list[str]] = {}
-    for name in (*METHODS, _LIMIT):
-        families.setdefault(family_of(name), []).append(name)
-    drawn = Figure(figsize=(2 + 6 * max(1, len(sets)), 6), layout="constrained")
-    lines: dict[str, Line2D] = {}
-    for place, data in enumerate(sets):
-        panel = drawn.add_subplot(1, len(sets), place + 1)
-        for number, (family, names) in enumerate(families.items()):
-            ours = names[0] == "trained" or names[0] in CODES
-            style: dict[str, Any] = {"color": _COLOURS(number), "marker": "o", "linestyle": "-" if ours else ":"}
-            if family == _LIMIT:
-                style = {"color": "black", "linestyle": "--"}
-            found = {
-                size: [mean_of(entries, data, name, size, "recall") or 0 for name in names] for size in sizes_of[data]
-            }
-            best = {size: max(values) for size, values in found.items() if any(values)}
-            if best:
-                label = "Gaussian limit" if family == _LIMIT else family
-                (lines[label],) = panel.plot(list(best), list(best.values()), markersize=4, **style)
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(sizes_of[data], [str(size) for size in sizes_of[data]])
-        panel.set(title=data, xlabel="bytes a stored vector", ylabel="recall@10, float queries")
-        panel.grid(alpha=0.3)
-    drawn.legend(lines.values(), lines, loc="outside right upper", fontsize=9)
-    return drawn
-
-
-def family_of(name: str) -> str:
-    """What a method is drawn as: the first family with a prefix of its name, or itself."""
-    return next((family for family, prefixes in _FAMILIES.items() if name.startswith(prefixes)), name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
