@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from bytes_ash import ash
+from bytes_binary import BINARY
 from bytes_faiss import FAISS, Faiss
 from bytes_others import OTHERS
 from bytes_search import Method, Scored
@@ -47,6 +48,7 @@ _SCORED: dict[str, Callable[[np.ndarray, int], Peer]] = {
 METHODS: dict[str, Callable[[np.ndarray, int], Method]] = {
     **{name: (lambda rows, n_bytes, fit=fit: Scored(fit(rows, n_bytes))) for name, fit in _SCORED.items()},  # type: ignore[misc]
     "OPQ": lambda rows, n_bytes: Faiss(opq(rows, n_bytes)),
+    **BINARY,
     **FAISS,
     **OTHERS,
 }

@@ -20,6 +20,9 @@ _LABELS = {
     "trellis": "`trellis`, closed form (default)",
     "pq": "`pq`, for FAISS",
     "binary": "`binary`, float queries",
+    "binary, Hamming": "`binary`, Hamming distance",
+    "PCA, signs": "signs of PCA, float queries",
+    "PCA, signs, Hamming": "signs of PCA, Hamming distance",
     "PCA, 4 bits": "PCA, renormalised, 4 bits",
     "PCA, 6 bits": "PCA, renormalised, 6 bits",
     "PCA, 8 bits": "PCA, renormalised, 8 bits",
@@ -34,6 +37,8 @@ _FAMILIES = {
     "TurboQuant, 2 to 4 bits": ("TurboQuant", "turbovec"),
     "EDEN, 2 to 4 bits": ("EDEN",),
     "ASH, 1 to 4 bits": ("ASH",),
+    "binary, float queries or Hamming": ("binary",),
+    "signs of PCA": ("PCA, signs",),
     "PCA, 4 to 8 bits": ("PCA",),
     "RQ": ("RQ",),
 }

@@ -39,8 +39,12 @@ class Scored(Method):
         found = []
         for start in range(0, len(queries), _QUERIES):
             asked = self.peer.code.project(self.peer.latents(queries[start : start + _QUERIES]))
-            scores = biases - 2 * asked @ points.T
-            near = np.argpartition(scores, count - 1, axis=1)[:, :count]
-            order = np.take_along_axis(scores, near, axis=1).argsort(axis=1, kind="stable")
-            found.append(np.take_along_axis(near, order, axis=1))
+            found.append(least(biases - 2 * asked @ points.T, count))
         return np.concatenate(found)
+
+
+def least(scores: np.ndarray, count: int) -> np.ndarray:
+    """(m, count) columns of the least of (m, n) scores, the least first."""
+    near = np.argpartition(scores, count - 1, axis=1)[:, :count]
+    order = np.take_along_axis(scores, near, axis=1).argsort(axis=1, kind="stable")
+    return np.take_along_axis(near, order, axis=1)
