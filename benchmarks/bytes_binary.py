@@ -1,4 +1,4 @@
-"""Bits for benchmarks/bytes.py: the signs of PCA, with float queries, and by Hamming distance beside our binary code."""
+"""Bits for benchmarks/bytes.py: signs of PCA with float queries, and by Hamming distance beside our binary code."""
 
 from collections.abc import Callable
 

@@ -21,6 +21,7 @@ from dploss.models.pca import PCA
 
 K, BYTES, DIM = 10, 64, 768
 _TRAIN_ROWS = 20_000
+_MOST_LISTS = 128
 Search = Callable[[np.ndarray], np.ndarray]
 
 
@@ -56,9 +57,11 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def least_nprobe(search: Callable[[int], np.ndarray], truth: np.ndarray, wanted: float) -> int:
-    """The least power of 2 with which a search of so many lists has the recall, 128 if none."""
-    probes = [2**power for power in range(8)]
-    return next((nprobe for nprobe in probes if recall(search(nprobe), truth) >= wanted), probes[-1])
+    """The fewest lists with which a search has the recall, from 1 up to some 128."""
+    nprobe = 1
+    while recall(search(nprobe), truth) < wanted and nprobe < _MOST_LISTS:
+        nprobe += 1 + nprobe // 8
+    return nprobe
 
 
 def main() -> None:
@@ -69,6 +72,7 @@ def main() -> None:
     flags.add_argument("--queries", type=int, default=1000)
     flags.add_argument("--latent-dim", type=int, default=256)
     flags.add_argument("--nlist", type=int, default=1024)
+    flags.add_argument("--nprobe", type=int, nargs="+", default=[8, 32], help="lists of IndexIVFPQ (default: 8 32)")
     flags.add_argument("--repeat", type=int, default=3)
     args = flags.parse_args()
     torch.set_num_threads(args.threads)
@@ -89,7 +93,7 @@ def main() -> None:
     ivf = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, args.nlist, BYTES, 8)
     encoding = {"CodeIndex": seconds(lambda: ours.add(rows))}
     encoding["CodeIndex, lists"] = encoding["CodeIndex"] + seconds(lambda: ours_ivf.add_codes(ours.codes))
-    for name, index in {"IndexPQ": pq, "IndexIVFPQ": ivf}.items():
+    for name, index in {"IndexPQ": pq, "IndexIVFPQ, lists": ivf}.items():
         index.train(train)
         encoding[name] = seconds(lambda index=index: index.add(rows))
 
@@ -100,33 +104,33 @@ def main() -> None:
         ivf.nprobe = nprobe
         return ivf.search(x, K)[1]
 
-    # Equal recall: what the weaker one has with the usual number of lists.
-    wanted = min(recall(search(queries, 8), truth) for search in (in_lists, in_faiss_lists))
-    nprobe, faiss_nprobe = (
-        least_nprobe(lambda count, search=search: search(queries, count), truth, wanted)
-        for search in (in_lists, in_faiss_lists)
-    )
     searches: dict[str, Search] = {
         "CodeIndex": lambda x: ours.search(x, K)[1],
         "IndexPQ": lambda x: pq.search(x, K)[1],
-        "CodeIndex, lists": lambda x: in_lists(x, nprobe),
-        "IndexIVFPQ": lambda x: in_faiss_lists(x, faiss_nprobe),
     }
+    beside = {"CodeIndex": "IndexPQ"}
+    for theirs in args.nprobe:
+        # At equal recall: as few lists as it takes.
+        wanted = recall(in_faiss_lists(queries, theirs), truth)
+        least = least_nprobe(lambda count: in_lists(queries, count), truth, wanted)
+        name, other = f"CodeIndex, {least} of {args.nlist} lists", f"IndexIVFPQ, {theirs} of {args.nlist} lists"
+        searches[name] = lambda x, least=least: in_lists(x, least)
+        searches[other] = lambda x, theirs=theirs: in_faiss_lists(x, theirs)
+        beside[name] = other
     sizes = {"CodeIndex": ours.nbytes, "IndexPQ": pq.ntotal * BYTES, "CodeIndex, lists": ours_ivf.nbytes}
-    sizes["IndexIVFPQ"] = ivf.ntotal * (BYTES + 8)
+    sizes["IndexIVFPQ, lists"] = ivf.ntotal * (BYTES + 8)
     batch = milliseconds({name: lambda one=one: one(queries) for name, one in searches.items()}, args.repeat)
     single = milliseconds({name: lambda one=one: one(queries[:1]) for name, one in searches.items()}, 10 * args.repeat)
-    beside = {"CodeIndex": "IndexPQ", "CodeIndex, lists": "IndexIVFPQ"}
     table = []
     for name, search in searches.items():
         other = beside.get(name, name)
+        kind = f"{name.split(',')[0]}, lists" if "," in name else name
         table.append(
             {
                 "rows": len(rows),
                 "index": name,
-                "nprobe": {"CodeIndex, lists": nprobe, "IndexIVFPQ": faiss_nprobe}.get(name, "-"),
-                "s to encode": encoding[name],
-                "MB": sizes[name] / 1e6,
+                "s to encode": encoding[kind],
+                "MB": sizes[kind] / 1e6,
                 f"ms, {len(queries)} queries": batch[name],
                 "times faiss": batch[name] / batch[other],
                 "ms, 1 query": single[name],

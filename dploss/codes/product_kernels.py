@@ -1,7 +1,9 @@
-"""Compiled loops of a query's products with rows of the trellis code, which are not decoded for that.
+"""Compiled loops of products between queries and rows of a transform code, which are not decoded for that.
 
-The states that end in a half of a byte have their bits in the 11 that end with it. What they add to a product with one
-query is one number for each of these 2,048 values: two look-ups for a byte, however many dimensions it stores.
+One query and many rows: the states that end in a half of a byte have their bits in the 11 that end with it. What they
+add to a product is one number for each of these 2,048 values: two look-ups for a byte, however many dimensions it has.
+
+Some queries for each row: every value is looked up once, for a block of rows, and multiplied while it is at hand.
 """
 
 import numba
@@ -10,6 +12,10 @@ import numpy as np
 # Values of 11 bits.
 WINDOW = 2048
 _ROWS = 4096
+# Rows that are multiplied together, one in each lane of the processor's vectors.
+LANES = 64
+# Axes whose values are multiplied together.
+AXES = 4
 _U = np.uint32
 
 
@@ -71,3 +77,51 @@ def add_tables(codes, added, factors, products):  # noqa: ANN001, ANN201
     for block in numba.prange((len(codes) + _ROWS - 1) // _ROWS):
         rows = slice(block * _ROWS, (block + 1) * _ROWS)
         _add_pairs(codes[rows], added, factors, products[rows])
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def visit(codes, rows, first, second, shifts, tables, factors, projected, visits, blocks, starts, products):  # noqa: ANN001, ANN201
+    """Products of queries with the rows that they visit.
+
+    Args:
+        codes: see `look_up`, as are first, second, shifts, tables and factors.
+        rows: (n,) int32, the rows of the codes that are visited.
+        first: of each axis; there are a multiple of AXES.
+        second: of each axis.
+        shifts: of each axis.
+        tables: of each axis.
+        factors: of the last byte.
+        projected: (m, d) float32 queries.
+        visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these.
+        blocks: (b, 3) int64: a first row, and the bounds of the visits to it and up to LANES - 1 following ones.
+        starts: (v,) int64, where the products of a visit begin.
+        products: (sum of the visits' rows,) float32, which they are written to.
+    """
+    width, dim = codes.shape[1] - 1, len(first)
+    for block in numba.prange(len(blocks)):
+        row, begin, end = blocks[block]
+        size = min(LANES, visits[begin, 2] - row)
+        turned = np.zeros((width, LANES), np.uint16)
+        for i in range(size):
+            code = codes[rows[row + i]]
+            for place in range(width):
+                turned[place, i] = code[place]
+        sums = np.zeros((end - begin, LANES), np.float32)
+        states, values = np.empty(LANES, np.uint8), np.empty((AXES, LANES), np.float32)
+        for t in range(0, dim, AXES):
+            for a in range(AXES):
+                high, low, shift = turned[first[t + a]], turned[second[t + a]], np.uint16(shifts[t + a])
+                table, value = tables[t + a], values[a]
+                for i in range(LANES):
+                    states[i] = np.uint8(((high[i] << np.uint16(8)) | low[i]) >> shift)
+                for i in range(LANES):
+                    value[i] = table[states[i]]
+            one, two, three, four = values[0], values[1], values[2], values[3]
+            for j in range(end - begin):
+                asked, total = projected[visits[begin + j, 0], t : t + AXES], sums[j]
+                for i in range(LANES):
+                    total[i] += asked[0] * one[i] + asked[1] * two[i] + asked[2] * three[i] + asked[3] * four[i]
+        for j in range(end - begin):
+            place = starts[begin + j] + row - visits[begin + j, 1]
+            for i in range(size):
+                products[place + i] = sums[j, i] * factors[codes[rows[row + i], width]]

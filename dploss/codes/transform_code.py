@@ -123,6 +123,26 @@ class TransformCode(RotatedCode):
             add_tables(codes, added, self._factors, row)
         return products.T
 
+    def visited_products(
+        self, projected: np.ndarray, codes: np.ndarray, rows: np.ndarray, visits: np.ndarray
+    ) -> np.ndarray:
+        """See `Code.visited_products`."""
+        from dploss.codes.product_kernels import AXES, LANES, visit
+
+        check_codes(codes, self.bytes_per_vector)
+        sizes = visits[:, 2] - visits[:, 1]
+        ends = np.cumsum(sizes)
+        begins = np.flatnonzero(np.diff(visits[:, 1], prepend=-1)).tolist()
+        lists = zip(begins, [*begins[1:], len(visits)], strict=True)
+        blocks = [(row, begin, end) for begin, end in lists for row in range(*visits[begin, 1:].tolist(), LANES)]
+        products = np.empty(ends[-1], np.float32)
+        lacking = (0, -len(self.bits) % AXES)
+        first, second, shifts = (np.pad(one, lacking) for one in (self._first, self._second, self._shifts))
+        tables, asked = np.pad(self._axis_tables, (lacking, (0, 0))), np.pad(projected, ((0, 0), lacking))
+        starts, factors = ends - sizes, self._factors
+        visit(codes, rows, first, second, shifts, tables, factors, asked, visits, np.array(blocks), starts, products)
+        return products
+
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
         own = {"bits": self.bits, "deviations": self.deviations, "tables": self.tables}

@@ -12,7 +12,7 @@ import numpy as np
 from dploss.errors import InputError
 
 # Lists are decoded together until they have as many rows.
-_GROUP_ROWS = 4096
+_GROUP_ROWS = 16384
 
 
 class InvertedLists:

@@ -1,7 +1,6 @@
 """Compiled loop that keeps the nearest rows of each query, in a heap whose root is the farthest of them."""
 
 import numba
-import numpy as np
 
 
 @numba.njit(error_model="numpy", cache=True)
@@ -49,41 +48,27 @@ def keep_nearest(products, biases, rows, scores, ids, threads):  # noqa: ANN001,
                     limits[j] = scores[begin + j, 0]
 
 
-@numba.njit(error_model="numpy", fastmath={"reassoc", "contract"}, cache=True)
-def _product(one, other):  # noqa: ANN001, ANN202
-    total = np.float32(0)
-    for i in range(len(one)):
-        total += one[i] * other[i]
-    return total
-
-
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def keep_nearest_of_visits(points, biases, rows, visits, projected, scores, ids, threads):  # noqa: ANN001, ANN201
+def keep_nearest_of_visits(products, biases, rows, visits, scores, ids, threads):  # noqa: ANN001, ANN201
     """`keep_nearest` where each query looks at some of the rows alone.
 
     Args:
-        points: (n, p) float32 of the rows.
-        biases: (n,) float32.
-        rows: (n,) int32 ids of the rows.
-        visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these.
-        projected: (m, p) float32 queries.
+        products: from `Code.visited_products`.
+        biases: (N,) float32, of all rows.
+        rows: (n,) int32, those that are visited.
+        visits: (v, 3) int64: a query, and the bounds of its rows among the n.
         scores: see `keep_nearest`.
         ids: see `keep_nearest`.
         threads: see `keep_nearest`; each has its own queries.
     """
     for thread in numba.prange(threads):
-        first = 0
-        while first < len(visits):
-            last = first
-            while last < len(visits) and visits[last, 1] == visits[first, 1]:
-                last += 1
-            for row in range(visits[first, 1], visits[first, 2]):
-                for visit in range(first, last):
-                    query = visits[visit, 0]
-                    if query % threads != thread:
-                        continue
-                    score = biases[row] - 2 * _product(points[row], projected[query])
-                    limit = scores[query, 0]
-                    if score < limit or (score == limit and rows[row] < ids[query, 0]):
-                        _replace_root(scores[query], ids[query], score, rows[row])
-            first = last
+        place = 0
+        for query, begin, end in visits:
+            if query % threads == thread:
+                near, numbers = scores[query], ids[query]
+                for i in range(end - begin):
+                    row = rows[begin + i]
+                    score = biases[row] - 2 * products[place + i]
+                    if score < near[0] or (score == near[0] and row < numbers[0]):
+                        _replace_root(near, numbers, score, row)
+            place += end - begin

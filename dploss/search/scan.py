@@ -65,8 +65,8 @@ def scan_lists(
 
     scores, ids = _heaps(len(projected), size)
     for rows, visited in visits:
-        points = code.points(codes[rows])[0]
-        keep_nearest_of_visits(points, biases[rows], rows, visited, projected, scores, ids, numba.get_num_threads())
+        products = code.visited_products(projected, codes, rows, visited)
+        keep_nearest_of_visits(products, biases, rows, visited, scores, ids, numba.get_num_threads())
     return ids
 
 
