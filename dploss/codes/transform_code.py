@@ -134,7 +134,7 @@ class TransformCode(RotatedCode):
         ends = np.cumsum(sizes)
         begins = np.flatnonzero(np.diff(visits[:, 1], prepend=-1)).tolist()
         lists = zip(begins, [*begins[1:], len(visits)], strict=True)
-        blocks = [(row, begin, end) for begin, end in lists for row in range(*visits[begin, 1:].tolist(), LANES)]
+        blocks = [(row, begin, end) for begin, end in lists for row in range(visits[begin, 1], visits[begin, 2], LANES)]
         products = np.empty(ends[-1], np.float32)
         lacking = (0, -len(self.bits) % AXES)
         first, second, shifts = (np.pad(one, lacking) for one in (self._first, self._second, self._shifts))
