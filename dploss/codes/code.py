@@ -130,7 +130,7 @@ class Code(StoredForm):
             projected: (m, p) float32, from `project`.
             codes: (N, bytes_per_vector) uint8.
             rows: (n,) int32, those of the N that are visited.
-            visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these.
+            visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these, none without rows.
 
         Returns:
             (sum of the visits' rows,) float32, one visit after the other.

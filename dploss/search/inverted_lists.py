@@ -65,20 +65,21 @@ class InvertedLists:
 
         Yields:
             The int32 ids of the rows of some lists, list by list; and (v, 3) int64 visits in the same order: a query,
-            and the bounds of the list that it looks at, among these ids.
+            and the bounds of the list that it looks at, among these ids. No list is empty.
         """
         probes = self.probes(queries, nprobe)
         order = np.argsort(probes, axis=None, kind="stable")
         numbers, begins, counts = np.unique(probes.ravel()[order], return_index=True, return_counts=True)
         asking = order // probes.shape[1]
         sizes = self._starts[numbers + 1] - self._starts[numbers]
-        for group in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(np.cumsum(sizes) // _GROUP_ROWS)) + 1):
+        filled = np.flatnonzero(sizes)
+        groups = np.flatnonzero(np.diff(np.cumsum(sizes[filled]) // _GROUP_ROWS)) + 1
+        for group in np.split(filled, groups) if len(filled) else []:
             ends = np.cumsum(sizes[group])
             bounds = np.column_stack([ends - sizes[group], ends])
-            queries_of = asking[begins[group[0]] : begins[group[-1]] + counts[group[-1]]]
+            asked = np.concatenate([asking[begins[one] : begins[one] + counts[one]] for one in group])
             rows = np.concatenate([self._rows(number) for number in numbers[group]])
-            if len(rows):
-                yield rows, np.column_stack([queries_of, np.repeat(bounds, counts[group], axis=0)])
+            yield rows, np.column_stack([asked, np.repeat(bounds, counts[group], axis=0)])
 
     def _rows(self, number: int) -> np.ndarray:
         return self._order[self._starts[number] : self._starts[number + 1]]

@@ -10,6 +10,7 @@ from dploss import CodeIndex
 from dploss.codes.build import fit_code
 from dploss.codes.code import Code
 from dploss.errors import InputError
+from dploss.search.inverted_lists import InvertedLists
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,22 @@ def test_a_search_of_all_inverted_lists_is_exact(n_queries, encoder, rows, index
     some = lists.search(rows[:n_queries], 5, nprobe=3)[1]
     assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(some, expected[1], strict=True)]) > 0.5
     assert lists.nbytes < len(rows) * (lists.bytes_per_vector + 13)
+
+
+@pytest.mark.parametrize("name", ["trellis", "scalar", "int8", "binary", "pq"])
+def test_lists_may_be_empty_and_hold_any_code(name, builtin, rows):
+    pytest.importorskip("faiss")
+    encoder = trained_like(builtin)
+    encoder.code = fit_code(name, encoder.encode(builtin), 8)
+    exact, lists = CodeIndex(encoder), CodeIndex(encoder, nlist=40)
+    exact.add(rows[:300])
+    lists.add(rows[:300])
+    # Two of three lists hold nothing, and their centroids are as near as any.
+    lists._lists = InvertedLists(lists._lists.centroids, lists._lists.lists // 3 * 3)
+    for n_queries in (1, 25):
+        expected = exact.search(rows[:n_queries], 6)
+        for found, want in zip(lists.search(rows[:n_queries], 6, nprobe=40), expected, strict=True):
+            np.testing.assert_array_equal(found, want)
 
 
 def test_lists_need_rows_and_faiss(encoder, rows, monkeypatch):
