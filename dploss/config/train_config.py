@@ -78,7 +78,7 @@ class TrainConfig:
         512,
         ENCODER,
         "latent dimensions; where it is not given, of vectors with fewer than 768 dimensions half of these, and with "
-        "--bytes as many as the code has bits for",
+        "--bytes as many as the code has bits for, but 256 at least",
         at_least=1,
         with_images=128,
     )
