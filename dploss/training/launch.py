@@ -46,7 +46,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     n_rows, input_dim = vectors.rows.shape
     fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)
     if fitted.latent_dim != config.latent_dim and is_main_process():
-        why = "as many as the code has bits for" if config.bytes else f"half of the vectors' {input_dim}"
+        why = "as many as the code has bits for, 256 at least" if config.bytes else f"half of the vectors' {input_dim}"
         Progress(config.quiet).log(f"--latent-dim {fitted.latent_dim}: {why}")
     config = fitted
     return _prepare(config, vectors, manager, origin_of(manager.experiment_id), checkpoint=None)
