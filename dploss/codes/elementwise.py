@@ -1,9 +1,9 @@
 """Codes that vector databases read: rows of float16, int8 or int4 numbers, whose distances are those of the latents.
 
-A projection on some axes shortens rows, each by what it drops. To scale them to their whole length (as PCA,
-renormalised) makes products with queries too large; to leave them makes distances too small. They are scaled half the
-way, and what their squared length then lacks is one more number, which is 0 in queries: squared distances have the
-right length of the row, and products between both, measured best (docs/BYTES.md).
+A projection on some axes shortens rows, each by what it drops. Scaled to their whole length (as PCA, renormalised) they
+have too large products with queries; as they are, too small distances. Between both, rows are scaled by a power of what
+is missing, and what their squared length then still lacks is one more number, which is 0 in queries. Which is best
+depends on the rows, and on how many there are: the power is chosen by the neighbours that training rows keep.
 """
 
 from abc import abstractmethod
@@ -13,14 +13,16 @@ from typing import ClassVar, Self
 import numpy as np
 
 from dploss.codes.code import check_codes, check_latents, checked
+from dploss.codes.neighbours import asking, keeping_most
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.data.split import evenly_spaced
 
-_FITTED_ROWS = 2_000
+_FITTED_ROWS, _STEP_ROWS = 10_000, 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
 # Of the whole length of a row over that of its kept axes.
-LENGTH_POWER = 0.5
+_POWERS = (1.0, 0.8, 0.65, 0.5)
+_NUMBERS = ("power", "least", "step")
 
 
 class ElementwiseCode(RotatedCode):
@@ -29,16 +31,17 @@ class ElementwiseCode(RotatedCode):
     A database searches the numbers, by Euclidean distance, for project(queries) / step.
 
     Args:
-        rotation: to p numbers, p - 1 of them along principal axes; all d along axes if p is d.
-        length_axis: (p,) float32 of length 1, where the number is that completes the length; 0 if p is d.
+        rotation: to p numbers, along the first p principal axes, or p - 1 with a number that completes the length.
+        power: how far rows are scaled to their whole length, 0 to 1.
+        length_axis: (p,) float32 of length 1, where the number is that completes the length; 0 if there is none.
         least: what every row's squared length lacks at least, in the unit of the rotation; it is not stored.
         step: what a number counts in, in that unit.
     """
 
     axes_per_byte: ClassVar[float]
 
-    def __init__(self, rotation: Rotation, length_axis: np.ndarray, least: float, step: float) -> None:
-        self.rotation, self.length_axis, self.least, self.step = rotation, length_axis, least, step
+    def __init__(self, rotation: Rotation, power: float, length_axis: np.ndarray, least: float, step: float) -> None:
+        self.rotation, self.power, self.length_axis, self.least, self.step = rotation, power, length_axis, least, step
         self.dim = len(rotation.mean)
         self.bytes_per_vector = round(rotation.axes.shape[1] / self.axes_per_byte)
 
@@ -67,21 +70,33 @@ class ElementwiseCode(RotatedCode):
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-        check_latents(latents, latents.shape[-1])
+        dim = latents.shape[-1]
+        check_latents(latents, dim)
         axes = n_bytes * cls.axes_per_byte
-        if n_bytes not in cls.byte_range(latents.shape[1]):
-            raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {latents.shape[1]} dimensions")
-        rotation, count = Rotation.fit(latents)[0], int(axes)
-        kept = count if count in (1, latents.shape[1]) else count - 1
-        turn = cls._turn(count)
-        kept_axes = np.pad(rotation.axes[:, :kept], ((0, 0), (0, count - kept))) @ turn
-        rotation = Rotation(rotation.mean, kept_axes.astype(np.float32), rotation.scale)
-        length_axis = turn[-1].astype(np.float32) * (kept < count)
-        code = cls(rotation, length_axis, 0.0, 1.0)
+        if n_bytes not in cls.byte_range(dim):
+            raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {dim} dimensions")
+        principal, count = Rotation.fit(latents)[0], int(axes)
         sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
-        code.least = float(code._scaled(sample)[1].min())
-        code.step = cls._best_step(code._rows(sample))
+        codes = {power: cls._unfitted(principal, count, power) for power in _POWERS[: 1 if count in (1, dim) else None]}
+        asked = sample[asking(len(sample))]
+
+        def scores(power: float) -> np.ndarray:
+            rows = codes[power]._rows(sample)
+            return np.square(rows).sum(axis=1) - 2 * codes[power].project(asked) @ rows.T
+
+        code = codes[keeping_most(list(codes), principal.centre(sample), scores)]
+        if code.length_axis.any():
+            code.least = float(code._scaled(sample)[1].min())
+        code.step = cls._best_step(code._rows(sample[evenly_spaced(len(sample), _STEP_ROWS)]))
         return code
+
+    @classmethod
+    def _unfitted(cls, principal: Rotation, count: int, power: float) -> Self:
+        """The code of a power, with a step of 1; `principal` has all d axes."""
+        turn, kept = cls._turn(count), count if power == 1 else count - 1
+        axes = np.pad(principal.axes[:, :kept], ((0, 0), (0, count - kept))) @ turn
+        length_axis = turn[-1].astype(np.float32) * (kept < count)
+        return cls(Rotation(principal.mean, axes.astype(np.float32), principal.scale), power, length_axis, 0.0, 1.0)
 
     @staticmethod
     def _turn(count: int) -> np.ndarray:
@@ -94,11 +109,11 @@ class ElementwiseCode(RotatedCode):
         """The step for (n, p) rows."""
 
     def _scaled(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n, p) float32 rows half the way to their whole length, and (n,) what their squared lengths lack."""
+        """(n, p) float32 rows, scaled by the power, and (n,) what their squared lengths lack."""
         centred = self.rotation.centre(latents)
         rows = self.rotation.rotate(centred)
         whole, kept = (np.square(part).sum(axis=1) for part in (centred, rows))
-        rows *= np.divide(whole, kept, out=np.ones_like(kept), where=kept > 0)[:, None] ** np.float32(LENGTH_POWER / 2)
+        rows *= np.divide(whole, kept, out=np.ones_like(kept), where=kept > 0)[:, None] ** np.float32(self.power / 2)
         return rows, (whole - np.square(rows).sum(axis=1)).clip(min=0)
 
     def _rows(self, latents: np.ndarray) -> np.ndarray:
@@ -123,18 +138,19 @@ class ElementwiseCode(RotatedCode):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
-        own = {"length_axis": self.length_axis, "least": np.array(self.least), "step": np.array(self.step)}
-        return {**self.rotation.arrays(), **own}
+        numbers = {name: np.array(getattr(self, name)) for name in _NUMBERS}
+        return {**self.rotation.arrays(), "length_axis": self.length_axis, **numbers}
 
     @classmethod
     def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Code.from_arrays`."""
         rotation = Rotation.from_arrays(arrays)
         count = rotation.axes.shape[1]
-        least, step = (float(checked(arrays, name, (), np.float64)) for name in ("least", "step"))
-        if count != n_bytes * cls.axes_per_byte or not 1e-30 < step < 1e30 or not 0 <= least < 1e30:
-            raise ValueError(f"{count} numbers in {n_bytes} bytes, least is {least}, step is {step}")
-        return cls(rotation, checked(arrays, "length_axis", (count,), np.float32), least, step)
+        power, least, step = (float(checked(arrays, name, (), np.float64)) for name in _NUMBERS)
+        usable = 0 <= power <= 1 and 0 <= least < 1e30 and 1e-30 < step < 1e30
+        if count != n_bytes * cls.axes_per_byte or not usable:
+            raise ValueError(f"{count} numbers in {n_bytes} bytes, power {power}, least {least}, step {step}")
+        return cls(rotation, power, checked(arrays, "length_axis", (count,), np.float32), least, step)
 
 
 class Float16Code(ElementwiseCode):

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dploss.codes.code import checked
-from dploss.data.split import evenly_spaced
+from dploss.codes.neighbours import asking, keeping_most
 
 _LEVELS = 256
-_POWERS = (0.35, 0.0, 0.7, 1.0)
-_ROWS, _K = 2000, 10
+_POWERS = (0.35, 0.5, 0.7, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class RowScale:
 
     @classmethod
     def fit(cls, whole: np.ndarray, rows: np.ndarray, decoded: np.ndarray) -> "RowScale":
-        """Fit to training rows; the power is the one that keeps most neighbours among up to 2,000 of them.
+        """Fit to training rows; the power is the one that keeps most neighbours among them.
 
         Args:
             whole: (n, d) float32, centred rows.
@@ -45,11 +44,9 @@ class RowScale:
         scales = first.read(first.byte(rows, norms, decoded))
         features = _features(scales, np.square(decoded).sum(axis=1))
         weights = np.linalg.lstsq(features, norms.astype(np.float64), rcond=None)[0]
-        chosen = evenly_spaced(len(rows), _ROWS)
-        exact = norms[chosen] - 2 * whole[chosen] @ whole[chosen].T
-        products, biases = rows[chosen] @ decoded[chosen].T, features[chosen] @ weights
-        kept = {power: _neighbours_kept(exact, biases - 2 * products * scales[chosen] ** power) for power in _POWERS}
-        return cls(first.limits, max(_POWERS, key=lambda power: kept[power]), weights)
+        products, biases = rows[asking(len(rows))] @ decoded.T, features @ weights
+        power = keeping_most(_POWERS, whole, lambda power: biases - 2 * products * scales**power)
+        return cls(first.limits, power, weights)
 
     def byte(self, rows: np.ndarray, norms: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """(n,) uint8: the scales of (n, p) rows with (n,) squared norms, those of all their d dimensions."""
@@ -95,15 +92,3 @@ def _features(scales: np.ndarray, decoded_norms: np.ndarray) -> np.ndarray:
     """(n, 5) float64. |y|^2 is s <y, y^>, and <y, y^> about |y^|^2: the second feature would be it."""
     s, norms = scales.astype(np.float64), decoded_norms.astype(np.float64)
     return np.stack([np.ones_like(s), s * norms, norms, s, s * s * norms], axis=1)
-
-
-def _neighbours_kept(exact: np.ndarray, coded: np.ndarray) -> float:
-    """Share of each row's nearest neighbours by `exact`, a row left out of its own, that are nearest by `coded`."""
-    k = max(1, min(_K, len(exact) // 10))
-    nearest = []
-    for distances in (exact.copy(), coded.copy()):
-        np.fill_diagonal(distances, np.inf)
-        near = np.zeros(distances.shape, bool)
-        np.put_along_axis(near, np.argpartition(distances, k - 1, axis=1)[:, :k], True, axis=1)
-        nearest.append(near)
-    return float((nearest[0] & nearest[1]).sum() / (k * len(exact)))

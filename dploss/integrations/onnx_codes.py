@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code
-from dploss.codes.elementwise import LENGTH_POWER, ElementwiseCode, Float16Code, Int4Code, Int8Code
+from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import RotatedCode
 
 _LEAST_EXPONENT, _HALF_DIGITS, _LARGEST_HALF = -14, 10, 65504.0
@@ -54,7 +54,7 @@ class ElementwiseModule(CodeModule):
 
     def __init__(self, code: ElementwiseCode) -> None:
         super().__init__(code)
-        self.step, self.least = code.step, code.least
+        self.step, self.least, self.power = code.step, code.least, code.power
         self.register_buffer("length_axis", torch.from_numpy(np.array(code.length_axis)))
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class ElementwiseModule(CodeModule):
         centred = (latents - self.mean) / self.scale
         rows = centred @ self.axes
         whole, kept = (part.square().sum(dim=1, keepdim=True) for part in (centred, rows))
-        rows = rows * torch.where(kept > 0, whole / kept, 1.0) ** (LENGTH_POWER / 2)
+        rows = rows * torch.where(kept > 0, whole / kept, 1.0) ** (self.power / 2)
         lacking = (whole - rows.square().sum(dim=1, keepdim=True)).clamp(min=0)
         rows = rows + (lacking - self.least).clamp(min=0).sqrt() * self.length_axis
         return self.to_bytes(rows / self.step).to(torch.uint8)
