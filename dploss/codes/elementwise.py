@@ -146,6 +146,10 @@ class ElementwiseCode(RotatedCode):
         """See `Code.from_arrays`."""
         rotation = Rotation.from_arrays(arrays)
         count = rotation.axes.shape[1]
+        if not {"power", "least", "length_axis"} & set(arrays):
+            # Older versions scaled all rows to their whole length.
+            whole = {"power": np.array(1.0), "least": np.array(0.0), "length_axis": np.zeros(count, np.float32)}
+            arrays = {**arrays, **whole}
         power, least, step = (float(checked(arrays, name, (), np.float64)) for name in _NUMBERS)
         usable = 0 <= power <= 1 and 0 <= least < 1e30 and 1e-30 < step < 1e30
         if count != n_bytes * cls.axes_per_byte or not usable:

@@ -70,6 +70,15 @@ def test_a_stored_row_is_as_long_as_the_whole_one(name):
     assert np.allclose(biases, np.square(points).sum(axis=1) + code.least, rtol=1e-5)
 
 
+def test_codes_of_older_versions_have_rows_of_whole_length():
+    arrays = fitted("int8").arrays()
+    old = Int8Code.from_arrays(N_BYTES, {name: arrays[name] for name in ("mean", "axes", "scale", "step")})
+    rows = latents(50, seed=1)
+    lengths = np.linalg.norm(rows - old.rotation.mean, axis=1) / old.rotation.scale
+    stored = np.linalg.norm(old.elements(old.encode(rows)), axis=1) * old.step
+    assert np.median(np.abs(stored / lengths - 1)) < 0.02 and not old.length_axis.any()
+
+
 def test_where_all_axes_are_kept_rows_are_stored_as_they_are():
     rows = latents(100)
     code = fit_code("float16", rows, 2 * rows.shape[1])
