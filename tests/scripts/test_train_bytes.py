@@ -87,7 +87,7 @@ def test_what_the_same_bytes_hold_as_int8_is_said(stored):
 def test_what_the_same_bytes_hold_by_pq_is_said(stored):
     rows = open_vectors(limit=ROWS).rows
     train, held_out = (rows[index] for index in split_rows(ROWS, 0.1, 0))
-    pca = PCA.fit(train, 8 * BYTES)
+    pca = PCA.fit(train, 256)
     code = ProductCode.fit(pca.encode_renormalised(train), BYTES)
     latents = pca.encode_renormalised(held_out)
     scores = code.score(latents, code.encode(latents))
