@@ -17,7 +17,7 @@ from dploss.codes.neighbours import asking, keeping_most
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.data.split import evenly_spaced
 
-_FITTED_ROWS, _STEP_ROWS = 10_000, 2_000
+_FITTED_ROWS, _STEP_ROWS = 30_000, 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
 # Of the whole length of a row over that of its kept axes.
