@@ -101,5 +101,5 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
 
 
 def ash(bits: int) -> Callable[[np.ndarray, int], Peer]:
-    """ASH with so many bits a dimension."""
+    """ASH of 1 to 4 bits a dimension."""
     return lambda rows, n_bytes: Peer(lambda some: some, Ash(rows, n_bytes, bits))

@@ -43,7 +43,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     Args:
         n_components: latent dimensions, 1..n_features; None: 512, or half of n_features below 768; with `bytes`, as
-            many as the code has bits for.
+            many as the code has bits for, but 256 at least.
         bytes: of a stored row, all counted; None: `transform` gives latents.
         code: how `bytes` store a latent: "trellis", "scalar", "pq", "int8", "int4", "binary" or "float16"; "auto": the
             one that keeps most neighbours of the rows before the first epoch.

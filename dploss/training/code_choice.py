@@ -52,7 +52,7 @@ def choose_code(config: TrainConfig, vectors: Vectors) -> TrainConfig:
         try:
             code = storage_of(fitted, trainer.encoder, trainer.train_rows)
         except SettingError:
-            # Not with so many bytes.
+            # The code cannot have this number of bytes.
             continue
         recalls[name] = rows.stored_recall(trainer.encoder.encode, code)
     # On several machines the last bits may differ.

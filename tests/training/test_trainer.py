@@ -39,7 +39,7 @@ def config(tmp_path) -> TrainConfig:
 
 
 def stop_after(steps: int):
-    """A should_stop that lets so many steps pass."""
+    """A should_stop that lets `steps` steps pass."""
     asked = iter(range(steps))
     return lambda: next(asked, None) is None
 
