@@ -121,22 +121,23 @@ class Code(StoredForm):
             products[start : start + _POINTS] = (torch.from_numpy(self.points(filled)[0]) @ columns)[: len(block)]
         return products
 
-    def visited_products(
-        self, projected: np.ndarray, codes: np.ndarray, rows: np.ndarray, visits: np.ndarray
-    ) -> np.ndarray:
+    def visited_products(self, projected: np.ndarray, codes: np.ndarray, visits: np.ndarray) -> np.ndarray:
         """Inner products of queries with some of the stored rows each.
 
         Args:
             projected: (m, p) float32, from `project`.
             codes: (N, bytes_per_vector) uint8.
-            rows: (n,) int32, those of the N that are visited.
-            visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these, none without rows.
+            visits: (v, 3) int64: a query, and the bounds of its rows among the N; ordered by these, none without rows.
 
         Returns:
             (sum of the visits' rows,) float32, one visit after the other.
         """
-        points = self.points(codes[rows])[0]
-        return np.concatenate([points[begin:end] @ projected[query] for query, begin, end in visits])
+        queries = torch.from_numpy(projected)
+        products = []
+        for visited in np.split(visits, np.flatnonzero(np.diff(visits[:, 1])) + 1):
+            points = torch.from_numpy(self.points(codes[visited[0, 1] : visited[0, 2]])[0])
+            products.append((queries[torch.from_numpy(visited[:, 0])] @ points.T).ravel())
+        return torch.cat(products).numpy()
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:

@@ -11,11 +11,11 @@ import numpy as np
 
 # Values of 11 bits.
 WINDOW = 2048
-_ROWS = 4096
+_ROWS = 1024
 # Rows that are multiplied together, one in each lane of the processor's vectors.
 LANES = 64
 # Axes whose values are multiplied together.
-AXES = 4
+AXES = 8
 _U = np.uint32
 
 
@@ -33,15 +33,17 @@ def tables_of(query, tables, ends, width):  # noqa: ANN001, ANN201
         (2 * width * WINDOW,) float32.
     """
     added = np.zeros((2 * width, WINDOW), np.float32)
+    # The bits below a state count up to `size` with it; those above repeat that.
+    values = np.empty(WINDOW, np.float32)
     for t in range(len(ends)):
         last = ends[t] - 1
         half, below = added[last >> 2], 3 - (last & 3)
-        for above in range(8 >> below):
-            for state in range(256):
-                value = query[t] * tables[t, state]
-                start = ((above << 8) | state) << below
-                for place in range(start, start + (1 << below)):
-                    half[place] += value
+        size = 256 << below
+        for place in range(size):
+            values[place] = query[t] * tables[t, place >> below]
+        for start in range(0, WINDOW, size):
+            for place in range(size):
+                half[start + place] += values[place]
     return added.ravel()
 
 
@@ -79,20 +81,32 @@ def add_tables(codes, added, factors, products):  # noqa: ANN001, ANN201
         _add_pairs(codes[rows], added, factors, products[rows])
 
 
+@numba.njit(error_model="numpy", cache=True)
+def _multiply(values, asked, sums):  # noqa: ANN001, ANN202
+    """Add the products of (AXES, LANES) values and (n, AXES) coordinates of queries to (n, LANES) sums."""
+    one, two, three, four = values[0], values[1], values[2], values[3]
+    five, six, seven, eight = values[4], values[5], values[6], values[7]
+    for j in range(len(asked)):
+        by, total = asked[j], sums[j]
+        for i in range(LANES):
+            low = (by[0] * one[i] + by[1] * two[i]) + (by[2] * three[i] + by[3] * four[i])
+            high = (by[4] * five[i] + by[5] * six[i]) + (by[6] * seven[i] + by[7] * eight[i])
+            total[i] += low + high
+
+
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def visit(codes, rows, first, second, shifts, tables, factors, projected, visits, blocks, starts, products):  # noqa: ANN001, ANN201
+def visit(codes, first, second, shifts, tables, factors, projected, visits, blocks, starts, products):  # noqa: ANN001, ANN201
     """Products of queries with the rows that they visit.
 
     Args:
         codes: see `look_up`, as are first, second, shifts, tables and factors.
-        rows: (n,) int32, the rows of the codes that are visited.
         first: of each axis; there are a multiple of AXES.
         second: of each axis.
         shifts: of each axis.
         tables: of each axis.
         factors: of the last byte.
         projected: (m, d) float32 queries.
-        visits: (v, 3) int64: a query, and the bounds of its rows among the n; ordered by these.
+        visits: (v, 3) int64: a query, and the bounds of its rows; ordered by these.
         blocks: (b, 3) int64: a first row, and the bounds of the visits to it and up to LANES - 1 following ones.
         starts: (v,) int64, where the products of a visit begin.
         products: (sum of the visits' rows,) float32, which they are written to.
@@ -103,9 +117,13 @@ def visit(codes, rows, first, second, shifts, tables, factors, projected, visits
         size = min(LANES, visits[begin, 2] - row)
         turned = np.zeros((width, LANES), np.uint16)
         for i in range(size):
-            code = codes[rows[row + i]]
             for place in range(width):
-                turned[place, i] = code[place]
+                turned[place, i] = codes[row + i, place]
+        asked = np.empty((dim // AXES, end - begin, AXES), np.float32)
+        for j in range(end - begin):
+            query = projected[visits[begin + j, 0]]
+            for t in range(dim):
+                asked[t // AXES, j, t % AXES] = query[t]
         sums = np.zeros((end - begin, LANES), np.float32)
         states, values = np.empty(LANES, np.uint8), np.empty((AXES, LANES), np.float32)
         for t in range(0, dim, AXES):
@@ -116,12 +134,8 @@ def visit(codes, rows, first, second, shifts, tables, factors, projected, visits
                     states[i] = np.uint8(((high[i] << np.uint16(8)) | low[i]) >> shift)
                 for i in range(LANES):
                     value[i] = table[states[i]]
-            one, two, three, four = values[0], values[1], values[2], values[3]
-            for j in range(end - begin):
-                asked, total = projected[visits[begin + j, 0], t : t + AXES], sums[j]
-                for i in range(LANES):
-                    total[i] += asked[0] * one[i] + asked[1] * two[i] + asked[2] * three[i] + asked[3] * four[i]
+            _multiply(values, asked[t // AXES], sums)
         for j in range(end - begin):
             place = starts[begin + j] + row - visits[begin + j, 1]
             for i in range(size):
-                products[place + i] = sums[j, i] * factors[codes[rows[row + i], width]]
+                products[place + i] = sums[j, i] * factors[codes[row + i, width]]

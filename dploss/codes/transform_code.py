@@ -17,7 +17,7 @@ _UNSCALED = np.ones(256, np.float32)
 _FITTED_ROWS = 10_000
 # Up to as many queries, each of which makes tables, and from as many rows for each on, sums of table entries are faster
 # than decoding: measured.
-_FEW_QUERIES, _MANY_ROWS = 12, 1024
+_FEW_QUERIES, _MANY_ROWS = 6, 1024
 
 
 class TransformCode(RotatedCode):
@@ -114,34 +114,42 @@ class TransformCode(RotatedCode):
         """See `Code.products`; for a few queries without decoding, by tables of each query."""
         if len(projected) > _FEW_QUERIES or len(codes) < _MANY_ROWS * len(projected):
             return super().products(projected, codes)
-        from dploss.codes.product_kernels import add_tables, tables_of
-
         check_codes(codes, self.bytes_per_vector)
-        products = np.empty((len(projected), len(codes)), np.float32)
-        for query, row in zip(projected, products, strict=True):
-            added = tables_of(query, self._axis_tables, self._ends, self.bytes_per_vector - 1)
-            add_tables(codes, added, self._factors, row)
-        return products.T
+        return np.stack([self._products_by_tables(query, codes) for query in projected], axis=1)
 
-    def visited_products(
-        self, projected: np.ndarray, codes: np.ndarray, rows: np.ndarray, visits: np.ndarray
-    ) -> np.ndarray:
+    def visited_products(self, projected: np.ndarray, codes: np.ndarray, visits: np.ndarray) -> np.ndarray:
         """See `Code.visited_products`."""
-        from dploss.codes.product_kernels import AXES, LANES, visit
-
         check_codes(codes, self.bytes_per_vector)
         sizes = visits[:, 2] - visits[:, 1]
         ends = np.cumsum(sizes)
+        products = np.empty(ends[-1], np.float32)
+        if len(projected) == 1 and len(products) >= _MANY_ROWS:
+            return self._products_by_tables(
+                projected[0], np.concatenate([codes[start:end] for _, start, end in visits])
+            )
+        self._visit(projected, codes, visits, ends - sizes, products)
+        return products
+
+    def _products_by_tables(self, query: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        from dploss.codes.product_kernels import add_tables, tables_of
+
+        products = np.empty(len(codes), np.float32)
+        added = tables_of(query, self._axis_tables, self._ends, self.bytes_per_vector - 1)
+        add_tables(codes, added, self._factors, products)
+        return products
+
+    def _visit(
+        self, projected: np.ndarray, codes: np.ndarray, visits: np.ndarray, starts: np.ndarray, products: np.ndarray
+    ) -> None:
+        from dploss.codes.product_kernels import AXES, LANES, visit
+
         begins = np.flatnonzero(np.diff(visits[:, 1], prepend=-1)).tolist()
         lists = zip(begins, [*begins[1:], len(visits)], strict=True)
         blocks = [(row, begin, end) for begin, end in lists for row in range(visits[begin, 1], visits[begin, 2], LANES)]
-        products = np.empty(ends[-1], np.float32)
         lacking = (0, -len(self.bits) % AXES)
         first, second, shifts = (np.pad(one, lacking) for one in (self._first, self._second, self._shifts))
         tables, asked = np.pad(self._axis_tables, (lacking, (0, 0))), np.pad(projected, ((0, 0), lacking))
-        starts, factors = ends - sizes, self._factors
-        visit(codes, rows, first, second, shifts, tables, factors, asked, visits, np.array(blocks), starts, products)
-        return products
+        visit(codes, first, second, shifts, tables, self._factors, asked, visits, np.array(blocks), starts, products)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""

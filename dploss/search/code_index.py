@@ -63,7 +63,7 @@ class CodeIndex:
 
     @property
     def codes(self) -> np.ndarray:
-        """(N, bytes_per_vector) uint8, of all rows."""
+        """(N, bytes_per_vector) uint8, of all rows as they are stored: with inverted lists, list by list."""
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
         return self._parts[0]
@@ -85,8 +85,10 @@ class CodeIndex:
     def add_codes(self, codes: np.ndarray) -> None:
         """Add rows that are encoded already, by `Encoder.encode_to_codes`.
 
+        Inverted lists store the rows of a list side by side, which moves all rows at each addition: add many at once.
+
         Args:
-            codes: (N, bytes_per_vector) uint8; not copied.
+            codes: (N, bytes_per_vector) uint8; without inverted lists they are not copied.
 
         Raises:
             ValueError: another dtype or shape.
@@ -104,10 +106,13 @@ class CodeIndex:
             points, biases[chunk] = self.code.points(codes[chunk])
             if self._lists is not None:
                 numbers[chunk] = self._lists.probes(points, 1)[:, 0]
-        if self._lists is not None:
-            self._lists.add(numbers)
-        self._parts.append(codes)
-        self._biases = np.concatenate([self._biases, biases])
+        biases = np.concatenate([self._biases, biases])
+        if self._lists is None:
+            self._parts.append(codes)
+            self._biases = biases
+            return
+        lists, order = self._lists.added(numbers)
+        self._parts, self._biases, self._lists = [np.concatenate([self.codes, codes])[order]], biases[order], lists
 
     def search(
         self,
@@ -163,7 +168,7 @@ class CodeIndex:
         """
         arrays = {"code": np.array(StoredCode.of(self.code).sha256), "codes": self.codes, "biases": self._biases}
         if self._lists is not None:
-            arrays |= {"centroids": self._lists.centroids, "lists": self._lists.lists}
+            arrays |= self._lists.arrays()
         write_index(Path(path), arrays)
 
     @classmethod
@@ -186,18 +191,17 @@ class CodeIndex:
             check_codes(codes, index.bytes_per_vector)
             if len(biases) != len(codes):
                 raise ValueError(f"{len(codes)} codes, but {len(biases)} biases")
+            lists = None
             if "centroids" in stored:
                 width = index.code.project(np.zeros((1, index.code.dim), np.float32)).shape[1]
-                centroids = checked(stored, "centroids", (None, width), np.float32)
-                lists = checked(stored, "lists", (len(codes),), np.int32)
-                if len(lists) and not 0 <= lists.min() <= lists.max() < len(centroids):
-                    raise ValueError("it has rows in lists that are not there")
-                index.nlist, index._lists = len(centroids), InvertedLists(centroids, lists)
+                lists = InvertedLists.from_arrays(stored, len(codes), width)
         except (KeyError, ValueError) as error:
             raise (
                 error if isinstance(error, InputError) else InputError(f"{path}: no index of codes: {error}")
             ) from error
         index._parts, index._biases = [codes], biases
+        if lists is not None:
+            index.nlist, index._lists = len(lists.centroids), lists
         return index
 
     def _nearest(self, latents: np.ndarray, k: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
@@ -205,24 +209,24 @@ class CodeIndex:
         projected = self.code.project(latents)
         size = min(k + _SPARE, len(self))
         if self._lists is None:
-            ids = scan(self.code, self.codes, self._biases, projected, size)
+            ids = rows = scan(self.code, self.codes, self._biases, projected, size)
         else:
-            ids = scan_lists(
-                self.code, self.codes, self._biases, projected, size, self._lists.visits(projected, nprobe)
-            )
-        distances = self._distances(latents, projected, ids)
+            visits = self._lists.visits(projected, nprobe)
+            rows = scan_lists(self.code, self.codes, self._biases, projected, size, visits)
+            ids = np.where(rows < 0, -1, self._lists.ids[rows])
+        distances = self._distances(latents, projected, rows)
         order = np.lexsort((ids, distances))[:, :k]
         return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
 
-    def _distances(self, latents: np.ndarray, projected: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """(m, c) float64 distances of queries and rows of (m, c) ids, in units of the latents; inf where -1."""
-        distances = np.empty(ids.shape)
+    def _distances(self, latents: np.ndarray, projected: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(m, c) float64 distances of queries and (m, c) stored rows, in units of the latents; inf where -1."""
+        distances = np.empty(rows.shape)
         norms = self.code.squared_norms(latents)
-        step = max(1, _CHUNK_ROWS // ids.shape[1])
-        for start in range(0, len(ids), step):
+        step = max(1, _CHUNK_ROWS // rows.shape[1])
+        for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            points, _ = self.code.points(self.codes[ids[block].ravel()])
-            points = points.reshape(*ids[block].shape, -1)
+            points, _ = self.code.points(self.codes[rows[block].ravel()])
+            points = points.reshape(*rows[block].shape, -1)
             products = np.matmul(points, projected[block, :, None], dtype=np.float64)[..., 0]
-            distances[block] = self._biases[ids[block]] - 2 * products + norms[block, None]
-        return np.where(ids < 0, np.inf, distances * self.code.unit**2)
+            distances[block] = self._biases[rows[block]] - 2 * products + norms[block, None]
+        return np.where(rows < 0, np.inf, distances * self.code.unit**2)

@@ -49,26 +49,24 @@ def keep_nearest(products, biases, rows, scores, ids, threads):  # noqa: ANN001,
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def keep_nearest_of_visits(products, biases, rows, visits, scores, ids, threads):  # noqa: ANN001, ANN201
+def keep_nearest_of_visits(products, biases, visits, scores, rows, threads):  # noqa: ANN001, ANN201
     """`keep_nearest` where each query looks at some of the rows alone.
 
     Args:
         products: from `Code.visited_products`.
         biases: (N,) float32, of all rows.
-        rows: (n,) int32, those that are visited.
-        visits: (v, 3) int64: a query, and the bounds of its rows among the n.
+        visits: (v, 3) int64: a query, and the bounds of its rows.
         scores: see `keep_nearest`.
-        ids: see `keep_nearest`.
+        rows: (m, k) int64, the rows that they are of, at first -1.
         threads: see `keep_nearest`; each has its own queries.
     """
     for thread in numba.prange(threads):
         place = 0
         for query, begin, end in visits:
             if query % threads == thread:
-                near, numbers = scores[query], ids[query]
-                for i in range(end - begin):
-                    row = rows[begin + i]
-                    score = biases[row] - 2 * products[place + i]
-                    if score < near[0] or (score == near[0] and row < numbers[0]):
-                        _replace_root(near, numbers, score, row)
+                near, kept = scores[query], rows[query]
+                for row in range(begin, end):
+                    score = biases[row] - 2 * products[place + row - begin]
+                    if score < near[0] or (score == near[0] and row < kept[0]):
+                        _replace_root(near, kept, score, row)
             place += end - begin

@@ -22,7 +22,7 @@ def scan(code: Code, codes: np.ndarray, biases: np.ndarray, projected: np.ndarra
         size: rows to keep for each query, 1..N.
 
     Returns:
-        (m, size) int64 ids, in any order.
+        (m, size) int64 rows, in any order.
     """
     # Imported late: numba takes a second to import.
     import numba
@@ -44,7 +44,7 @@ def scan_lists(
     biases: np.ndarray,
     projected: np.ndarray,
     size: int,
-    visits: Iterable[tuple[np.ndarray, np.ndarray]],
+    visits: Iterable[np.ndarray],
 ) -> np.ndarray:
     """The nearest of the rows that each query visits.
 
@@ -57,17 +57,17 @@ def scan_lists(
         visits: from `InvertedLists.visits`.
 
     Returns:
-        (m, size) int64 ids, in any order; -1 where fewer rows were visited.
+        (m, size) int64 rows, in any order; -1 where fewer rows were visited.
     """
     import numba
 
     from dploss.search.nearest_kernels import keep_nearest_of_visits
 
-    scores, ids = _heaps(len(projected), size)
-    for rows, visited in visits:
-        products = code.visited_products(projected, codes, rows, visited)
-        keep_nearest_of_visits(products, biases, rows, visited, scores, ids, numba.get_num_threads())
-    return ids
+    scores, rows = _heaps(len(projected), size)
+    for visited in visits:
+        products = code.visited_products(projected, codes, visited)
+        keep_nearest_of_visits(products, biases, visited, scores, rows, numba.get_num_threads())
+    return rows
 
 
 def _heaps(queries: int, size: int) -> tuple[np.ndarray, np.ndarray]:

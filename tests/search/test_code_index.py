@@ -164,6 +164,29 @@ def test_damaged_files_are_refused_in_one_line(builtin, encoder, index, tmp_path
         CodeIndex.load(tmp_path / "missing", encoder)
 
 
+def test_damaged_lists_are_refused_in_one_line(encoder, rows, tmp_path):
+    pytest.importorskip("faiss")
+    path = tmp_path / "rows.index"
+    index = CodeIndex(encoder, nlist=4)
+    index.add(rows[:90])
+    index.save(path)
+    stored = dict(np.load(path).items())
+    wrong = [
+        {"centroids": np.zeros((4, 3), np.float32)},
+        {"centroids": stored["centroids"][:2]},
+        {"lists": stored["lists"][::-1].copy()},
+        {"lists": stored["lists"] - 1},
+        {"lists": stored["lists"][1:]},
+        {"ids": np.zeros(90, np.int32)},
+        {"ids": stored["ids"] + 1},
+    ]
+    for change in wrong:
+        with open(path, "wb") as file:
+            np.savez(file, **{**stored, **change})
+        with pytest.raises(InputError, match="no index of codes"):
+            CodeIndex.load(path, encoder)
+
+
 @given(data=st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_index_is_loaded_or_named(data, encoder, rows, index, tmp_path):
@@ -198,7 +221,7 @@ def test_what_cannot_be_is_refused(builtin, encoder, rows, index):
         index.search(rows[:1] * np.nan, 1)
 
 
-@pytest.mark.parametrize("n_queries", [2, 30])
+@pytest.mark.parametrize("n_queries", [1, 2, 30])
 def test_a_search_of_all_inverted_lists_is_exact(n_queries, encoder, rows, index, tmp_path):
     pytest.importorskip("faiss")
     lists = CodeIndex(encoder, nlist=10)
@@ -223,7 +246,8 @@ def test_lists_may_be_empty_and_hold_any_code(name, builtin, rows):
     exact.add(rows[:300])
     lists.add(rows[:300])
     # Two of three lists hold nothing, and their centroids are as near as any.
-    lists._lists = InvertedLists(lists._lists.centroids, lists._lists.lists // 3 * 3)
+    inverted = lists._lists
+    lists._lists = InvertedLists(inverted.centroids, inverted.lists // 3 * 3, inverted.ids)
     for n_queries in (1, 25):
         expected = exact.search(rows[:n_queries], 6)
         for found, want in zip(lists.search(rows[:n_queries], 6, nprobe=40), expected, strict=True):
