@@ -34,7 +34,7 @@ from dploss.plots import save
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "BYTES.md"
 OUT = DOCS.with_name("bytes.json")
-_BYTES = (16, 32, 64, 128, 256)
+_BYTES, _QUICK = (16, 32, 64, 128, 256), (16, 64)
 _LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
 
 
@@ -43,7 +43,7 @@ def parser() -> Parser:
     summary, examples = __doc__.split("\n\nExamples:\n")
     flags = Parser(prog="bytes.py", description=summary, epilog=f"Examples:\n{examples}")
     flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
-    flags.add_argument("--bytes", type=int, nargs="+", default=list(_BYTES), metavar="N", help=f"(default: {_BYTES})")
+    flags.add_argument("--bytes", type=int, nargs="+", metavar="N", help=f"(default: {_BYTES}; with --quick {_QUICK})")
     flags.add_argument("--methods", nargs="+", choices=(*METHODS, LIMIT), metavar="NAME", help="(default: all)")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
     flags.add_argument("--quick", action="store_true", help="leave out " + ", ".join(SLOW))
@@ -141,9 +141,10 @@ def measure(args: Namespace) -> int:
     keys = ("data", "method", "bytes", "seed")
     done = {tuple(entry[key] for key in keys) for entry in results["entries"]}
     chosen = args.methods or [name for name in (*METHODS, LIMIT) if not (args.quick and name in SLOW)]
+    sizes = args.bytes or (_QUICK if args.quick else _BYTES)
     for source in [] if args.report else args.data:
         rows = np.asarray(open_vectors(source).rows, np.float32)
-        for seed, n_bytes, name in ((s, b, m) for s in args.seeds for b in args.bytes for m in chosen):
+        for seed, n_bytes, name in ((s, b, m) for s in args.seeds for b in sizes for m in chosen):
             case = dict(zip(keys, (Path(source).stem, name, n_bytes, seed), strict=True))
             if tuple(case.values()) in done:
                 continue

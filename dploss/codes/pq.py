@@ -11,6 +11,7 @@ import numpy as np
 
 from dploss.codes.allocation import allocate_bits
 from dploss.codes.code import check_codes, check_latents, checked
+from dploss.codes.neighbours import asking, keeping_most
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.scalar import lloyd_max_tables
 from dploss.data.split import evenly_spaced
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _BITS, _CENTROIDS = 8, 256
 _ITERATIONS = 8
 _FITTED_ROWS = 20_000
+_SHARES = (1.0, 0.75, 0.5, 0.35, 0.2, 0.0)
 
 
 class ProductCode(RotatedCode):
@@ -32,18 +34,30 @@ class ProductCode(RotatedCode):
         sizes: (g,) int64, how many axes each group has.
         centroids: (p, 256) float32, along each axis.
         excesses: (256,) float32, rising: by how much the squared length of a row is above that of its centroids.
+        norm_share: how much of that counts, 0 to 1. Centroids are means of rows, so products with queries are too
+            small, and rows that lost much would seem too far.
     """
 
     name: ClassVar[str] = "pq"
 
-    def __init__(self, rotation: Rotation, sizes: np.ndarray, centroids: np.ndarray, excesses: np.ndarray) -> None:
+    def __init__(
+        self,
+        rotation: Rotation,
+        sizes: np.ndarray,
+        centroids: np.ndarray,
+        excesses: np.ndarray,
+        norm_share: float = 1.0,
+    ) -> None:
         self.rotation, self.sizes, self.centroids, self.excesses = rotation, sizes, centroids, excesses
+        self.norm_share = norm_share
         self.dim, self.bytes_per_vector = len(rotation.mean), len(sizes) + 1
         self._group_of = np.repeat(np.arange(len(sizes)), sizes)
 
     @classmethod
     def fit(cls, latents: np.ndarray, n_bytes: int) -> "ProductCode":
         """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
+
+        The share of the norm is the one that keeps most neighbours among these rows.
 
         Args:
             latents: (n, d) float32.
@@ -63,8 +77,12 @@ class ProductCode(RotatedCode):
         code = cls(rotation, sizes, np.concatenate(start).astype(np.float32), np.zeros(_CENTROIDS, np.float32))
         for _ in range(_ITERATIONS):
             code.centroids = _means(rows, code._nearest(rows)[:, code._group_of], code.centroids)
-        excesses = np.square(centred).sum(axis=1) - np.square(code._centres(code._nearest(rows))).sum(axis=1)
+        points = code._centres(code._nearest(rows))
+        norms = np.square(points).sum(axis=1)
+        excesses = np.square(centred).sum(axis=1) - norms
         code.excesses = np.quantile(excesses, (np.arange(_CENTROIDS) + 0.5) / _CENTROIDS).astype(np.float32)
+        products = rows[asking(len(rows))] @ points.T
+        code.norm_share = keeping_most(_SHARES, centred, lambda share: norms + share * excesses - 2 * products)
         return code
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
@@ -84,12 +102,12 @@ class ProductCode(RotatedCode):
         """See `Code.points`; a point has a coordinate for each axis of a group."""
         check_codes(codes, self.bytes_per_vector)
         points = self._centres(codes)
-        return points, np.square(points).sum(axis=1) + self.excesses[codes[:, -1]]
+        return points, np.square(points).sum(axis=1) + self._counted[codes[:, -1]]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
         own = {"sizes": self.sizes, "centroids": self.centroids, "excesses": self.excesses}
-        return {**self.rotation.arrays(), **own}
+        return {**self.rotation.arrays(), **own, "norm_share": np.array(self.norm_share)}
 
     @classmethod
     def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "ProductCode":
@@ -104,15 +122,19 @@ class ProductCode(RotatedCode):
         excesses = checked(arrays, "excesses", (_CENTROIDS,), np.float32)
         if (np.diff(excesses) < 0).any():
             raise ValueError("excesses do not rise")
-        return cls(rotation, sizes, centroids, excesses)
+        # Checkpoints of older versions have none: all of the norm counted.
+        share = float(checked(arrays, "norm_share", (), np.float64)) if "norm_share" in arrays else 1.0
+        if not 0 <= share <= 1:
+            raise ValueError(f"norm_share is {share}")
+        return cls(rotation, sizes, centroids, excesses, share)
 
     def to_faiss(self, codes: np.ndarray | None = None) -> "faiss.IndexPreTransform":
         """An index of stock FAISS, for faiss.write_index: LinearTransform, then IndexPQ, of latents by L2.
 
-        The last sub-space has the coordinate sqrt(excess - least excess), which is 0 for a query, so that L2 distances
-        of the others become estimates of those of whole rows. It is not linear: rows that FAISS adds by itself have
-        0 as their last byte, are found as by plain PQ, and
-        seem a little nearer than rows of the same index whose codes `encode` made.
+        The last sub-space has the coordinate sqrt(excess - least excess), of the share that counts, which is 0 for a
+        query, so that L2 distances of the others become estimates of those of whole rows. It is not linear: rows that
+        FAISS adds by itself have 0 as their last byte, are found as by plain PQ, and seem a little nearer than rows of
+        the same index whose codes `encode` made.
 
         Args:
             codes: (n, bytes_per_vector) uint8 of rows that the index is to have; None for an empty one.
@@ -135,7 +157,7 @@ class ProductCode(RotatedCode):
         transform.is_trained = True
         centroids = np.zeros((n_groups * width, _CENTROIDS), np.float32)
         centroids[places] = self.centroids
-        centroids[-width] = np.sqrt(self.excesses - self.excesses[0])
+        centroids[-width] = np.sqrt(self._counted - self._counted[0])
         quantizer = faiss.IndexPQ(n_groups * width, n_groups, _BITS)
         by_group = centroids.reshape(n_groups, width, _CENTROIDS).transpose(0, 2, 1)
         faiss.copy_array_to_vector(by_group.ravel(), quantizer.pq.centroids)
@@ -146,6 +168,11 @@ class ProductCode(RotatedCode):
             faiss.copy_array_to_vector(codes.ravel(), quantizer.codes)
             index.ntotal = quantizer.ntotal = len(codes)
         return index
+
+    @property
+    def _counted(self) -> np.ndarray:
+        """(256,) float32, what each value of the last byte adds to a squared length."""
+        return np.float32(self.norm_share) * self.excesses
 
     def _nearest(self, rows: np.ndarray) -> np.ndarray:
         """(n, p) float32 coordinates -> (n, g) uint8 numbers of centroids."""

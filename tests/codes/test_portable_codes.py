@@ -147,9 +147,36 @@ def test_each_sub_space_has_its_nearest_centroid(n_bytes):
 
 def test_the_last_byte_has_the_squared_length():
     code, rows = fitted("pq"), latents(200, seed=3)
+    whole = ProductCode(code.rotation, code.sizes, code.centroids, code.excesses)
     lengths = np.square((rows - code.rotation.mean) / code.rotation.scale).sum(axis=1)
-    biases = code.points(code.encode(rows))[1]
+    codes = whole.encode(rows)
+    points, biases = whole.points(codes)
     assert np.median(np.abs(biases - lengths) / lengths) < 0.01
+    np.testing.assert_array_equal(code.encode(rows), codes)
+    norms = np.square(points).sum(axis=1)
+    counted = norms + code.norm_share * (biases - norms)
+    np.testing.assert_allclose(code.points(codes)[1], counted, rtol=1e-5)
+
+
+def test_the_share_of_the_norm_is_the_one_that_keeps_most_neighbours():
+    rows = latents(2000, seed=6) * np.random.default_rng(0).uniform(0.5, 2, (2000, 1)).astype(np.float32)
+    code = fit_code("pq", rows, 4)
+    exact = squared_distances(rows[::2])
+    kept = {}
+    for share in (0.0, 0.2, 0.35, 0.5, 0.75, 1.0):
+        other = ProductCode(code.rotation, code.sizes, code.centroids, code.excesses, share)
+        kept[share] = recall(exact, other.score(rows[::2], other.encode(rows[::2])))
+    assert kept[code.norm_share] > max(kept.values()) - 0.02 > min(kept.values()) + 0.02
+
+
+def test_codes_without_a_share_of_the_norm_count_all_of_it():
+    code = fitted("pq")
+    arrays = code.arrays()
+    del arrays["norm_share"]
+    assert ProductCode.from_arrays(code.bytes_per_vector, arrays).norm_share == 1
+    for share in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="norm_share"):
+            ProductCode.from_arrays(code.bytes_per_vector, {**arrays, "norm_share": np.array(share)})
 
 
 def test_stock_faiss_reads_searches_and_adds(tmp_path):
