@@ -55,6 +55,8 @@ class InvertedLists:
         """
         centroids = checked(arrays, "centroids", (None, width), np.float32)
         lists = checked(arrays, "lists", (n_rows,), np.int32)
+        if "ids" not in arrays:
+            raise ValueError("an older version saved it with lists; add its codes to a new one")
         ids = checked(arrays, "ids", (n_rows,), np.int32)
         if n_rows and not 0 <= lists[0] <= lists[-1] < len(centroids):
             raise ValueError("it has rows in lists that are not there")

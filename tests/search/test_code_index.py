@@ -185,6 +185,11 @@ def test_damaged_lists_are_refused_in_one_line(encoder, rows, tmp_path):
             np.savez(file, **{**stored, **change})
         with pytest.raises(InputError, match="no index of codes"):
             CodeIndex.load(path, encoder)
+    del stored["ids"]
+    with open(path, "wb") as file:
+        np.savez(file, **stored)
+    with pytest.raises(InputError, match="an older version saved it with lists"):
+        CodeIndex.load(path, encoder)
 
 
 @given(data=st.data())
