@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from bytes_methods import METHODS, SLOW
-from bytes_report import LIMIT, RERANK, K, figure, tables, write_into
+from bytes_report import LIMIT, RERANK, figure, tables, write_into
+from bytes_search import K, share_found, true_neighbours
 from timing import machine
 
 from dploss.cli.main import Parser, run
@@ -59,24 +60,6 @@ def split(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         return rows[order[:_TRAIN]], rows[order[_TRAIN:-_QUERIES]], rows[order[-_QUERIES:]]
     train, held_out = split_rows(len(rows), 0.1, seed)
     return rows[train], rows[held_out], None
-
-
-def true_neighbours(stored: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
-    """(m, 10) row numbers by exact distances."""
-    asked = stored if queries is None else queries
-    norms = np.square(stored, dtype=np.float64).sum(axis=1)
-    found = []
-    for start in range(0, len(asked), 500):
-        scores = norms - 2 * (asked[start : start + 500].astype(np.float64) @ stored.T.astype(np.float64))
-        if queries is None:
-            scores[np.arange(len(scores)), start + np.arange(len(scores))] = np.inf
-        found.append(np.argsort(scores, axis=1)[:, :K])
-    return np.concatenate(found)
-
-
-def share_found(true: np.ndarray, found: np.ndarray) -> float:
-    """Mean share of each row's true neighbours that are among those found."""
-    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(true, found, strict=True)]))
 
 
 def evaluated(name: str, n_bytes: int, rows: np.ndarray, seed: int) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from bytes_methods import METHODS
+from bytes_search import K
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dploss.codes.build import CODES
 
-LIMIT, K, RERANK = "limit", 10, 5
+LIMIT, RERANK = "limit", 5
 _BEGIN, _END = "<!-- tables -->\n", "<!-- end of tables -->"
 _COSTS = {"fit_seconds": ",.1f", "rows_per_second": ",.0f", "queries_per_second": ",.0f", "model_bytes": ",.0f"}
 _SETS = {"wordnet_minilm_384_100k": "wordnet_minilm_384_100k, 55,000 stored"}

@@ -6,6 +6,7 @@ import numpy as np
 
 from dploss.evaluation.peers import Peer
 
+K = 10
 _QUERIES = 256
 
 
@@ -48,3 +49,21 @@ def least(scores: np.ndarray, count: int) -> np.ndarray:
     near = np.argpartition(scores, count - 1, axis=1)[:, :count]
     order = np.take_along_axis(scores, near, axis=1).argsort(axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1)
+
+
+def true_neighbours(stored: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
+    """(m, 10) row numbers by exact distances."""
+    asked = stored if queries is None else queries
+    norms = np.square(stored, dtype=np.float64).sum(axis=1)
+    found = []
+    for start in range(0, len(asked), 500):
+        scores = norms - 2 * (asked[start : start + 500].astype(np.float64) @ stored.T.astype(np.float64))
+        if queries is None:
+            scores[np.arange(len(scores)), start + np.arange(len(scores))] = np.inf
+        found.append(np.argsort(scores, axis=1)[:, :K])
+    return np.concatenate(found)
+
+
+def share_found(true: np.ndarray, found: np.ndarray) -> float:
+    """Mean share of each row's true neighbours that are among those found."""
+    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(true, found, strict=True)]))

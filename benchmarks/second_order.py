@@ -7,11 +7,12 @@ them; the bytes of a row stay the same, but for the one of its norm.
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bytes_search import least
+from bytes_search import K, least, share_found, true_neighbours
 from timing import parser, report
 
 from dploss.codes.row_scale import RowScale
@@ -19,7 +20,6 @@ from dploss.codes.transform_code import TransformCode
 from dploss.data import open_vectors, split_rows
 from dploss.evaluation.peers import closed_form
 
-K = 10
 _RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 _CHUNK = 4000
 
@@ -57,8 +57,8 @@ class SecondOrder:
         self.weights = np.linalg.solve(squares.sum(axis=0) + min(_RIDGES, key=error) * unit, products.sum(axis=0))
 
     def _features(self, decoded: np.ndarray) -> np.ndarray:
-        kept = decoded[:, self.axes] / self.unit
-        return np.column_stack([kept[:, self.pairs[0]] * kept[:, self.pairs[1]], np.ones(len(kept), np.float32)])
+        own = decoded[:, self.axes] / self.unit
+        return np.column_stack([own[:, self.pairs[0]] * own[:, self.pairs[1]], np.ones(len(own), np.float32)])
 
     def residuals(self, decoded: np.ndarray) -> np.ndarray:
         """(n, p) float32 -> (n, q) float32."""
@@ -80,7 +80,7 @@ def measured(train: np.ndarray, held_out: np.ndarray, n_bytes: int, sizes: list[
         factors = code.row_scale.read(codes[:, -1]) ** np.float32(code.row_scale.power)
         rows.append(code.rotation.centre(latents) @ basis)
         decoded.append(code.points(codes)[0] / factors[:, None])
-    true = nearest(np.square(held_out).sum(axis=1) - 2 * held_out @ held_out.T)
+    true = true_neighbours(held_out, None)
     linear = [np.pad(one, ((0, 0), (0, rest.shape[1]))) for one in decoded]
     table = []
     for axes in (0, *(size for size in sizes if size <= decoded[0].shape[1])):
@@ -109,14 +109,9 @@ def kept(rows: list[np.ndarray], points: list[np.ndarray], true: np.ndarray) -> 
     scale = RowScale.fit(rows[0], rows[0], points[0])
     scales = scale.read(scale.byte(rows[1], np.square(rows[1]).sum(axis=1), points[1]))
     biases = scale.biases(scales, np.square(points[1]).sum(axis=1))
-    found = nearest(biases - 2 * rows[1] @ (points[1] * scales[:, None] ** np.float32(scale.power)).T)
-    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(true, found, strict=True)]))
-
-
-def nearest(scores: np.ndarray) -> np.ndarray:
-    """(n, K) columns of the least of (n, n) scores, each row without itself."""
+    scores = biases - 2 * rows[1] @ (points[1] * scales[:, None] ** np.float32(scale.power)).T
     np.fill_diagonal(scores, np.inf)
-    return least(scores, K)
+    return share_found(true, least(scores, K))
 
 
 def main() -> None:
@@ -132,7 +127,7 @@ def main() -> None:
         rows = np.asarray(open_vectors(source).rows, np.float32)
         train, held_out = split_rows(len(rows), 0.1, 0)
         for n_bytes in args.bytes:
-            name = source.rsplit("/", 1)[-1]
+            name = Path(source).stem
             table += [{"data": name} | row for row in measured(rows[train], rows[held_out], n_bytes, args.axes)]
     report(table, args.json)
 

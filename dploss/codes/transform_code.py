@@ -122,11 +122,10 @@ class TransformCode(RotatedCode):
         check_codes(codes, self.bytes_per_vector)
         sizes = visits[:, 2] - visits[:, 1]
         ends = np.cumsum(sizes)
+        if len(projected) == 1 and ends[-1] >= _MANY_ROWS:
+            visited = np.concatenate([codes[start:end] for _, start, end in visits])
+            return self._products_by_tables(projected[0], visited)
         products = np.empty(ends[-1], np.float32)
-        if len(projected) == 1 and len(products) >= _MANY_ROWS:
-            return self._products_by_tables(
-                projected[0], np.concatenate([codes[start:end] for _, start, end in visits])
-            )
         self._visit(projected, codes, visits, ends - sizes, products)
         return products
 

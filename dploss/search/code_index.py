@@ -191,17 +191,15 @@ class CodeIndex:
             check_codes(codes, index.bytes_per_vector)
             if len(biases) != len(codes):
                 raise ValueError(f"{len(codes)} codes, but {len(biases)} biases")
-            lists = None
             if "centroids" in stored:
                 width = index.code.project(np.zeros((1, index.code.dim), np.float32)).shape[1]
-                lists = InvertedLists.from_arrays(stored, len(codes), width)
+                index._lists = InvertedLists.from_arrays(stored, len(codes), width)
+                index.nlist = len(index._lists.centroids)
         except (KeyError, ValueError) as error:
             raise (
                 error if isinstance(error, InputError) else InputError(f"{path}: no index of codes: {error}")
             ) from error
         index._parts, index._biases = [codes], biases
-        if lists is not None:
-            index.nlist, index._lists = len(lists.centroids), lists
         return index
 
     def _nearest(self, latents: np.ndarray, k: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,7 @@ def told(script, argv, capsys) -> tuple[int, str]:
 @pytest.mark.parametrize(("script", "flag"), FLAGS, ids=lambda value: getattr(value, "__name__", value))
 def test_nonsense_for_a_flag_is_one_line(script, flag, checkpoints, monkeypatch, capsys):
     monkeypatch.chdir(checkpoints.parent)
-    # What an unusable value leads to must be said before anything is trained.
+    # An unusable value must be reported before anything is trained.
     stopped = TrainHistory(status="interrupted")
     monkeypatch.setattr("dploss.training.run.ExperimentRun.run", lambda run, should_stop: stopped)
     monkeypatch.setattr("dploss.training.size_search.SizeSearch.run", lambda search, should_stop: None)
