@@ -5,11 +5,13 @@ so few rows ask, and as many as possible answer.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from dploss.data.split import evenly_spaced
 
+Setting = TypeVar("Setting")
 _QUERIES, _K = 1000, 10
 
 
@@ -18,7 +20,7 @@ def asking(n: int) -> np.ndarray:
     return evenly_spaced(n, _QUERIES)
 
 
-def keeping_most(settings: Sequence[float], rows: np.ndarray, scores: Callable[[float], np.ndarray]) -> float:
+def keeping_most(settings: Sequence[Setting], rows: np.ndarray, scores: Callable[[Setting], np.ndarray]) -> Setting:
     """The setting that keeps most of the ten nearest neighbours; of equals the first.
 
     Args:

@@ -4,7 +4,7 @@ Jegou, Douze & Schmid, Product quantization for nearest neighbor search, 2011; a
 parametric solution of Ge et al., Optimized product quantization, 2013.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import faiss
 
 _BITS, _CENTROIDS = 8, 256
-_ITERATIONS = 8
-_FITTED_ROWS = 20_000
-_SHARES = (1.0, 0.75, 0.5, 0.35, 0.2, 0.0)
+_ITERATIONS, _FITTED_ROWS = 16, 40_000
+_CHOOSING_ITERATIONS = 4
+_SHARES = (1.0, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)
 
 
 class ProductCode(RotatedCode):
@@ -57,7 +57,9 @@ class ProductCode(RotatedCode):
     def fit(cls, latents: np.ndarray, n_bytes: int) -> "ProductCode":
         """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
 
-        The share of the norm is the one that keeps most neighbours among these rows.
+        Axes without bits join the groups of the others, or are left out. That, and the share of the norm, are chosen by
+        the neighbours that one half of the rows keeps with centroids of the other half: on rows that centroids were
+        fitted to, the more axes the better.
 
         Args:
             latents: (n, d) float32.
@@ -67,23 +69,52 @@ class ProductCode(RotatedCode):
             ValueError: n_bytes outside its range, or latents that are none.
         """
         check_latents(latents, latents.shape[-1])
-        tables, errors = lloyd_max_tables()
         principal, variances = Rotation.fit(latents)
-        groups = _groups(allocate_bits(variances, _BITS * (n_bytes - 1), errors.tolist()), n_bytes - 1)
-        rotation, sizes = principal.keep(np.concatenate(groups)), np.array([len(group) for group in groups])
-        centred = rotation.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
-        rows = rotation.rotate(centred)
-        start = [_cells(variances[group], tables, errors) for group in groups]
-        code = cls(rotation, sizes, np.concatenate(start).astype(np.float32), np.zeros(_CENTROIDS, np.float32))
-        for _ in range(_ITERATIONS):
-            code.centroids = _means(rows, code._nearest(rows)[:, code._group_of], code.centroids)
-        points = code._centres(code._nearest(rows))
-        norms = np.square(points).sum(axis=1)
-        excesses = np.square(centred).sum(axis=1) - norms
+        bits = allocate_bits(variances, _BITS * (n_bytes - 1), lloyd_max_tables()[1].tolist())
+        groups = _groups(bits, n_bytes - 1)
+        rest = np.flatnonzero(bits == 0)
+        with_rest = [np.append(group, rest[i :: len(groups)]) for i, group in enumerate(groups)]
+        centred = principal.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
+        fitted, choosing = centred[::2], centred[min(1, len(centred) - 1) :: 2]
+        choices = []
+        for some in (groups, with_rest) if len(rest) else (groups,):
+            code = cls._start(principal, variances, some)
+            code._move_centroids(fitted, _CHOOSING_ITERATIONS)
+            choices.append((code, code._scores(choosing)))
+        settings = [(number, share) for number in range(len(choices)) for share in _SHARES]
+        chosen, share = keeping_most(settings, choosing, lambda setting: choices[setting[0]][1](setting[1]))
+        code, _ = choices[chosen]
+        code.norm_share = share
+        code._move_centroids(centred, _ITERATIONS)
+        _, excesses = code._coded(centred)
         code.excesses = np.quantile(excesses, (np.arange(_CENTROIDS) + 0.5) / _CENTROIDS).astype(np.float32)
-        products = rows[asking(len(rows))] @ points.T
-        code.norm_share = keeping_most(_SHARES, centred, lambda share: norms + share * excesses - 2 * products)
         return code
+
+    @classmethod
+    def _start(cls, principal: Rotation, variances: np.ndarray, groups: list[np.ndarray]) -> "ProductCode":
+        """Groups of axes whose centroids are the products of their scalar cells."""
+        start = np.concatenate([_cells(variances[group]) for group in groups]).astype(np.float32)
+        sizes = np.array([len(group) for group in groups])
+        return cls(principal.keep(np.concatenate(groups)), sizes, start, np.zeros(_CENTROIDS, np.float32))
+
+    def _move_centroids(self, centred: np.ndarray, iterations: int) -> None:
+        """Iterations of k-means on (n, d) rows, from `Rotation.centre`."""
+        rows = self.rotation.rotate(centred)
+        for _ in range(iterations):
+            self.centroids = _means(rows, self._nearest(rows)[:, self._group_of], self.centroids)
+
+    def _scores(self, centred: np.ndarray) -> Callable[[float], np.ndarray]:
+        """From a share of the norm, the scores of (n, d) rows for those of them that ask."""
+        nearest, excesses = self._coded(centred)
+        points = self._centres(nearest)
+        norms = np.square(points).sum(axis=1)
+        products = self.rotation.rotate(centred[asking(len(centred))]) @ points.T
+        return lambda share: norms + share * excesses - 2 * products
+
+    def _coded(self, centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, g) uint8 numbers of centroids of (n, d) rows, and (n,) what they lack of the squared lengths."""
+        nearest = self._nearest(self.rotation.rotate(centred))
+        return nearest, np.square(centred).sum(axis=1) - np.square(self._centres(nearest)).sum(axis=1)
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
@@ -92,9 +123,7 @@ class ProductCode(RotatedCode):
             ValueError: latents of another shape, or not finite.
         """
         check_latents(latents, self.dim)
-        centred = self.rotation.centre(latents)
-        nearest = self._nearest(self.rotation.rotate(centred))
-        excesses = np.square(centred).sum(axis=1) - np.square(self._centres(nearest)).sum(axis=1)
+        nearest, excesses = self._coded(self.rotation.centre(latents))
         last = np.searchsorted((self.excesses[1:] + self.excesses[:-1]) / 2, excesses)
         return np.concatenate([nearest, last.astype(np.uint8)[:, None]], axis=1)
 
@@ -200,13 +229,15 @@ def _groups(bits: np.ndarray, n_groups: int) -> list[np.ndarray]:
     return [np.array(group) for group in groups]
 
 
-def _cells(variances: np.ndarray, tables: np.ndarray, errors: np.ndarray) -> np.ndarray:
+def _cells(variances: np.ndarray) -> np.ndarray:
     """(k,) variances of axes -> (k, 256) centroids: the product of their scalar cells, of 8 bits together."""
+    tables, errors = lloyd_max_tables()
     bits = allocate_bits(variances, _BITS, errors.tolist())
-    levels = [
-        tables[b - 1, : 1 << b] * np.sqrt(variance) if b else [0.0] for b, variance in zip(bits, variances, strict=True)
-    ]
-    return np.stack([one.ravel() for one in np.meshgrid(*levels, indexing="ij")])
+    own = np.flatnonzero(bits)
+    levels = [tables[bits[axis] - 1, : 1 << bits[axis]] * np.sqrt(variances[axis]) for axis in own]
+    centroids = np.zeros((len(bits), _CENTROIDS))
+    centroids[own] = [one.ravel() for one in np.meshgrid(*levels, indexing="ij")]
+    return centroids
 
 
 def _means(rows: np.ndarray, nearest: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -163,10 +163,19 @@ def test_the_share_of_the_norm_is_the_one_that_keeps_most_neighbours():
     code = fit_code("pq", rows, 4)
     exact = squared_distances(rows[::2])
     kept = {}
-    for share in (0.0, 0.2, 0.35, 0.5, 0.75, 1.0):
+    for share in (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0):
         other = ProductCode(code.rotation, code.sizes, code.centroids, code.excesses, share)
         kept[share] = recall(exact, other.score(rows[::2], other.encode(rows[::2])))
     assert kept[code.norm_share] > max(kept.values()) - 0.02 > min(kept.values()) + 0.02
+
+
+def test_axes_without_bits_join_the_groups_where_that_keeps_more():
+    random = np.random.default_rng(0)
+    gaussian = (random.standard_normal((2000, 32)) * 0.8 ** np.arange(32)).astype(np.float32)
+    assert len(fit_code("pq", gaussian, 4).centroids) < 16
+    centres = random.standard_normal((200, 32))
+    clustered = centres[random.integers(200, size=2000)] + 0.2 * random.standard_normal((2000, 32))
+    assert len(fit_code("pq", clustered.astype(np.float32), 3).centroids) == 32
 
 
 def test_codes_without_a_share_of_the_norm_count_all_of_it():
