@@ -58,8 +58,8 @@ class ProductCode(RotatedCode):
         """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
 
         Axes without bits join the groups of the others, or are left out. That, and the share of the norm, are chosen by
-        the neighbours that one half of the rows keeps with centroids of the other half: on rows that centroids were
-        fitted to, the more axes the better.
+        the neighbours that rows keep with centroids of a third that they are not in: on rows that centroids were fitted
+        to, the more axes the better.
 
         Args:
             latents: (n, d) float32.
@@ -75,7 +75,7 @@ class ProductCode(RotatedCode):
         rest = np.flatnonzero(bits == 0)
         with_rest = [np.append(group, rest[i :: len(groups)]) for i, group in enumerate(groups)]
         centred = principal.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
-        fitted, choosing = centred[::2], centred[min(1, len(centred) - 1) :: 2]
+        fitted, choosing = centred[::3], np.delete(centred, np.s_[::3], axis=0) if len(centred) > 1 else centred
         choices = []
         for some in (groups, with_rest) if len(rest) else (groups,):
             code = cls._start(principal, variances, some)
