@@ -9,25 +9,30 @@ from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code, arrays_of
 from dploss.codes.elementwise import Float16Code, Int4Code, Int8Code
 from dploss.codes.pq import ProductCode
+from dploss.codes.refined_code import RefinedCode, RefinedScalarCode, RefinedTrellisCode
 from dploss.codes.scalar import ScalarCode
 from dploss.codes.trellis import TrellisCode
 
 _ALL: tuple[type[Code], ...] = (TrellisCode, ScalarCode, Float16Code, Int8Code, Int4Code, BinaryCode, ProductCode)
 CODES: dict[str, type[Code]] = {code.name: code for code in _ALL}
+_REFINED: tuple[type[RefinedCode], ...] = (RefinedTrellisCode, RefinedScalarCode)
+# What training makes of some, by the names of both.
+REFINED = {code.linear_type.name: code.name for code in _REFINED}
+ALL_CODES = CODES | {code.name: code for code in _REFINED}
 
 
 def fit_code(name: str, latents: np.ndarray, n_bytes: int) -> Code:
     """Fit a code to latents of training rows.
 
     Args:
-        name: a key of CODES.
+        name: a key of ALL_CODES.
         latents: (n, d) float32.
         n_bytes: stored for each row.
 
     Raises:
         ValueError: a number of bytes that the code cannot have with d dimensions.
     """
-    return CODES[name].fit(latents, n_bytes)
+    return ALL_CODES[name].fit(latents, n_bytes)
 
 
 def code_of(state: Mapping[str, Any]) -> Code:
@@ -37,6 +42,6 @@ def code_of(state: Mapping[str, Any]) -> Code:
         KeyError, TypeError, ValueError: it is no state of a code.
     """
     name, n_bytes = state["name"], state["bytes"]
-    if name not in CODES or type(n_bytes) is not int or n_bytes < 1:
+    if name not in ALL_CODES or type(n_bytes) is not int or n_bytes < 1:
         raise ValueError(f"no code {name!r} of {n_bytes!r} bytes")
-    return CODES[name].from_arrays(n_bytes, arrays_of(state["arrays"]))
+    return ALL_CODES[name].from_arrays(n_bytes, arrays_of(state["arrays"]))

@@ -101,6 +101,14 @@ class Code(StoredForm):
     def unit(self) -> float:
         """The unit of the points, in that of the latents; above 0."""
 
+    @property
+    def coarse(self) -> "Code":
+        """A code of the same bytes whose points are cheaper and less true, by which a search finds candidates.
+
+        It is this code itself where there is none.
+        """
+        return self
+
     def products(self, projected: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Inner products of stored rows and queries, without all points in memory at once.
 

@@ -54,9 +54,13 @@ class Rotation:
         """What `centre` returned -> (n, p) float32."""
         return in_blocks(centred, self.axes)
 
+    def from_axes(self, rotated: np.ndarray) -> np.ndarray:
+        """(n, p) -> (n, d) float32, what `centre` gives of rows that lie in the axes."""
+        return in_blocks(rotated, self.axes.T)
+
     def back(self, rotated: np.ndarray) -> np.ndarray:
         """(n, p) -> (n, d) float32 latents."""
-        return in_blocks(rotated, self.axes.T) * np.float32(self.scale) + self.mean
+        return self.from_axes(rotated) * np.float32(self.scale) + self.mean
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it is made of, by name."""

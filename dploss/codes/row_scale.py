@@ -41,12 +41,22 @@ class RowScale:
         norms = np.square(whole).sum(axis=1)
         logs = np.log(_scales(rows, norms, decoded))
         first = cls(np.array([logs.min(), max(logs.max(), logs.min() + 1e-6)]), 0.0, np.zeros(5))
-        scales = first.read(first.byte(rows, norms, decoded))
+        return first.with_scales(first.read(first.byte(rows, norms, decoded)), whole, rows, decoded)
+
+    def with_scales(self, scales: np.ndarray, whole: np.ndarray, rows: np.ndarray, decoded: np.ndarray) -> "RowScale":
+        """Power and norms fitted anew; the bytes stay what they are.
+
+        Args:
+            scales: (n,) float32 of the rows, which may be those of another decoder of the same codes.
+            whole: see `fit`.
+            rows: see `fit`.
+            decoded: see `fit`.
+        """
         features = _features(scales, np.square(decoded).sum(axis=1))
-        weights = np.linalg.lstsq(features, norms.astype(np.float64), rcond=None)[0]
+        weights = np.linalg.lstsq(features, np.square(whole).sum(axis=1, dtype=np.float64), rcond=None)[0]
         products, biases = rows[asking(len(rows))] @ decoded.T, features @ weights
         power = keeping_most(_POWERS, whole, lambda power: biases - 2 * products * scales**power)
-        return cls(first.limits, power, weights)
+        return RowScale(self.limits, power, weights)
 
     def byte(self, rows: np.ndarray, norms: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """(n,) uint8: the scales of (n, p) rows with (n,) squared norms, those of all their d dimensions."""

@@ -15,7 +15,7 @@ class StoredCode:
     """The code of a file of codes. The code itself is in a checkpoint; two that are equal here decode alike.
 
     Attributes:
-        name: of the code, a key of CODES.
+        name: of the code, a key of ALL_CODES.
         n_bytes: of a row.
         dim: d, dimensions of a latent.
         sha256: of all that the code is made of.

@@ -88,7 +88,7 @@ class TransformCode(RotatedCode):
         sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
         centred = code.rotation.centre(sample)
         values = code.rotation.rotate(centred)
-        code.row_scale = RowScale.fit(centred, values, code._decoded(code._encode(values))[0])
+        code.row_scale = RowScale.fit(centred, values, code.unscaled(code._encode(values))[0])
         return code
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
@@ -101,13 +101,13 @@ class TransformCode(RotatedCode):
         centred = self.rotation.centre(latents)
         values = self.rotation.rotate(centred)
         codes = self._encode(values)
-        codes[:, -1] = self._scale.byte(values, np.square(centred).sum(axis=1), self._decoded(codes)[0])
+        codes[:, -1] = self._scale.byte(values, np.square(centred).sum(axis=1), self.unscaled(codes)[0])
         return codes
 
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has a coordinate along each axis that has bits."""
         check_codes(codes, self.bytes_per_vector)
-        values, norms = self._decoded(codes, self._factors)
+        values, norms = self._look_up(codes, self._factors)
         return values, self._scale.biases(self._scale.read(codes[:, -1]), norms)
 
     def products(self, projected: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -187,7 +187,14 @@ class TransformCode(RotatedCode):
         pack_states(self._states(values), self.bits.astype(np.int64), codes)
         return codes
 
-    def _decoded(self, codes: np.ndarray, factors: np.ndarray = _UNSCALED) -> tuple[np.ndarray, np.ndarray]:
+    def unscaled(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, bytes_per_vector) uint8 -> (n, p) float32 coordinates before the norm is restored, and their squares.
+
+        These are summed over the coordinates: (n,) float32.
+        """
+        return self._look_up(codes, _UNSCALED)
+
+    def _look_up(self, codes: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, p) float32 coordinates, times the factor of each row's last byte, and their (n,) squared norms without.
 
         Args:

@@ -135,8 +135,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 # Bytes that the code cannot have are refused before the training.
                 trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
             self.history_ = TrainingRun(trainer, TrainHistory()).run()
-            if config.bytes is not None:
-                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
+            if config.bytes is not None and trainer.step:
+                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows, refined=True)
         self.encoder_ = trainer.encoder.cpu().eval()
         self.n_components_ = config.latent_dim
         return self

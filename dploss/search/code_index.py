@@ -18,12 +18,17 @@ _CHUNK_ROWS = 8192
 _QUERIES = 1024
 # Found beyond those asked for: float32 may change the order of rows that are nearly as far, float64 has the last word.
 _SPARE = 8
+# Candidates by a coarse code for each neighbour, whose points have the last word.
+_CANDIDATES = 5
 # The points that centroids are trained on, for each.
 _TRAINED = 64
 
 
 class CodeIndex:
     """Exact search over codes: all rows are scored, as `Code` says, by blocks.
+
+    Of a code that training refined, 5 k candidates are the nearest by its coarse points, of which the k nearest by its
+    own are found.
 
     In memory it has the codes and 4 bytes of every row; with inverted lists, 12.
 
@@ -43,6 +48,7 @@ class CodeIndex:
             raise InputError(f"nlist must be at least 1, got {nlist}")
         self.encoder, self.nlist = encoder, nlist
         self.code: Code = encoder.code
+        self._coarse = self.code.coarse
         self._parts = [np.empty((0, self.bytes_per_vector), np.uint8)]
         self._biases = np.empty(0, np.float32)
         self._lists: InvertedLists | None = None
@@ -99,11 +105,11 @@ class CodeIndex:
             return
         if self.nlist is not None and self._lists is None:
             sample = np.unique(np.linspace(0, len(codes) - 1, _TRAINED * self.nlist).astype(int))
-            self._lists = InvertedLists.train(self.code.points(codes[sample])[0], self.nlist)
+            self._lists = InvertedLists.train(self._coarse.points(codes[sample])[0], self.nlist)
         biases, numbers = np.empty(len(codes), np.float32), np.empty(len(codes), np.int32)
         for start in range(0, len(codes), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
-            points, biases[chunk] = self.code.points(codes[chunk])
+            points, biases[chunk] = self._coarse.points(codes[chunk])
             if self._lists is not None:
                 numbers[chunk] = self._lists.probes(points, 1)[:, 0]
         biases = np.concatenate([self._biases, biases])
@@ -192,7 +198,7 @@ class CodeIndex:
             if len(biases) != len(codes):
                 raise ValueError(f"{len(codes)} codes, but {len(biases)} biases")
             if "centroids" in stored:
-                width = index.code.project(np.zeros((1, index.code.dim), np.float32)).shape[1]
+                width = index._coarse.project(np.zeros((1, index.code.dim), np.float32)).shape[1]
                 index._lists = InvertedLists.from_arrays(stored, len(codes), width)
                 index.nlist = len(index._lists.centroids)
         except (KeyError, ValueError) as error:
@@ -204,27 +210,27 @@ class CodeIndex:
 
     def _nearest(self, latents: np.ndarray, k: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
         """(m, k) float64 distances and ids of the nearest rows by their codes, for (m, d) latents of queries."""
-        projected = self.code.project(latents)
-        size = min(k + _SPARE, len(self))
+        projected = self._coarse.project(latents)
+        size = min((k if self._coarse is self.code else k * _CANDIDATES) + _SPARE, len(self))
         if self._lists is None:
-            ids = rows = scan(self.code, self.codes, self._biases, projected, size)
+            ids = rows = scan(self._coarse, self.codes, self._biases, projected, size)
         else:
             visits = self._lists.visits(projected, nprobe)
-            rows = scan_lists(self.code, self.codes, self._biases, projected, size, visits)
+            rows = scan_lists(self._coarse, self.codes, self._biases, projected, size, visits)
             ids = np.where(rows < 0, -1, self._lists.ids[rows])
-        distances = self._distances(latents, projected, rows)
+        distances = self._distances(latents, rows)
         order = np.lexsort((ids, distances))[:, :k]
         return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
 
-    def _distances(self, latents: np.ndarray, projected: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _distances(self, latents: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(m, c) float64 distances of queries and (m, c) stored rows, in units of the latents; inf where -1."""
         distances = np.empty(rows.shape)
-        norms = self.code.squared_norms(latents)
+        projected, norms = self.code.project(latents), self.code.squared_norms(latents)
         step = max(1, _CHUNK_ROWS // rows.shape[1])
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            points, _ = self.code.points(self.codes[rows[block].ravel()])
+            points, biases = self.code.points(self.codes[rows[block].ravel()])
             points = points.reshape(*rows[block].shape, -1)
             products = np.matmul(points, projected[block, :, None], dtype=np.float64)[..., 0]
-            distances[block] = self._biases[rows[block]] - 2 * products + norms[block, None]
+            distances[block] = biases.reshape(rows[block].shape) - 2 * products + norms[block, None]
         return np.where(rows < 0, np.inf, distances * self.code.unit**2)

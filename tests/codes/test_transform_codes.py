@@ -70,7 +70,7 @@ def cheapest_ring(code, row: np.ndarray) -> float:
 def test_the_trellis_path_is_near_the_best_of_all():
     code, rows = fit_code("trellis", latents(400), 10), latents(10, seed=5)
     values = code.project(rows)
-    found = costs(code, values, code._decoded(code.encode(rows))[0])
+    found = costs(code, values, code.unscaled(code.encode(rows))[0])
     best = np.array([cheapest_ring(code, row) for row in values])
     assert (found >= best - 1e-5).all()
     assert found.mean() < 1.1 * best.mean()
@@ -88,7 +88,7 @@ def greedy_ring(code, row: np.ndarray) -> np.ndarray:
 
 def test_the_trellis_path_costs_no_more_than_a_greedy_one():
     code, rows = fit_code("trellis", latents(400), 6), latents(20, seed=6)
-    values, found = code.project(rows), code._decoded(code.encode(rows))[0]
+    values, found = code.project(rows), code.unscaled(code.encode(rows))[0]
     for row, path in zip(values, found, strict=True):
         greedy = values_of(code, np.append(greedy_ring(code, row), np.uint8(0)))
         assert costs(code, row, path) <= costs(code, row, greedy) + 1e-5

@@ -62,6 +62,25 @@ def test_a_search_finds_what_a_plain_loop_finds(n_queries, encoder, rows, index)
     np.testing.assert_allclose(distances, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("nlist", [None, 4])
+@pytest.mark.parametrize("n_queries", [1, 40])
+def test_refined_codes_are_found_among_coarse_candidates(n_queries, nlist, encoder, rows, builtin):
+    refined = trained_like(builtin)
+    refined.code = fit_code("refined trellis", refined.encode(builtin), 8)
+    if nlist is not None:
+        pytest.importorskip("faiss")
+    index, queries = CodeIndex(refined, nlist), rows[:n_queries] + 0.01
+    index.add(rows)
+    # So many candidates that all rows are among them.
+    k = len(rows) // 5 + 1
+    distances, ids = index.search(queries, k, nprobe=4)
+    expected, nearest = by_loop(refined, refined.encode_to_codes(rows), queries, k)
+    np.testing.assert_allclose(distances, expected, rtol=1e-5)
+    assert np.mean(ids == nearest) > 0.999
+    few = index.search(queries, 10, nprobe=4)[1]
+    assert np.mean([len(set(one) & set(other)) / 10 for one, other in zip(few, nearest[:, :10], strict=True)]) > 0.98
+
+
 def test_queries_find_the_same_one_by_one(rows, index):
     together = index.search(rows[:30], 10)[1]
     np.testing.assert_array_equal([index.search(row[None], 10)[1][0] for row in rows[:30]], together)
