@@ -223,13 +223,15 @@ def checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None
 
 
 def in_blocks(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(n, d) @ (d, p) by products of BLOCK rows each, the last one filled up: a row gives the same in any batch."""
-    product = np.empty((len(rows), matrix.shape[1]), np.float32)
+    """(n, d) @ (d, p) by products of BLOCK rows each, the last one filled up: a row gives the same in any batch.
+
+    By torch: NumPy's products give a row other last digits in another place, on some processors.
+    """
+    product, factor = np.empty((len(rows), matrix.shape[1]), np.float32), torch.from_numpy(matrix)
     for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        if len(block) < BLOCK:
-            block = np.concatenate([block, np.zeros((BLOCK - len(block), rows.shape[1]), rows.dtype)])
-        product[start : start + BLOCK] = (block @ matrix)[: len(rows) - start]
+        block = np.zeros((BLOCK, rows.shape[1]), np.float32)
+        block[: len(rows) - start] = rows[start : start + BLOCK]
+        product[start : start + BLOCK] = (torch.from_numpy(block) @ factor)[: len(rows) - start].numpy()
     return product
 
 

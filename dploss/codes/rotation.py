@@ -48,7 +48,8 @@ class Rotation:
 
     def centre(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, d) float32 in units of the scale, about the mean."""
-        return ((latents - self.mean) / np.float32(self.scale)).astype(np.float32)
+        # Contiguous, for sums along a row round by how it lies in memory.
+        return np.ascontiguousarray((latents - self.mean) / np.float32(self.scale), np.float32)
 
     def rotate(self, centred: np.ndarray) -> np.ndarray:
         """What `centre` returned -> (n, p) float32."""

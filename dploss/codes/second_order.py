@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dploss.codes.code import BLOCK, checked
+from dploss.codes.code import BLOCK, checked, in_blocks
 
 # Measured: more gain little, and cost the square of their number.
 _MOST_AXES = 92
@@ -49,7 +49,7 @@ class SecondOrder:
         # Of the rows that weights are fitted to, and of those that choose the ridge.
         squares, products = torch.zeros(2, size, size), torch.zeros(2, size, lost.shape[1])
         for start in range(0, len(decoded), BLOCK):
-            features = untrained._features(torch.from_numpy(decoded[start : start + BLOCK]))
+            features = torch.from_numpy(untrained._features(decoded[start : start + BLOCK]))
             targets = torch.from_numpy(lost[start : start + BLOCK])
             chooses = torch.arange(start, start + len(features)) % _CHOOSING == 0
             for part, rows in enumerate((~chooses, chooses)):
@@ -69,12 +69,8 @@ class SecondOrder:
 
     def predict(self, decoded: np.ndarray) -> np.ndarray:
         """(n, p) float32 coordinates -> (n, d) float32; a row gives the same in any batch."""
-        weights, lost = torch.from_numpy(self.weights), np.empty((len(decoded), self.weights.shape[1]), np.float32)
-        for start in range(0, len(decoded), BLOCK):
-            block = decoded[start : start + BLOCK]
-            filled = np.concatenate([block, np.zeros((BLOCK - len(block), decoded.shape[1]), np.float32)])
-            lost[start : start + BLOCK] = (self._features(torch.from_numpy(filled)) @ weights)[: len(block)]
-        return lost
+        blocks = range(0, max(len(decoded), 1), BLOCK)
+        return np.concatenate([in_blocks(self._features(decoded[at : at + BLOCK]), self.weights) for at in blocks])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it is made of, by name."""
@@ -99,10 +95,11 @@ class SecondOrder:
         size = len(axes) * (len(axes) + 1) // 2 + 1
         return cls(axes, unit, checked(arrays, "product_weights", (size, dim), np.float32))
 
-    def _features(self, decoded: torch.Tensor) -> torch.Tensor:
-        own = decoded[:, torch.from_numpy(self.axes)] / self.unit
-        one, other = torch.triu_indices(len(self.axes), len(self.axes))
-        return torch.cat([own[:, one] * own[:, other], torch.ones(len(own), 1)], dim=1)
+    def _features(self, decoded: np.ndarray) -> np.ndarray:
+        """(n, p) -> (n, k (k + 1) / 2 + 1) float32."""
+        own = decoded[:, self.axes] / np.float32(self.unit)
+        products = [own[:, place, None] * own[:, place:] for place in range(len(self.axes))]
+        return np.concatenate([*products, np.ones((len(own), 1), np.float32)], axis=1)
 
 
 def _axes_for(n_rows: int) -> int:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dploss.codes.build import ALL_CODES, code_of, fit_code
+from dploss.codes.code import in_blocks
 from dploss.codes.refined_code import RefinedCode
 
 NAMES = sorted(ALL_CODES)
@@ -27,6 +28,17 @@ def reference_rotation(code, rows: np.ndarray) -> np.ndarray:
     return (rows.astype(float) - rotation.mean.astype(float)) / rotation.scale @ axes
 
 
+@pytest.mark.parametrize(("d", "p"), [(24, 24), (92, 384), (768, 24)])
+def test_a_product_of_a_row_is_the_same_in_any_place(d, p):
+    random = np.random.RandomState(0)
+    rows, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((1100, d), (d, p)))
+    for factor in (matrix, np.asfortranarray(matrix)):
+        whole = in_blocks(rows, factor)
+        np.testing.assert_allclose(whole, rows.astype(float) @ matrix, atol=1e-3)
+        for cut in (1, 5, 333, 1025):
+            np.testing.assert_array_equal(in_blocks(np.asfortranarray(rows[cut:]), factor), whole[cut:])
+
+
 @all_codes
 @given(n=st.integers(0, 1100), cuts=st.lists(st.integers(0, 1100), max_size=4))
 @settings(max_examples=10)
@@ -38,6 +50,7 @@ def test_a_row_has_the_same_code_in_any_batch(name, n, cuts):
     assert np.array_equal(np.concatenate(parts), whole)
     assert code.decode(whole).shape == (n, DIM) and code.decode(whole).dtype == np.float32
     assert np.array_equal(code.encode(np.asfortranarray(rows)), whole)
+    assert np.array_equal(code.decode(np.asfortranarray(whole)), code.decode(whole))
 
 
 @all_codes

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dploss import load_encoder
-from dploss.codes.build import CODES
+from dploss.codes.build import CODES, REFINED
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.training.launch import new_experiment, resumed_experiment
@@ -40,10 +40,11 @@ def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, capsys, monk
     run = training(tmp_path, code="auto")
     assert run.run(lambda: next(steps) >= 1).status == "interrupted"
     record = json.loads((run.folder / "config.json").read_text())
-    assert record["code"] in CODES and load_encoder(run.folder / "latest_model.pth").code.name == record["code"]
+    trained = REFINED.get(record["code"], record["code"])
+    assert record["code"] in CODES and load_encoder(run.folder / "latest_model.pth").code.name == trained
     capsys.readouterr()
     again = resumed_experiment(str(run.folder), {})
-    assert again.run().status == "completed" and load_encoder(run.folder / "best.pt").code.name == record["code"]
+    assert again.run().status == "completed" and load_encoder(run.folder / "best.pt").code.name.endswith(record["code"])
     assert "--code" not in capsys.readouterr().err
 
 
