@@ -34,15 +34,16 @@ class SecondOrder:
     weights: np.ndarray
 
     @classmethod
-    def fit(cls, decoded: np.ndarray, lost: np.ndarray) -> "SecondOrder":
+    def fit(cls, decoded: np.ndarray, lost: np.ndarray, most_axes: int = _MOST_AXES) -> "SecondOrder":
         """Ridge regression; its strength is the one that predicts most of a tenth of the rows from the others.
 
         Args:
             decoded: (n, p) float32, coordinates from the codes of training rows.
             lost: (n, d) float32, what the rows differ from these by.
+            most_axes: k at most; of fewer rows less, so that no more than every two have a product.
         """
         variances = decoded.var(axis=0)
-        axes = np.argsort(-variances, kind="stable")[: min(_MOST_AXES, _axes_for(len(decoded)))]
+        axes = np.argsort(-variances, kind="stable")[: min(most_axes, _axes_for(len(decoded)))]
         unit = float(np.sqrt(variances.max())) or 1.0
         untrained = cls(axes, unit, np.empty((0, 0), np.float32))
         size = len(axes) * (len(axes) + 1) // 2 + 1

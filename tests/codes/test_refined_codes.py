@@ -33,6 +33,24 @@ def test_the_weights_are_those_of_a_ridge_regression():
     np.testing.assert_allclose(found.predict(decoded), features @ nearest, atol=1e-3)
 
 
+def test_a_residual_that_is_a_product_is_found():
+    decoded = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32) * [3, 2, 1, 0.1]
+    residuals = np.stack([decoded[:, 0] * decoded[:, 1], decoded[:, 2] ** 2 - 1], axis=1).astype(np.float32)
+    noisy = residuals + np.random.default_rng(1).normal(size=residuals.shape).astype(np.float32)
+    fitted = SecondOrder.fit(decoded.astype(np.float32), noisy, 3)
+    assert np.square(fitted.predict(decoded) - residuals).mean() < 0.05 * np.square(residuals).mean()
+    # Of axes whose products are not taken, nothing.
+    two = SecondOrder.fit(decoded.astype(np.float32), noisy, 2).predict(decoded)
+    assert np.square(two[:, 1] - residuals[:, 1]).mean() > 0.9 * residuals[:, 1].var()
+
+
+def test_noise_is_left_out():
+    random = np.random.default_rng(0)
+    decoded, noise = random.normal(size=(2, 400, 12)).astype(np.float32)
+    fitted = SecondOrder.fit(decoded, noise, 12).predict(random.normal(size=(1000, 12)).astype(np.float32))
+    assert np.square(fitted).mean() < 0.2
+
+
 def test_a_row_is_predicted_alike_in_any_batch():
     decoded = latents(1500)
     found = SecondOrder.fit(decoded, latents(1500, seed=1))
