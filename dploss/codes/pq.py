@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BITS, _CENTROIDS = 8, 256
 _ITERATIONS, _FITTED_ROWS = 16, 40_000
 _CHOOSING_ITERATIONS = 4
-_SHARES = (1.0, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)
+_SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.0)
 
 
 class ProductCode(RotatedCode):
