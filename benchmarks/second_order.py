@@ -6,6 +6,7 @@ that have no bits (dploss/codes/second_order.py). Here for several numbers of ax
 """
 
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,16 @@ def main() -> None:
     flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
     flags.add_argument("--bytes", type=int, nargs="+", default=[16, 32, 64, 128], metavar="N")
     flags.add_argument("--axes", type=int, nargs="+", default=[40, 70, 92], metavar="K", help="(default: 40 70 92)")
+    flags.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="of the split (default: 0)")
     args = flags.parse_args()
     torch.set_num_threads(args.threads)
     table = []
     for source in args.data:
         rows = np.asarray(open_vectors(source).rows, np.float32)
-        train, held_out = split_rows(len(rows), 0.1, 0)
-        for n_bytes in args.bytes:
-            name = Path(source).stem
-            table += [{"data": name} | row for row in measured(rows[train], rows[held_out], n_bytes, args.axes)]
+        for seed, n_bytes in product(args.seeds, args.bytes):
+            train, held_out = split_rows(len(rows), 0.1, seed)
+            case = {"data": Path(source).stem, "seed": seed}
+            table += [case | row for row in measured(rows[train], rows[held_out], n_bytes, args.axes)]
     report(table, args.json)
 
 

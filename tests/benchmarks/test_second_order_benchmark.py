@@ -23,4 +23,4 @@ def test_a_table_is_printed(tmp_path, monkeypatch, capsys):
     linear, second = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert (linear["data"], linear["axes"], linear["squared error"]) == ("small", 0, 1)
     assert second["axes"] == 6 and 0.5 < second["squared error"] < 1.1 and 0.2 < second["recall"] <= 1
-    assert "| small | 8 | 6 |" in capsys.readouterr().out
+    assert "| small | 0 | 8 | 6 |" in capsys.readouterr().out
