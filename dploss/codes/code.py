@@ -222,14 +222,19 @@ def checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None
     return array
 
 
-def in_blocks(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def in_blocks(rows: np.ndarray, matrix: np.ndarray, filled: bool = True) -> np.ndarray:
     """(n, d) @ (d, p) by products of BLOCK rows each, the last one filled up: a row gives the same in any batch.
 
     By torch: NumPy's products give a row other last digits in another place, on some processors.
+
+    Args:
+        rows: (n, d) float32.
+        matrix: (d, p) float32.
+        filled: without it few rows take less time, and may give other last digits than many.
     """
     product, factor = np.empty((len(rows), matrix.shape[1]), np.float32), torch.from_numpy(matrix)
     for start in range(0, len(rows), BLOCK):
-        block = np.zeros((BLOCK, rows.shape[1]), np.float32)
+        block = np.zeros((BLOCK if filled else min(BLOCK, len(rows) - start), rows.shape[1]), np.float32)
         block[: len(rows) - start] = rows[start : start + BLOCK]
         product[start : start + BLOCK] = (torch.from_numpy(block) @ factor)[: len(rows) - start].numpy()
     return product

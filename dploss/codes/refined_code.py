@@ -75,9 +75,10 @@ class RefinedCode(Code):
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Code.points`; a point has d coordinates, centred and in units of the scale."""
         check_codes(codes, self.bytes_per_vector)
-        points, scales = self._unscaled(codes), self.row_scale.read(codes[:, -1])
-        biases = self.row_scale.biases(scales, np.square(points).sum(axis=1))
-        return points * (scales ** np.float32(self.row_scale.power))[:, None], biases
+        # Not filled up: the candidates of a single query would take the time of a block.
+        points = self._unscaled(codes, filled=False)
+        biases = self.row_scale.biases(self.row_scale.read(codes[:, -1]), np.square(points).sum(axis=1))
+        return points * self._factors(codes), biases
 
     def project(self, queries: np.ndarray) -> np.ndarray:
         """See `Code.project`."""
@@ -94,7 +95,8 @@ class RefinedCode(Code):
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Code.decode`."""
-        return self.points(codes)[0] * np.float32(self.unit) + self.linear.rotation.mean
+        check_codes(codes, self.bytes_per_vector)
+        return self._unscaled(codes) * self._factors(codes) * np.float32(self.unit) + self.linear.rotation.mean
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
@@ -109,10 +111,14 @@ class RefinedCode(Code):
         own = {name.removeprefix("refined_"): array for name, array in arrays.items() if name.startswith("refined_")}
         return cls(linear, second_order, RowScale.from_arrays(own))
 
-    def _unscaled(self, codes: np.ndarray) -> np.ndarray:
+    def _unscaled(self, codes: np.ndarray, filled: bool = True) -> np.ndarray:
         """(n, bytes_per_vector) codes -> (n, d) float32 points, before the byte of the norm scales them."""
         decoded, _ = self.linear.unscaled(codes)
-        return self.linear.rotation.from_axes(decoded) + self.second_order.predict(decoded)
+        return self.linear.rotation.from_axes(decoded, filled) + self.second_order.predict(decoded, filled)
+
+    def _factors(self, codes: np.ndarray) -> np.ndarray:
+        """(n, 1) float32, what the byte of the norm multiplies points by."""
+        return (self.row_scale.read(codes[:, -1]) ** np.float32(self.row_scale.power))[:, None]
 
 
 class RefinedTrellisCode(RefinedCode):

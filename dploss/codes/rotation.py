@@ -55,9 +55,9 @@ class Rotation:
         """What `centre` returned -> (n, p) float32."""
         return in_blocks(centred, self.axes)
 
-    def from_axes(self, rotated: np.ndarray) -> np.ndarray:
-        """(n, p) -> (n, d) float32, what `centre` gives of rows that lie in the axes."""
-        return in_blocks(rotated, self.axes.T)
+    def from_axes(self, rotated: np.ndarray, filled: bool = True) -> np.ndarray:
+        """(n, p) -> (n, d) float32, what `centre` gives of rows that lie in the axes; `filled` as in `in_blocks`."""
+        return in_blocks(rotated, self.axes.T, filled)
 
     def back(self, rotated: np.ndarray) -> np.ndarray:
         """(n, p) -> (n, d) float32 latents."""

@@ -68,10 +68,10 @@ class SecondOrder:
         ridge = min(_RIDGES, key=error)
         return cls(axes, unit, weights(squares.sum(dim=0), products.sum(dim=0), ridge).numpy())
 
-    def predict(self, decoded: np.ndarray) -> np.ndarray:
-        """(n, p) float32 coordinates -> (n, d) float32; a row gives the same in any batch."""
-        blocks = range(0, max(len(decoded), 1), BLOCK)
-        return np.concatenate([in_blocks(self._features(decoded[at : at + BLOCK]), self.weights) for at in blocks])
+    def predict(self, decoded: np.ndarray, filled: bool = True) -> np.ndarray:
+        """(n, p) float32 coordinates -> (n, d) float32; `filled` as in `in_blocks`."""
+        blocks = (decoded[start : start + BLOCK] for start in range(0, max(len(decoded), 1), BLOCK))
+        return np.concatenate([in_blocks(self._features(block), self.weights, filled) for block in blocks])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it is made of, by name."""
