@@ -17,7 +17,7 @@ _BEGIN, _END = "<!-- tables -->\n", "<!-- end of tables -->"
 _COSTS = {"fit_seconds": ",.1f", "rows_per_second": ",.0f", "queries_per_second": ",.0f", "model_bytes": ",.0f"}
 _SETS = {"wordnet_minilm_384_100k": "wordnet_minilm_384_100k, 55,000 stored"}
 _LABELS = {
-    "trained": "`trellis`, after 100 epochs",
+    "trained": "`trellis`, trained",
     "trellis": "`trellis`, closed form (default)",
     "pq": "`pq`, for FAISS",
     "binary": "`binary`, float queries",

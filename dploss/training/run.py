@@ -173,8 +173,10 @@ class ExperimentRun(TrainingRun):
         last = self.trainer.is_complete
         if last:
             self.history.status = "completed"
-        if last or epoch % self.config.save_interval == 0:
-            evaluated = last or epoch % (self.config.eval_every * self.config.save_interval or 1) == 0
+        # Of a stored form the first, too: its decoder is new, while its encoder is nearly the start.
+        first = epoch == 1 and self.config.bytes is not None
+        if first or last or epoch % self.config.save_interval == 0:
+            evaluated = first or last or epoch % (self.config.eval_every * self.config.save_interval or 1) == 0
             self._save_checkpoint(losses, evaluator if evaluated else None, log)
         self.manager.save_latest(self.state())
         if not last:
