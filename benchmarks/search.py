@@ -14,7 +14,7 @@ import torch
 from timing import milliseconds, parser, report
 
 from dploss import CodeIndex
-from dploss.codes.build import fit_code
+from dploss.codes.build import REFINED, fit_code
 from dploss.data import open_vectors
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
@@ -36,11 +36,11 @@ def synthetic(count: int) -> np.ndarray:
     return rows
 
 
-def fitted(rows: np.ndarray, latent_dim: int) -> DPEncoder:
-    """A linear encoder with a code, fitted to training rows."""
+def fitted(rows: np.ndarray, latent_dim: int, code: str) -> DPEncoder:
+    """A linear encoder with a code, by its name, fitted to training rows."""
     encoder = DPEncoder(rows.shape[1], (), latent_dim)
     encoder.initialize_from_pca(PCA.fit(rows, latent_dim))
-    encoder.code = fit_code("trellis", encoder.encode(rows), BYTES)
+    encoder.code = fit_code(code, encoder.encode(rows), BYTES)
     return encoder.eval()
 
 
@@ -71,6 +71,7 @@ def main() -> None:
     flags.add_argument("--rows", type=int, default=200_000)
     flags.add_argument("--queries", type=int, default=1000)
     flags.add_argument("--latent-dim", type=int, default=256)
+    flags.add_argument("--refined", action="store_true", help="the trellis code as training makes it")
     flags.add_argument("--nlist", type=int, default=1024)
     flags.add_argument("--nprobe", type=int, nargs="+", default=[8, 32], help="lists of IndexIVFPQ (default: 8 32)")
     flags.add_argument("--repeat", type=int, default=3)
@@ -87,7 +88,7 @@ def main() -> None:
     exact.add(rows)
     truth = exact.search(queries, K)[1]
     del exact
-    encoder = fitted(train, args.latent_dim)
+    encoder = fitted(train, args.latent_dim, REFINED["trellis"] if args.refined else "trellis")
     ours, ours_ivf = CodeIndex(encoder), CodeIndex(encoder, args.nlist)
     pq = faiss.IndexPQ(dim, BYTES, 8)
     ivf = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, args.nlist, BYTES, 8)

@@ -103,7 +103,7 @@ class TrainConfig:
         None,
         STORED,
         "bytes of a stored vector, all counted: latents are stored by a code of N bytes, and recall is that of the "
-        "stored form; with --epochs 0 in seconds, without training",
+        "stored form; with --epochs 0 in seconds, without training; with 1 epoch trellis and scalar restore more",
         at_least=2,
         at_most=4096,
     )

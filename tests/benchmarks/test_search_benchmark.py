@@ -13,10 +13,11 @@ from dploss.data import open_vectors
 pytest.importorskip("faiss")
 
 
-def test_all_indexes_are_measured(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--refined"]])
+def test_all_indexes_are_measured(tmp_path, more):
     np.save(tmp_path / "small.npy", open_vectors(limit=600).rows[:, :64])
     flags = ["--data", "small.npy", "--rows", "500", "--queries", "50", "--latent-dim", "64", "--json", "found.json"]
-    flags += ["--nlist", "8", "--nprobe", "2", "--repeat", "1"]
+    flags += ["--nlist", "8", "--nprobe", "2", "--repeat", "1", *more]
     subprocess.run([sys.executable, ROOT / "benchmarks" / "search.py", *flags], cwd=tmp_path, check=True)
     found = {one["index"]: one for one in json.loads((tmp_path / "found.json").read_text())["rows"]}
     first, second, third, fourth = found
