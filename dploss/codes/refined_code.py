@@ -47,13 +47,15 @@ class RefinedCode(Code):
         """
         linear = cls.linear_type.fit(latents, n_bytes)
         latents = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
-        decoded, _ = linear.unscaled(linear.encode(latents))
-        centred, plain = linear.rotation.centre(latents), linear.rotation.from_axes(decoded)
+        centred = linear.rotation.centre(latents)
+        values = linear.rotation.rotate(centred)
+        decoded, _ = linear.unscaled(linear.without_norm(values))
+        plain = linear.rotation.from_axes(decoded)
         second_order = SecondOrder.fit(decoded, centred - plain)
         points = plain + second_order.predict(decoded)
         row_scale = RowScale.fit(centred, centred, points)
         scales = row_scale.read(row_scale.byte(centred, np.square(centred).sum(axis=1), points))
-        linear.row_scale = row_scale.with_scales(scales, centred, linear.rotation.rotate(centred), decoded)
+        linear.row_scale = row_scale.with_scales(scales, centred, values, decoded)
         return cls(linear, second_order, row_scale)
 
     @property
@@ -68,7 +70,8 @@ class RefinedCode(Code):
             ValueError: latents of another shape, or not finite.
         """
         check_latents(latents, self.dim)
-        codes, centred = self.linear.encode(latents), self.linear.rotation.centre(latents)
+        centred = self.linear.rotation.centre(latents)
+        codes = self.linear.without_norm(self.linear.rotation.rotate(centred))
         codes[:, -1] = self.row_scale.byte(centred, np.square(centred).sum(axis=1), self._unscaled(codes))
         return codes
 

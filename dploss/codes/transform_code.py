@@ -88,7 +88,7 @@ class TransformCode(RotatedCode):
         sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
         centred = code.rotation.centre(sample)
         values = code.rotation.rotate(centred)
-        code.row_scale = RowScale.fit(centred, values, code.unscaled(code._encode(values))[0])
+        code.row_scale = RowScale.fit(centred, values, code.unscaled(code.without_norm(values))[0])
         return code
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ class TransformCode(RotatedCode):
         check_latents(latents, self.dim)
         centred = self.rotation.centre(latents)
         values = self.rotation.rotate(centred)
-        codes = self._encode(values)
+        codes = self.without_norm(values)
         codes[:, -1] = self._scale.byte(values, np.square(centred).sum(axis=1), self.unscaled(codes)[0])
         return codes
 
@@ -178,8 +178,8 @@ class TransformCode(RotatedCode):
         """(256,) float32, what each value of the byte of the norm multiplies a row by."""
         return self._scale.read(np.arange(256)) ** np.float32(self._scale.power)
 
-    def _encode(self, values: np.ndarray) -> np.ndarray:
-        """(n, p) coordinates -> codes, without the byte of the norm."""
+    def without_norm(self, values: np.ndarray) -> np.ndarray:
+        """(n, p) float32 coordinates along the axes -> (n, bytes_per_vector) codes whose byte of the norm is 0."""
         # Imported late: numba takes a second to import.
         from dploss.codes.transform_kernels import pack_states
 

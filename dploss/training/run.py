@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from dploss.codes.build import REFINED
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
 from dploss.experiments.history import Recall, TrainHistory
@@ -173,8 +174,8 @@ class ExperimentRun(TrainingRun):
         last = self.trainer.is_complete
         if last:
             self.history.status = "completed"
-        # Of a stored form the first, too: its decoder is new, while its encoder is nearly the start.
-        first = epoch == 1 and self.config.bytes is not None
+        # The first, too, of a code that training refines: its decoder is new, while its encoder is nearly the start.
+        first = epoch == 1 and self.config.bytes is not None and self.config.code in REFINED
         if first or last or epoch % self.config.save_interval == 0:
             evaluated = first or last or epoch % (self.config.eval_every * self.config.save_interval or 1) == 0
             self._save_checkpoint(losses, evaluator if evaluated else None, log)

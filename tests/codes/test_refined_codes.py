@@ -26,7 +26,7 @@ def test_the_weights_are_those_of_a_ridge_regression():
     squares = features.T @ features
     candidates = [
         np.linalg.solve(squares + ridge * np.diag(squares).mean() * np.eye(16), features.T @ lost)
-        for ridge in (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+        for ridge in (0.03, 0.1, 0.3, 1, 3, 10)
     ]
     nearest = min(candidates, key=lambda weights: np.abs(weights - found.weights).max())
     np.testing.assert_allclose(found.weights, nearest, atol=1e-4)
