@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FULL = {
     "sizes": (32, 64, 128, 256, 512),
     "seeds": (0, 1, 2),
-    "epochs": TrainConfig.epochs,
+    "epochs": TrainConfig().epochs,
     "out": ROOT / "docs" / "quality.json",
 }
 QUICK = {"sizes": (64, 256), "seeds": (0,), "epochs": 4, "out": ROOT / "build" / "quality-quick.json"}

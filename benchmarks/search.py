@@ -14,7 +14,7 @@ import torch
 from timing import milliseconds, parser, report
 
 from dploss import CodeIndex
-from dploss.codes.build import REFINED, fit_code
+from dploss.codes.build import fit_code
 from dploss.data import open_vectors
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA

@@ -86,7 +86,7 @@ class BinaryCode(RotatedCode):
         """
         signs, others = (2 * self._bits(some).astype(np.float32) - 1 for some in (queries, codes))
         # Whole numbers up to 2^24 are exact in float32.
-        return ((len(self.values[0]) - signs @ others.T) / 2).astype(np.int32)
+        return ((8 * self.bytes_per_vector - signs @ others.T) / 2).astype(np.int32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""

@@ -9,30 +9,39 @@ from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code, arrays_of
 from dploss.codes.elementwise import Float16Code, Int4Code, Int8Code
 from dploss.codes.pq import ProductCode
-from dploss.codes.refined_code import RefinedCode, RefinedScalarCode, RefinedTrellisCode
+from dploss.codes.refined_code import RefinedScalarCode, RefinedTrellisCode
 from dploss.codes.scalar import ScalarCode
+from dploss.codes.trained_binary import TrainedBinaryCode
 from dploss.codes.trellis import TrellisCode
+from dploss.losses.distance_preserving import DPLoss
 
 _ALL: tuple[type[Code], ...] = (TrellisCode, ScalarCode, Float16Code, Int8Code, Int4Code, BinaryCode, ProductCode)
 CODES: dict[str, type[Code]] = {code.name: code for code in _ALL}
-_REFINED: tuple[type[RefinedCode], ...] = (RefinedTrellisCode, RefinedScalarCode)
-# What training makes of some, by the names of both.
-REFINED = {code.linear_type.name: code.name for code in _REFINED}
-ALL_CODES = CODES | {code.name: code for code in _REFINED}
+# What training makes of some, by their names.
+TRAINED: dict[str, type[Code]] = {
+    TrellisCode.name: RefinedTrellisCode,
+    ScalarCode.name: RefinedScalarCode,
+    BinaryCode.name: TrainedBinaryCode,
+}
+ALL_CODES = CODES | {code.name: code for code in TRAINED.values()}
 
 
-def fit_code(name: str, latents: np.ndarray, n_bytes: int) -> Code:
+def fit_code(name: str, latents: np.ndarray, n_bytes: int, loss: DPLoss | None = None) -> Code:
     """Fit a code to latents of training rows.
 
     Args:
-        name: a key of ALL_CODES.
+        name: a key of CODES.
         latents: (n, d) float32.
         n_bytes: stored for each row.
+        loss: with it, what training makes of the code, where there is such a thing and it keeps more neighbours.
 
     Raises:
         ValueError: a number of bytes that the code cannot have with d dimensions.
     """
-    return ALL_CODES[name].fit(latents, n_bytes)
+    if loss is None or name not in TRAINED:
+        return CODES[name].fit(latents, n_bytes)
+    trained = TRAINED[name]
+    return trained.fit(latents, n_bytes, loss) if issubclass(trained, TrainedBinaryCode) else trained.fit(latents, n_bytes)
 
 
 def code_of(state: Mapping[str, Any]) -> Code:

@@ -4,7 +4,7 @@ The more rows there are, the more norms matter: the best settings among 1,000 ro
 so few rows ask, and as many as possible answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -28,10 +28,20 @@ def keeping_most(settings: Sequence[Setting], rows: np.ndarray, scores: Callable
         rows: (n, d) float32.
         scores: from a setting, (m, n) scores of the stored rows for the m rows of `asking(n)`; the least is nearest.
     """
-    own = asking(len(rows))
-    true = _nearest(np.square(rows).sum(axis=1) - 2 * rows[own] @ rows.T, own)
-    kept = [int((true & _nearest(scores(setting), own)).sum()) for setting in settings]
+    kept = shares_kept(rows, asking(len(rows)), (scores(setting) for setting in settings))
     return settings[int(np.argmax(kept))]
+
+
+def shares_kept(rows: np.ndarray, own: np.ndarray, all_scores: Iterable[np.ndarray]) -> list[float]:
+    """The share of the ten nearest neighbours that each of several scores keeps.
+
+    Args:
+        rows: (n, d) float32.
+        own: (m,) indices of those that ask.
+        all_scores: each (m, n), of the stored rows for these; the least is nearest.
+    """
+    true = _nearest(np.square(rows).sum(axis=1) - 2 * rows[own] @ rows.T, own)
+    return [float((true & _nearest(scores, own)).sum() / true.sum()) for scores in all_scores]
 
 
 def _nearest(scores: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -1,22 +1,37 @@
-"""The codes that training gives: the bytes of a TransformCode, of which a decoder of second order restores more."""
+"""The codes that training gives: the bytes of a TransformCode, chosen for a decoder of second order.
 
-from collections.abc import Mapping
+That decoder restores more from the same bytes (dploss/codes/second_order.py), and it is not linear: the bytes whose
+linear point is nearest are not those whose refined point is. An encoder looks for these by a few steps along the
+gradient, as in iterative inference for learned compression (Yang, Bamler & Mandt, arXiv:2006.04240), each of which ends
+in whole codes; and the decoder is fitted to the codes that this gives.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 
 import numpy as np
 
-from dploss.codes.code import Code, check_codes, check_latents
+from dploss.codes.code import Code, check_codes, check_latents, checked
+from dploss.codes.neighbours import shares_kept
+from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.row_scale import RowScale
 from dploss.codes.scalar import ScalarCode
-from dploss.codes.second_order import SecondOrder
+from dploss.codes.second_order import Fitted, SecondOrder, folds_of
 from dploss.codes.transform_code import TransformCode
 from dploss.codes.trellis import TrellisCode
 from dploss.data.split import evenly_spaced
 
-_FITTED_ROWS = 50_000
+# Coded at once, which bounds the memory.
+_ENCODED_ROWS = 8192
+# Rows whose neighbours choose, and those of them that ask.
+_CHOOSING, _ASKING = 50_000, 2000
+# Measured: more gain little, and each costs as much as the encoding before it several times over.
+_STEPS = (0.5, 0.3, 0.2)
+# Recall that the decoder has to gain: less is not worth what it costs a search, nor told from chance.
+_LEAST_GAIN = 0.004
 
 
-class RefinedCode(Code):
+class RefinedCode(RotatedCode):
     """A code whose points are those of another code and what that lost, as far as it can be predicted.
 
     Its points have all d dimensions, for along axes without bits something is predicted, too. The byte of the norm is
@@ -24,39 +39,77 @@ class RefinedCode(Code):
 
     Args:
         linear: of the same codes, its row scale fitted to these bytes.
-        second_order: what it lost.
-        row_scale: of the points.
+        rotation: to d axes, the first p those of `linear`.
+        deviations: (d,) float32 above 0, standard deviation along each axis; an error along it counts for as much.
+        second_order: what `linear` lost along these axes.
+        row_scale: of the points; None until it is fitted.
     """
 
     linear_type: ClassVar[type[TransformCode]]
 
-    def __init__(self, linear: TransformCode, second_order: SecondOrder, row_scale: RowScale) -> None:
-        self.linear, self.second_order, self.row_scale = linear, second_order, row_scale
+    def __init__(
+        self,
+        linear: TransformCode,
+        rotation: Rotation,
+        deviations: np.ndarray,
+        second_order: SecondOrder,
+        row_scale: RowScale | None = None,
+    ) -> None:
+        self.linear, self.rotation, self.deviations = linear, rotation, deviations
+        self.second_order, self.row_scale = second_order, row_scale
         self.dim, self.bytes_per_vector = linear.dim, linear.bytes_per_vector
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> Self:
-        """Fit to latents of training rows, in seconds.
+    def fit(cls, latents: np.ndarray, n_bytes: int) -> Code:
+        """Fit to latents of training rows, in half a minute for 10,000.
 
         Args:
-            latents: (n, d) float32; of more than 50,000 an evenly spaced sample is refined.
+            latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1.
+
+        Returns:
+            The code; or that without the second order, where the neighbours that it keeps of training rows are hardly
+            more. These rows are coded and decoded by what others taught.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
         linear = cls.linear_type.fit(latents, n_bytes)
-        latents = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
-        centred = linear.rotation.centre(latents)
-        values = linear.rotation.rotate(centred)
-        decoded, _ = linear.unscaled(linear.without_norm(values))
-        plain = linear.rotation.from_axes(decoded)
-        second_order = SecondOrder.fit(decoded, centred - plain)
-        points = plain + second_order.predict(decoded)
-        row_scale = RowScale.fit(centred, centred, points)
-        scales = row_scale.read(row_scale.byte(centred, np.square(centred).sum(axis=1), points))
-        linear.row_scale = row_scale.with_scales(scales, centred, values, decoded)
-        return cls(linear, second_order, row_scale)
+        rotation, deviations = _completed(linear, latents)
+        rows = rotation.rotate(rotation.centre(latents))
+        codes = linear.without_norm(rows[:, : len(linear.bits)])
+
+        def fitted(ridge: float | None = None) -> Fitted:
+            decoded, _ = linear.unscaled(codes)
+            lost = rows.copy()
+            lost[:, : len(linear.bits)] -= decoded
+            return SecondOrder.fit(decoded, lost, ridge)
+
+        def of_others(fitted: Fitted) -> Iterator[tuple[np.ndarray, Self]]:
+            for own, second_order in zip(folds_of(len(rows)), fitted.of_others, strict=True):
+                yield own, cls(linear, rotation, deviations, second_order)
+
+        first = fitted()
+        for own, other in of_others(first):
+            codes[own] = other._nearest_codes(rows[own])
+        second = fitted(first.ridge)
+        code, points = cls(linear, rotation, deviations, second.whole), np.empty_like(rows)
+        for own, other in of_others(second):
+            points[own] = other._unscaled(codes[own])
+        kept = evenly_spaced(len(rows), _CHOOSING)
+        latents, rows, points, codes = latents[kept], rows[kept], points[kept], codes[kept]
+        # To the points that it was fitted to, which keeps more than to the others': measured.
+        code.row_scale = RowScale.fit(rows, rows, code._unscaled(codes))
+        codes[:, -1] = code.row_scale.byte(rows, np.square(rows).sum(axis=1), points)
+        ask = evenly_spaced(len(rows), _ASKING)
+        points, biases = code._scaled(points, codes)
+        scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
+        refined, alone = shares_kept(rows, ask, scores)
+        if refined < alone + _LEAST_GAIN:
+            return linear
+        values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)
+        linear.row_scale = code.row_scale.with_scales(code.row_scale.read(codes[:, -1]), rows, values, decoded)
+        return code
 
     @property
     def coarse(self) -> Code:
@@ -70,58 +123,85 @@ class RefinedCode(Code):
             ValueError: latents of another shape, or not finite.
         """
         check_latents(latents, self.dim)
-        centred = self.linear.rotation.centre(latents)
-        codes = self.linear.without_norm(self.linear.rotation.rotate(centred))
-        codes[:, -1] = self.row_scale.byte(centred, np.square(centred).sum(axis=1), self._unscaled(codes))
+        codes = np.empty((len(latents), self.bytes_per_vector), np.uint8)
+        for start in range(0, len(latents), _ENCODED_ROWS):
+            block = slice(start, start + _ENCODED_ROWS)
+            rows = self.rotation.rotate(self.rotation.centre(latents[block]))
+            codes[block] = self._nearest_codes(rows)
+            codes[block, -1] = self._scale.byte(rows, np.square(rows).sum(axis=1), self._unscaled(codes[block]))
         return codes
 
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has d coordinates, centred and in units of the scale."""
+        """See `Code.points`; a point has d coordinates."""
         check_codes(codes, self.bytes_per_vector)
         # Not filled up: the candidates of a single query would take the time of a block.
-        points = self._unscaled(codes, filled=False)
-        biases = self.row_scale.biases(self.row_scale.read(codes[:, -1]), np.square(points).sum(axis=1))
-        return points * self._factors(codes), biases
-
-    def project(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.project`."""
-        return self.linear.rotation.centre(queries)
-
-    def squared_norms(self, queries: np.ndarray) -> np.ndarray:
-        """See `Code.squared_norms`."""
-        return self.linear.squared_norms(queries)
-
-    @property
-    def unit(self) -> float:
-        """See `Code.unit`."""
-        return self.linear.unit
+        return self._scaled(self._unscaled(codes, filled=False), codes)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Code.decode`."""
         check_codes(codes, self.bytes_per_vector)
-        return self._unscaled(codes) * self._factors(codes) * np.float32(self.unit) + self.linear.rotation.mean
+        return self.rotation.back(self._scaled(self._unscaled(codes), codes)[0])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """See `Code.arrays`."""
-        own = {f"refined_{name}": array for name, array in self.row_scale.arrays().items()}
-        return {**self.linear.arrays(), **self.second_order.arrays(), **own}
+        own = {f"refined_{name}": array for name, array in self._scale.arrays().items()}
+        other_axes = np.ascontiguousarray(self.rotation.axes[:, len(self.linear.bits) :])
+        axes = {"other_axes": other_axes, "all_deviations": self.deviations}
+        return {**self.linear.arrays(), **axes, **self.second_order.arrays(), **own}
 
     @classmethod
     def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> Self:
         """See `Code.from_arrays`."""
         linear = cls.linear_type.from_arrays(n_bytes, arrays)
-        second_order = SecondOrder.from_arrays(arrays, len(linear.bits), linear.dim)
-        own = {name.removeprefix("refined_"): array for name, array in arrays.items() if name.startswith("refined_")}
-        return cls(linear, second_order, RowScale.from_arrays(own))
+        dim, own = linear.dim, len(linear.bits)
+        other_axes = checked(arrays, "other_axes", (dim, dim - own), np.float32)
+        deviations = checked(arrays, "all_deviations", (dim,), np.float32)
+        if not deviations.min() > 0:
+            raise ValueError(f"all_deviations are at least {deviations.min()}")
+        rotation = Rotation(linear.rotation.mean, np.hstack([linear.rotation.axes, other_axes]), linear.rotation.scale)
+        second_order = SecondOrder.from_arrays(arrays, own, dim)
+        scale = {name.removeprefix("refined_"): array for name, array in arrays.items() if name.startswith("refined_")}
+        return cls(linear, rotation, deviations, second_order, RowScale.from_arrays(scale))
+
+    @property
+    def _scale(self) -> RowScale:
+        assert self.row_scale is not None
+        return self.row_scale
+
+    def _nearest_codes(self, rows: np.ndarray) -> np.ndarray:
+        """(n, d) coordinates -> (n, bytes_per_vector) codes whose byte of the norm is 0, and whose points are near."""
+        used = len(self.linear.bits)
+        targets = values = np.ascontiguousarray(rows[:, :used])
+        codes = self.linear.without_norm(targets)
+        points = self._unscaled(codes)
+        for step in _STEPS:
+            decoded, _ = self.linear.unscaled(codes)
+            weighted = (rows - points) * self.deviations
+            pull = weighted[:, :used] + self.second_order.gradient(decoded, weighted)
+            tried_targets = targets + np.float32(step) * (pull / self.deviations[:used] - (values - decoded))
+            tried = self.linear.without_norm(tried_targets)
+            tried_points = self._unscaled(tried)
+            nearer = (self._errors(rows, tried_points) < self._errors(rows, points))[:, None]
+            codes, points = np.where(nearer, tried, codes), np.where(nearer, tried_points, points)
+            targets = np.where(nearer, tried_targets, targets)
+        return codes
+
+    def _errors(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(n,) squared errors, weighed by the deviation along each axis."""
+        return (np.square(rows - points) * self.deviations).sum(axis=1)
 
     def _unscaled(self, codes: np.ndarray, filled: bool = True) -> np.ndarray:
         """(n, bytes_per_vector) codes -> (n, d) float32 points, before the byte of the norm scales them."""
         decoded, _ = self.linear.unscaled(codes)
-        return self.linear.rotation.from_axes(decoded, filled) + self.second_order.predict(decoded, filled)
+        points = self.second_order.predict(decoded, filled)
+        points[:, : decoded.shape[1]] += decoded
+        return points
 
-    def _factors(self, codes: np.ndarray) -> np.ndarray:
-        """(n, 1) float32, what the byte of the norm multiplies points by."""
-        return (self.row_scale.read(codes[:, -1]) ** np.float32(self.row_scale.power))[:, None]
+    def _scaled(self, points: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unscaled points as the byte of the norm scales them, and their biases."""
+        scales = self._scale.read(codes[:, -1])
+        biases = self._scale.biases(scales, np.square(points).sum(axis=1))
+        return points * (scales ** np.float32(self._scale.power))[:, None], biases
 
 
 class RefinedTrellisCode(RefinedCode):
@@ -136,3 +216,14 @@ class RefinedScalarCode(RefinedCode):
 
     name: ClassVar[str] = "refined scalar"
     linear_type: ClassVar[type[TransformCode]] = ScalarCode
+
+
+def _completed(linear: TransformCode, latents: np.ndarray) -> tuple[Rotation, np.ndarray]:
+    """Its rotation to all d axes, the others the principal ones of what is left, and the deviations along them."""
+    rotation = linear.rotation
+    others = np.linalg.qr(rotation.axes.astype(np.float64), mode="complete")[0][:, rotation.axes.shape[1] :]
+    rest = rotation.centre(latents) @ others.astype(np.float32)
+    others = others @ np.linalg.eigh(rest.T.astype(np.float64) @ rest)[1][:, ::-1]
+    rotation = Rotation(rotation.mean, np.hstack([rotation.axes, others.astype(np.float32)]), rotation.scale)
+    deviations = rotation.rotate(rotation.centre(latents)).std(axis=0)
+    return rotation, np.maximum(deviations, 1e-6 * deviations.max() + 1e-12).astype(np.float32)

@@ -19,6 +19,8 @@ _MANY_ROWS, _WIDE = 50_000, (2048,)
 # that of more dimensions. The least number of latents is measured (docs/BYTES.md).
 _BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
 _LEAST_LATENTS = 256
+# Codes of which training makes others: epochs beyond the first gain nothing (docs/BYTES.md).
+_TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "binary")
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -103,7 +105,7 @@ class TrainConfig:
         None,
         STORED,
         "bytes of a stored vector, all counted: latents are stored by a code of N bytes, and recall is that of the "
-        "stored form; with --epochs 0 in seconds, without training; with 1 epoch trellis and scalar restore more",
+        "stored form; with --epochs 0 in seconds, without training",
         at_least=2,
         at_most=4096,
     )
@@ -136,7 +138,13 @@ class TrainConfig:
     )
 
     epochs: int = option(
-        100, TRAINING, "training epochs; 0: the start alone, PCA with the norm restored", at_least=0, on_resume=True
+        100,
+        TRAINING,
+        "training epochs; 0: the start alone, PCA with the norm restored; unless given 1 with --bytes and --code "
+        "trellis, scalar or binary, of which more gain nothing",
+        at_least=0,
+        with_images=100,
+        on_resume=True,
     )
     batch_size: int = option(
         512, TRAINING, "batch size: rows whose distances are compared with each other", at_least=3, with_images=64
@@ -212,7 +220,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is UNSET:
                 value = setting.default if self.images is None else setting.image_default
-                value = _NotGiven(value) if name == "latent_dim" and self.images is None else value
+                value = _NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
             setting.check(int(value) if isinstance(value, _NotGiven) else value)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
@@ -240,7 +248,8 @@ class TrainConfig:
         Args:
             n_rows: to train on; of 50,000 and more, hidden_dims that were not given are wider.
             input_dim: D; for D below 768, a latent_dim that was not given is D // 2. With `bytes` it is what the
-                code, which must be chosen, has bits for, at least 256, up to D.
+                code, which must be chosen, has bits for, at least 256, up to D; and where training makes another code
+                of it, epochs that were not given are one.
         """
         config = self
         if isinstance(config.latent_dim, _NotGiven):
@@ -249,13 +258,16 @@ class TrainConfig:
                 latent_dim = min(max(8 * config.bytes // _BITS_OF_LATENT[config.code], _LEAST_LATENTS), input_dim)
             # The sizes of --matryoshka followed from latent_dim.
             config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
+        if isinstance(config.epochs, _NotGiven):
+            once = config.bytes is not None and config.code in _TRAINED_IN_AN_EPOCH
+            config = replace(config, epochs=1 if once else int(config.epochs))
         if isinstance(config.hidden_dims, _WidthsNotGiven):
             config = replace(config, hidden_dims=_WIDE if n_rows >= _MANY_ROWS else tuple(config.hidden_dims))
         return config
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under its own name, ready for JSON."""
-        plain = asdict(self) | {"latent_dim": int(self.latent_dim)}
+        plain = asdict(self) | {"latent_dim": int(self.latent_dim), "epochs": int(self.epochs)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod

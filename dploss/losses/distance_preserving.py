@@ -115,7 +115,10 @@ class DPLoss(nn.Module, ABC):
 
     def compare(self, d_x: Tensor, tau: Tensor, z: Tensor) -> LossTerms:
         """The terms for (B, d) latents `z`, given the distances and tau that `original` returns for their vectors."""
-        d_z = without_diagonal(pairwise_distances(_at_least_float32(z)))
+        return self.terms(d_x, without_diagonal(pairwise_distances(_at_least_float32(z))), tau)
+
+    def terms(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> LossTerms:
+        """The terms for (B, B-1) distances of any kind in place of those of latents; see `compare`."""
         rank = self.rank_term(d_x, d_z, tau)
         pairdist = (d_z - d_x).square().mean()
         return LossTerms(self.lambda_rank * rank + self.lambda_pairdist * pairdist, rank, pairdist)

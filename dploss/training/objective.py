@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from dploss.config import TrainConfig
-from dploss.losses.distance_preserving import LOSSES, LossTerms
+from dploss.losses.distance_preserving import LOSSES, DPLoss, LossTerms
 from dploss.losses.matryoshka import MatryoshkaLoss
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
@@ -25,10 +25,8 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
         config: the settings of the loss.
         encoder: the one that is trained.
     """
-    name, power = _TRAINED_AS.get(config.loss_function, (config.loss_function, 0))
-    loss = LOSSES[name](
-        k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
-    )
+    _, power = _TRAINED_AS.get(config.loss_function, ("", 0))
+    loss = loss_of(config)
     objective: Objective
     if isinstance(encoder, ConvAutoencoder):
         objective = partial(_with_reconstruction, loss, encoder, config.lambda_recon)
@@ -37,6 +35,14 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
     else:
         objective = in_units_of_scale(loss, encoder)
     return partial(_of_unscaled_ranks, objective, config.lambda_rank, power) if power else objective
+
+
+def loss_of(config: TrainConfig) -> DPLoss:
+    """The loss whose gradient trains: that of the Norm sibling, where there is one."""
+    name, _ = _TRAINED_AS.get(config.loss_function, (config.loss_function, 0))
+    return LOSSES[name](
+        k=config.k, lambda_rank=config.lambda_rank, lambda_pairdist=config.lambda_pairdist, tau=config.tau
+    )
 
 
 def _of_unscaled_ranks(objective: Objective, lambda_rank: float, power: int, x: Tensor, z: Tensor) -> LossTerms:

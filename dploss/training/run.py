@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dploss.codes.build import REFINED
+from dploss.codes.build import TRAINED
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
 from dploss.experiments.history import Recall, TrainHistory
@@ -174,8 +174,8 @@ class ExperimentRun(TrainingRun):
         last = self.trainer.is_complete
         if last:
             self.history.status = "completed"
-        # The first, too, of a code that training refines: its decoder is new, while its encoder is nearly the start.
-        first = epoch == 1 and self.config.bytes is not None and self.config.code in REFINED
+        # The first, too, of a code of which training makes another: that is new, while the encoder is nearly the start.
+        first = epoch == 1 and self.config.bytes is not None and self.config.code in TRAINED
         if first or last or epoch % self.config.save_interval == 0:
             evaluated = first or last or epoch % (self.config.eval_every * self.config.save_interval or 1) == 0
             self._save_checkpoint(losses, evaluator if evaluated else None, log)
@@ -202,8 +202,8 @@ class ExperimentRun(TrainingRun):
 
     def _fit_code(self) -> None:
         # The start is the closed form alone.
-        refined = self.trainer.step > 0
-        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows, refined)
+        trained = self.trainer.step > 0
+        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows, trained)
 
     def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
         if not self.held_out:

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from dploss.codes.build import REFINED, fit_code
+from dploss.codes.build import fit_code
 from dploss.codes.code import Code
 from dploss.codes.pq import ProductCode
 from dploss.config import TrainConfig
@@ -16,18 +16,19 @@ from dploss.evaluation.peers import closed_form, pca_int8
 from dploss.experiments.history import TrainHistory
 from dploss.models.encoder import Encoder
 from dploss.models.pca import PCA
+from dploss.training.objective import loss_of
 
-_FITTED_ROWS = 50_000
+_FITTED_ROWS = 100_000
 
 
-def storage_of(config: TrainConfig, encoder: Encoder, rows: np.ndarray | MappedRows, refined: bool = False) -> Code:
+def storage_of(config: TrainConfig, encoder: Encoder, rows: np.ndarray | MappedRows, trained: bool = False) -> Code:
     """Fit the code that `config` asks for to the latents of training rows.
 
     Args:
         config: its `bytes` is a number.
         encoder: as it is now.
-        rows: (N, D) float32, the training rows; of more than 50,000 an evenly spaced sample.
-        refined: the code that training makes of it, where there is one.
+        rows: (N, D) float32, the training rows; of more than 100,000 an evenly spaced sample.
+        trained: what training makes of the code, where there is such a thing.
 
     Raises:
         SettingError: a number of bytes that the code cannot have.
@@ -35,7 +36,7 @@ def storage_of(config: TrainConfig, encoder: Encoder, rows: np.ndarray | MappedR
     assert config.bytes is not None
     latents = encoder.encode(rows[evenly_spaced(len(rows), _FITTED_ROWS)])
     try:
-        return fit_code(REFINED.get(config.code, config.code) if refined else config.code, latents, config.bytes)
+        return fit_code(config.code, latents, config.bytes, loss_of(config) if trained else None)
     except ValueError as error:
         raise SettingError("{bytes} {value}: {why}", value=config.bytes, why=str(error)) from error
 
