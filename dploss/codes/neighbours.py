@@ -12,7 +12,8 @@ import numpy as np
 from dploss.data.split import evenly_spaced
 
 Setting = TypeVar("Setting")
-_QUERIES, _K = 1000, 10
+K = 10
+_QUERIES = 1000
 
 
 def asking(n: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def _nearest(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
     """(m, n) bool: which rows are the nearest of each query, `own` left out; fewer than ten of few rows."""
     scores = scores.copy()
     scores[np.arange(len(own)), own] = np.inf
-    k = max(1, min(_K, scores.shape[1] // 10))
+    k = max(1, min(K, scores.shape[1] // 10))
     near = np.zeros(scores.shape, bool)
     np.put_along_axis(near, np.argpartition(scores, k - 1, axis=1)[:, :k], True, axis=1)
     return near

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from dploss.codes.code import Code, check_codes, check_latents, checked
-from dploss.codes.neighbours import shares_kept
+from dploss.codes.neighbours import K, shares_kept
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.codes.row_scale import RowScale
 from dploss.codes.scalar import ScalarCode
@@ -27,8 +27,6 @@ _ENCODED_ROWS = 8192
 _CHOOSING, _ASKING = 50_000, 2000
 # Measured: more gain little, and each costs as much as the encoding before it several times over.
 _STEPS = (0.5, 0.3, 0.2)
-# Recall that the decoder has to gain: less is not worth what it costs a search, nor told from chance.
-_LEAST_GAIN = 0.004
 
 
 class RefinedCode(RotatedCode):
@@ -105,7 +103,8 @@ class RefinedCode(RotatedCode):
         points, biases = code._scaled(points, codes)
         scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
         refined, alone = shares_kept(rows, ask, scores)
-        if refined < alone + _LEAST_GAIN:
+        # A gain as small as chance makes it, by the variance of two shares of so many neighbours, is not worth its cost.
+        if refined < alone + (0.5 / (K * len(ask))) ** 0.5:
             return linear
         values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)
         linear.row_scale = code.row_scale.with_scales(code.row_scale.read(codes[:, -1]), rows, values, decoded)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dploss import load_encoder
-from dploss.codes.build import CODES, REFINED
+from dploss.codes.build import CODES, TRAINED
 from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.training.launch import new_experiment, resumed_experiment
@@ -40,7 +40,7 @@ def test_what_was_chosen_is_recorded_and_not_chosen_again(tmp_path, capsys, monk
     run = training(tmp_path, code="auto")
     assert run.run(lambda: next(steps) >= 1).status == "interrupted"
     record = json.loads((run.folder / "config.json").read_text())
-    trained = REFINED.get(record["code"], record["code"])
+    trained = TRAINED.get(record["code"], CODES[record["code"]]).name
     assert record["code"] in CODES and load_encoder(run.folder / "latest_model.pth").code.name == trained
     capsys.readouterr()
     again = resumed_experiment(str(run.folder), {})

@@ -1,0 +1,220 @@
+"""The binary code as training makes it: axes, thresholds and the side of the queries moved by a loss of the family.
+
+The loss compares the distances among rows with those that searches see: Hamming distances, and products of float queries
+with stored bits. A bit has no gradient; that of a hyperbolic tangent takes its place (straight-through: Bengio, Léonard
+& Courville, arXiv:1308.3432). Axes that are not at right angles leave a choice: those bits of a row are stored whose
+products come nearest, found by flipping one after the other.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from dploss.codes.binary import BinaryCode
+from dploss.codes.code import check_codes, check_latents, checked, in_blocks
+from dploss.codes.neighbours import shares_kept
+from dploss.codes.rotation import Rotation
+from dploss.data.split import evenly_spaced
+from dploss.losses.distance_preserving import DPLoss, DPLossV3, without_diagonal
+
+# Measured: more favour float queries, and cost Hamming distances.
+_FLIPPED = 1 / 32
+_HELD_OUT, _MOST_ASKING = 10, 2000
+# Rows to train on, at the least; of fewer a batch would be all there are.
+_LEAST_ROWS = 512
+_LEAST_SQUARE = 1e-6
+_BATCH, _STEPS, _LR, _WARMUP, _STEEPNESS = 512, 300, 4e-3, 0.1, 1.5
+
+
+class TrainedBinaryCode(BinaryCode):
+    """Bits after axes that need not be at right angles, read by a map of the queries.
+
+    A row's score is -2 <project(q), b> for its bits b, -1 or 1: a product that databases of bits have. Its point is
+    b, and `query_axes` b times `length` what is nearest to the row.
+
+    Args:
+        rotation: to p = 8 * n_bytes axes.
+        thresholds: (p,) float32, above which a coordinate is a 1 before bits are flipped.
+        query_axes: (d, p) float32, of `project`.
+        query_offsets: (p,) float32, added by it.
+        error_axes: (d, p) float32, query_axes times length, an error along each principal axis counting for as much as
+            the deviation along it.
+        length: above 0.
+        bias: of all rows: with it scores are squared distances, but for the query's norm.
+    """
+
+    name: ClassVar[str] = "trained binary"
+
+    def __init__(
+        self,
+        rotation: Rotation,
+        thresholds: np.ndarray,
+        query_axes: np.ndarray,
+        query_offsets: np.ndarray,
+        error_axes: np.ndarray,
+        length: float,
+        bias: float,
+    ) -> None:
+        self.rotation, self.thresholds = rotation, thresholds
+        self.query_axes, self.query_offsets, self.error_axes = query_axes, query_offsets, error_axes
+        self.length, self.bias = length, bias
+        self.dim, self.bytes_per_vector = len(rotation.mean), len(thresholds) // 8
+
+    @classmethod
+    def fit(cls, latents: np.ndarray, n_bytes: int, loss: DPLoss | None = None) -> BinaryCode:
+        """Train from a BinaryCode on, in a quarter of a minute.
+
+        Args:
+            latents: (n, d) float32.
+            n_bytes: stored for each row, at least 1.
+            loss: None: DPLossV3.
+
+        Returns:
+            The code; or its start, where that keeps as many neighbours of a tenth of the rows, which is held out.
+
+        Raises:
+            ValueError: n_bytes outside its range, or latents that are none.
+        """
+        start = BinaryCode.fit(latents, n_bytes)
+        held_out = np.arange(len(latents)) % _HELD_OUT == 0
+        if (~held_out).sum() < _LEAST_ROWS:
+            return start
+        code = _trained(start, start.rotation.centre(latents[~held_out]), loss or DPLossV3())
+        rest = latents[held_out]
+        ask = evenly_spaced(len(rest), _MOST_ASKING)
+        before, after = start.encode(rest), code.encode(rest)
+        scores = (
+            start.score(rest[ask], before),
+            code.score(rest[ask], after),
+            start.hamming(before[ask], before).astype(np.float32),
+            code.hamming(after[ask], after).astype(np.float32),
+        )
+        kept = shares_kept(rest, ask, scores)
+        return code if kept[1] > kept[0] and kept[3] >= kept[2] else start
+
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
+
+        Raises:
+            ValueError: latents of another shape, or not finite.
+        """
+        check_latents(latents, self.dim)
+        return np.packbits(self._nearest_bits(self.rotation.centre(latents)) > 0, axis=1)
+
+    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Code.points`; a point has -1 or 1 for each bit."""
+        points = np.where(self._bits(codes), np.float32(1), np.float32(-1))
+        return points, np.full(len(points), self.bias, np.float32)
+
+    def project(self, queries: np.ndarray) -> np.ndarray:
+        """See `Code.project`."""
+        return self.rotation.centre(queries) @ self.query_axes + self.query_offsets
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Code.decode`."""
+        rows = in_blocks(self.points(codes)[0], self.query_axes.T * np.float32(self.length))
+        return rows * np.float32(self.unit) + self.rotation.mean
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """See `Code.arrays`."""
+        return {
+            **self.rotation.arrays(),
+            "thresholds": self.thresholds,
+            "query_axes": self.query_axes,
+            "query_offsets": self.query_offsets,
+            "error_axes": self.error_axes,
+            "length": np.array(self.length),
+            "bias": np.array(self.bias),
+        }
+
+    @classmethod
+    def from_arrays(cls, n_bytes: int, arrays: Mapping[str, np.ndarray]) -> "TrainedBinaryCode":
+        """See `Code.from_arrays`."""
+        rotation = Rotation.from_arrays(arrays)
+        dim, bits = rotation.axes.shape
+        if bits != 8 * n_bytes:
+            raise ValueError(f"{bits} axes for {n_bytes} bytes")
+        thresholds, offsets = (checked(arrays, name, (bits,), np.float32) for name in ("thresholds", "query_offsets"))
+        query_axes, error_axes = (
+            checked(arrays, name, (dim, bits), np.float32) for name in ("query_axes", "error_axes")
+        )
+        length, bias = (float(checked(arrays, name, (), np.float64)) for name in ("length", "bias"))
+        if not length > 0:
+            raise ValueError(f"length is {length}")
+        return cls(rotation, thresholds, query_axes, offsets, error_axes, length, bias)
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        """(p, p) float32, by which the error changes with pairs of bits."""
+        return (self.query_axes.T @ self.error_axes) * np.float32(self.length)
+
+    def _nearest_bits(self, centred: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, p) float32, -1 or 1: those above the thresholds, but for the flips that gain most."""
+        bits = np.where(self.rotation.rotate(centred) > self.thresholds, np.float32(1), np.float32(-1))
+        wanted = in_blocks(centred, self.error_axes) - in_blocks(bits, self._squares)
+        own, rows = self._squares.diagonal(), np.arange(len(bits))
+        for _ in range(round(_FLIPPED * bits.shape[1])):
+            # A quarter of what each flip changes the squared error by.
+            changes = bits * wanted + own
+            columns = changes.argmin(axis=1)
+            flipped = np.flatnonzero(changes[rows, columns] < 0)
+            columns = columns[flipped]
+            before = bits[flipped, columns]
+            bits[flipped, columns] = -before
+            wanted[flipped] += 2 * before[:, None] * self._squares[columns]
+        return bits
+
+
+def _trained(start: BinaryCode, rows: np.ndarray, loss: DPLoss) -> TrainedBinaryCode:
+    """Train from `start` on with (n, d) centred rows."""
+    x = torch.from_numpy(rows)
+    dim, n_bits = start.rotation.axes.shape
+    low, high = torch.from_numpy(start.values)
+    axes = torch.from_numpy(start.rotation.axes.copy()).requires_grad_()
+    thresholds = torch.zeros(n_bits, requires_grad=True)
+    query_axes = (axes.detach() * (high - low) / 2).requires_grad_()
+    offsets = ((low + high) * (low - high) / 4).requires_grad_()
+    # The logarithm of what a bit adds to a squared Hamming distance, in units of the mean one.
+    per_bit = torch.zeros((), requires_grad=True)
+    parameters = [axes, thresholds, query_axes, offsets]
+    optimizer = torch.optim.Adam([{"params": parameters, "lr": _LR}, {"params": [per_bit], "lr": 2.5 * _LR}])
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=_STEPS, pct_start=_WARMUP
+    )
+    with torch.no_grad():
+        spread = float((x @ axes).std())
+    random = torch.Generator().manual_seed(0)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(_STEPS):
+        if len(order) < min(_BATCH, len(x)):
+            order = torch.randperm(len(x), generator=random)
+        batch, order = x[order[:_BATCH]], order[_BATCH:]
+        soft = torch.tanh(_STEEPNESS / spread * (batch @ axes - thresholds))
+        bits = soft + (torch.where(soft > 0, 1.0, -1.0) - soft).detach()
+        products = (batch @ query_axes + offsets) @ bits.T
+        # In units of the root of the dimensions, as encoders are trained: norms are near 1.
+        d_x, tau = loss.original(batch / dim**0.5)
+        mean = d_x.square().mean()
+        hamming = without_diagonal(n_bits - bits @ bits.T) * (mean / n_bits * per_bit.exp())
+        floats = without_diagonal(batch.square().sum(dim=1, keepdim=True) - 2 * products) / dim
+        # Of the constant of all rows there is no gradient, for only differences rank.
+        floats = floats + (mean - floats.mean()).detach()
+        total = sum((loss.terms(d_x, one.clamp(min=_LEAST_SQUARE).sqrt(), tau).total for one in (hamming, floats)))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        scheduler.step()
+    parts = [one.detach().numpy() for one in parameters]
+    rotation = Rotation(start.rotation.mean, parts[0], start.rotation.scale)
+    bits = np.where(rows @ parts[0] > parts[1], np.float32(1), np.float32(-1))
+    points = bits @ parts[2].T
+    length = float((rows * points).sum() / np.square(points).sum())
+    variances, principal = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
+    weights = np.sqrt(variances.clip(min=0) / variances.max())
+    error_axes = (length * (principal * weights) @ (principal.T @ parts[2])).astype(np.float32)
+    asked = rows.mean(axis=0) @ parts[2] + parts[3]
+    bias = float(np.square(rows).sum(axis=1).mean() + 2 * asked @ bits.mean(axis=0))
+    return TrainedBinaryCode(rotation, parts[1], parts[2], parts[3], error_axes, length, bias)
