@@ -16,6 +16,7 @@ from timing import milliseconds, parser, report
 from dploss import CodeIndex
 from dploss.codes.build import fit_code
 from dploss.data import open_vectors
+from dploss.losses import DPLossV3
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
 
@@ -36,11 +37,11 @@ def synthetic(count: int) -> np.ndarray:
     return rows
 
 
-def fitted(rows: np.ndarray, latent_dim: int, code: str) -> DPEncoder:
-    """A linear encoder with a code, by its name, fitted to training rows."""
+def fitted(rows: np.ndarray, latent_dim: int, trained: bool) -> DPEncoder:
+    """A linear encoder with the trellis code, or what training makes of it, fitted to training rows."""
     encoder = DPEncoder(rows.shape[1], (), latent_dim)
     encoder.initialize_from_pca(PCA.fit(rows, latent_dim))
-    encoder.code = fit_code(code, encoder.encode(rows), BYTES)
+    encoder.code = fit_code("trellis", encoder.encode(rows), BYTES, DPLossV3() if trained else None)
     return encoder.eval()
 
 
@@ -88,7 +89,7 @@ def main() -> None:
     exact.add(rows)
     truth = exact.search(queries, K)[1]
     del exact
-    encoder = fitted(train, args.latent_dim, REFINED["trellis"] if args.refined else "trellis")
+    encoder = fitted(train, args.latent_dim, args.refined)
     ours, ours_ivf = CodeIndex(encoder), CodeIndex(encoder, args.nlist)
     pq = faiss.IndexPQ(dim, BYTES, 8)
     ivf = faiss.IndexIVFPQ(faiss.IndexFlatL2(dim), dim, args.nlist, BYTES, 8)

@@ -40,8 +40,9 @@ def fit_code(name: str, latents: np.ndarray, n_bytes: int, loss: DPLoss | None =
     """
     if loss is None or name not in TRAINED:
         return CODES[name].fit(latents, n_bytes)
-    trained = TRAINED[name]
-    return trained.fit(latents, n_bytes, loss) if issubclass(trained, TrainedBinaryCode) else trained.fit(latents, n_bytes)
+    if name == BinaryCode.name:
+        return TrainedBinaryCode.fit(latents, n_bytes, loss)
+    return TRAINED[name].fit(latents, n_bytes)
 
 
 def code_of(state: Mapping[str, Any]) -> Code:

@@ -6,7 +6,7 @@ gradient, as in iterative inference for learned compression (Yang, Bamler & Mand
 in whole codes; and the decoder is fitted to the codes that this gives.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import numpy as np
@@ -83,17 +83,13 @@ class RefinedCode(RotatedCode):
             lost[:, : len(linear.bits)] -= decoded
             return SecondOrder.fit(decoded, lost, ridge)
 
-        def of_others(fitted: Fitted) -> Iterator[tuple[np.ndarray, Self]]:
-            for own, second_order in zip(folds_of(len(rows)), fitted.of_others, strict=True):
-                yield own, cls(linear, rotation, deviations, second_order)
-
-        first = fitted()
-        for own, other in of_others(first):
-            codes[own] = other._nearest_codes(rows[own])
+        folds, first = folds_of(len(rows)), fitted()
+        for own, of_others in zip(folds, first.of_others, strict=True):
+            codes[own] = cls(linear, rotation, deviations, of_others)._nearest_codes(rows[own])
         second = fitted(first.ridge)
         code, points = cls(linear, rotation, deviations, second.whole), np.empty_like(rows)
-        for own, other in of_others(second):
-            points[own] = other._unscaled(codes[own])
+        for own, of_others in zip(folds, second.of_others, strict=True):
+            points[own] = cls(linear, rotation, deviations, of_others)._unscaled(codes[own])
         kept = evenly_spaced(len(rows), _CHOOSING)
         latents, rows, points, codes = latents[kept], rows[kept], points[kept], codes[kept]
         # To the points that it was fitted to, which keeps more than to the others': measured.
@@ -103,7 +99,7 @@ class RefinedCode(RotatedCode):
         points, biases = code._scaled(points, codes)
         scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
         refined, alone = shares_kept(rows, ask, scores)
-        # A gain as small as chance makes it, by the variance of two shares of so many neighbours, is not worth its cost.
+        # A gain as small as chance makes it, by the variance of two shares of so many neighbours, is not worth it.
         if refined < alone + (0.5 / (K * len(ask))) ** 0.5:
             return linear
         values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)

@@ -1,9 +1,9 @@
 """The binary code as training makes it: axes, thresholds and the side of the queries moved by a loss of the family.
 
-The loss compares the distances among rows with those that searches see: Hamming distances, and products of float queries
-with stored bits. A bit has no gradient; that of a hyperbolic tangent takes its place (straight-through: Bengio, Léonard
-& Courville, arXiv:1308.3432). Axes that are not at right angles leave a choice: those bits of a row are stored whose
-products come nearest, found by flipping one after the other.
+The loss compares the distances among rows with those that searches see: Hamming distances, and products of float
+queries with stored bits. A bit has no gradient; that of a hyperbolic tangent takes its place (straight-through: Bengio,
+Léonard & Courville, arXiv:1308.3432). Axes that are not at right angles leave a choice: those bits of a row are stored
+whose products come nearest, found by flipping one after the other.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dploss.codes.binary import BinaryCode
-from dploss.codes.code import check_codes, check_latents, checked, in_blocks
+from dploss.codes.code import check_latents, checked, in_blocks
 from dploss.codes.neighbours import shares_kept
 from dploss.codes.rotation import Rotation
 from dploss.data.split import evenly_spaced
@@ -202,19 +202,21 @@ def _trained(start: BinaryCode, rows: np.ndarray, loss: DPLoss) -> TrainedBinary
         floats = without_diagonal(batch.square().sum(dim=1, keepdim=True) - 2 * products) / dim
         # Of the constant of all rows there is no gradient, for only differences rank.
         floats = floats + (mean - floats.mean()).detach()
-        total = sum((loss.terms(d_x, one.clamp(min=_LEAST_SQUARE).sqrt(), tau).total for one in (hamming, floats)))
+        distances = (one.clamp(min=_LEAST_SQUARE).sqrt() for one in (hamming, floats))
+        total = torch.stack([loss.terms(d_x, one, tau).total for one in distances]).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         scheduler.step()
-    parts = [one.detach().numpy() for one in parameters]
-    rotation = Rotation(start.rotation.mean, parts[0], start.rotation.scale)
-    bits = np.where(rows @ parts[0] > parts[1], np.float32(1), np.float32(-1))
-    points = bits @ parts[2].T
+    turned, above, asked, added = (one.detach().numpy() for one in parameters)
+    signs = np.where(rows @ turned > above, np.float32(1), np.float32(-1))
+    points = signs @ asked.T
     length = float((rows * points).sum() / np.square(points).sum())
     variances, principal = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
     weights = np.sqrt(variances.clip(min=0) / variances.max())
-    error_axes = (length * (principal * weights) @ (principal.T @ parts[2])).astype(np.float32)
-    asked = rows.mean(axis=0) @ parts[2] + parts[3]
-    bias = float(np.square(rows).sum(axis=1).mean() + 2 * asked @ bits.mean(axis=0))
-    return TrainedBinaryCode(rotation, parts[1], parts[2], parts[3], error_axes, length, bias)
+    error_axes = (length * (principal * weights) @ (principal.T @ asked)).astype(np.float32)
+    # The mean product of a query and a row, for squared distances that are right in the mean.
+    product = (rows.mean(axis=0) @ asked + added) @ signs.mean(axis=0)
+    bias = float(np.square(rows).sum(axis=1).mean() + 2 * product)
+    rotation = Rotation(start.rotation.mean, turned, start.rotation.scale)
+    return TrainedBinaryCode(rotation, above, asked, added, error_axes, length, bias)

@@ -108,9 +108,7 @@ def test_the_bytes_of_a_row_are_those_of_a_nearer_point(start):
     centred = code.rotation.rotate(code.rotation.centre(rows))
     plain = code.linear.without_norm(np.ascontiguousarray(centred[:, : len(code.linear.bits)]))
     chosen = code.encode(rows)
-    errors = [
-        (np.square(centred - code._unscaled(codes)) * code.deviations).sum(axis=1) for codes in (plain, chosen)
-    ]
+    errors = [(np.square(centred - code._unscaled(codes)) * code.deviations).sum(axis=1) for codes in (plain, chosen)]
     assert (errors[1] <= errors[0] * (1 + 1e-5)).all() and errors[1].sum() < 0.98 * errors[0].sum()
 
 

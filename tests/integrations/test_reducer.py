@@ -74,7 +74,7 @@ def test_its_defaults_are_those_of_train_py():
     names = {"n_components": "latent_dim", "loss": "loss_function"}
     defaults, config = inspect.signature(DPReducer).parameters, TrainConfig()
     shown = {name: defaults[name].default for name in defaults if name != "random_state"}
-    fitted = {"n_components", "hidden_dims"}
+    fitted = {"n_components", "hidden_dims", "epochs"}
     assert {name: shown.pop(name) for name in fitted} == dict.fromkeys(fitted)
     assert shown == {name: getattr(config, names.get(name, name)) for name in shown}
 

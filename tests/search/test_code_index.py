@@ -10,6 +10,7 @@ from dploss import CodeIndex
 from dploss.codes.build import fit_code
 from dploss.codes.code import Code
 from dploss.errors import InputError
+from dploss.losses import DPLossV3
 from dploss.search.inverted_lists import InvertedLists
 
 
@@ -64,9 +65,12 @@ def test_a_search_finds_what_a_plain_loop_finds(n_queries, encoder, rows, index)
 
 @pytest.mark.parametrize("nlist", [None, 4])
 @pytest.mark.parametrize("n_queries", [1, 40])
-def test_refined_codes_are_found_among_coarse_candidates(n_queries, nlist, encoder, rows, builtin):
+def test_refined_codes_are_found_among_coarse_candidates(n_queries, nlist, encoder, rows, builtin, monkeypatch):
+    # Of few rows it would be the start.
+    monkeypatch.setattr("dploss.codes.refined_code.shares_kept", lambda *_: (1.0, 0.0))
     refined = trained_like(builtin)
-    refined.code = fit_code("refined trellis", refined.encode(builtin), 8)
+    refined.code = fit_code("trellis", refined.encode(builtin), 8, DPLossV3())
+    assert refined.code.name == "refined trellis"
     if nlist is not None:
         pytest.importorskip("faiss")
     index, queries = CodeIndex(refined, nlist), rows[:n_queries] + 0.01
