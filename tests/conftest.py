@@ -11,6 +11,7 @@ from pathlib import Path
 # Before torch is there: tests run side by side, and a thread for each of them is fastest.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -35,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the tests marked `faults` are to take."""
     parser.addoption("--kills", type=int, default=8, help="trainings to kill (default: 8; 500 take minutes)")
     parser.addoption("--mutations", type=int, default=60, help="damaged files for each reader (default: 60)")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_compiled_loops() -> None:
+    """As for torch above: threads of several processes on few cores wait for each other."""
+    numba.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

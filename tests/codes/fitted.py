@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pytest
 
 from dploss.codes.build import ALL_CODES, CODES
 from dploss.codes.code import Code
@@ -28,7 +29,10 @@ def curved(n: int, dim: int = DIM, seed: int = 0) -> np.ndarray:
 @cache
 def fitted(name: str) -> Code:
     """A code of 4 bytes for 24 dimensions; a trained one for `curved` rows, of which it keeps more than its start."""
-    code = ALL_CODES[name].fit(rows_for(name, 400 if name in CODES else 3000), N_BYTES)
+    with pytest.MonkeyPatch.context() as patch:
+        # Small steps on few rows, for tests that run side by side.
+        patch.setattr("dploss.codes.trained_binary._BATCH", 128)
+        code = ALL_CODES[name].fit(rows_for(name, 400 if name in CODES else 3000), N_BYTES)
     assert code.name == name
     return code
 

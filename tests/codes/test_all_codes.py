@@ -56,14 +56,14 @@ def test_a_row_has_the_same_code_in_any_batch(name, n, cuts):
 
 @all_codes
 def test_a_row_has_the_same_code_in_any_number_of_threads(name):
-    rows, code, most = latents(700), fitted(name), numba.get_num_threads()
+    rows, code, before = latents(700), fitted(name), numba.get_num_threads()
     whole = code.encode(rows)
     try:
-        for threads in {1, most}:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
             numba.set_num_threads(threads)
             assert np.array_equal(code.encode(rows), whole)
     finally:
-        numba.set_num_threads(most)
+        numba.set_num_threads(before)
 
 
 @all_codes
