@@ -146,17 +146,22 @@ class TrainedBinaryCode(BinaryCode):
             raise ValueError(f"length is {length}")
         return cls(rotation, thresholds, query_axes, offsets, error_axes, length, bias)
 
+    @property
+    def most_flips(self) -> int:
+        """Bits of a row that may be flipped."""
+        return round(_FLIPPED * len(self.thresholds))
+
     @cached_property
-    def _squares(self) -> np.ndarray:
+    def squares(self) -> np.ndarray:
         """(p, p) float32, by which the error changes with pairs of bits."""
         return (self.query_axes.T @ self.error_axes) * np.float32(self.length)
 
     def _nearest_bits(self, centred: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, p) float32, -1 or 1: those above the thresholds, but for the flips that gain most."""
         bits = np.where(self.rotation.rotate(centred) > self.thresholds, np.float32(1), np.float32(-1))
-        wanted = in_blocks(centred, self.error_axes) - in_blocks(bits, self._squares)
-        own, rows = self._squares.diagonal(), np.arange(len(bits))
-        for _ in range(round(_FLIPPED * bits.shape[1])):
+        wanted = in_blocks(centred, self.error_axes) - in_blocks(bits, self.squares)
+        own, rows = self.squares.diagonal(), np.arange(len(bits))
+        for _ in range(self.most_flips):
             # A quarter of what each flip changes the squared error by.
             changes = bits * wanted + own
             columns = changes.argmin(axis=1)
@@ -164,7 +169,7 @@ class TrainedBinaryCode(BinaryCode):
             columns = columns[flipped]
             before = bits[flipped, columns]
             bits[flipped, columns] = -before
-            wanted[flipped] += 2 * before[:, None] * self._squares[columns]
+            wanted[flipped] += 2 * before[:, None] * self.squares[columns]
         return bits
 
 

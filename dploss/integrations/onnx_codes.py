@@ -12,6 +12,7 @@ from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code
 from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import RotatedCode
+from dploss.codes.trained_binary import TrainedBinaryCode
 
 _LEAST_EXPONENT, _HALF_DIGITS, _LARGEST_HALF = -14, 10, 65504.0
 
@@ -42,9 +43,34 @@ class BinaryModule(CodeModule):
 
     def forward(self, latents: Tensor) -> Tensor:
         """See `CodeModule.forward`."""
-        bits = ((latents - self.mean) / self.scale) @ self.axes > 0
-        places = 2.0 ** torch.arange(7, -1, -1, device=latents.device)
-        return (bits.reshape(-1, bits.shape[1] // 8, 8) * places).sum(dim=2).to(torch.uint8)
+        return _packed(((latents - self.mean) / self.scale) @ self.axes > 0)
+
+
+class TrainedBinaryModule(CodeModule):
+    """See `TrainedBinaryCode`."""
+
+    thresholds: Tensor
+    error_axes: Tensor
+    squares: Tensor
+
+    def __init__(self, code: TrainedBinaryCode) -> None:
+        super().__init__(code)
+        self.most_flips = code.most_flips
+        for name in ("thresholds", "error_axes", "squares"):
+            self.register_buffer(name, torch.from_numpy(np.array(getattr(code, name))))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """See `CodeModule.forward`."""
+        centred = (latents - self.mean) / self.scale
+        bits = torch.where(centred @ self.axes > self.thresholds, 1.0, -1.0)
+        wanted = centred @ self.error_axes - bits @ self.squares
+        places = torch.arange(bits.shape[1], device=latents.device)
+        for _ in range(self.most_flips):
+            changes = bits * wanted + self.squares.diagonal()
+            is_least = places == changes.argmin(dim=1, keepdim=True)
+            before = torch.where(is_least & (changes < 0), bits, 0.0)
+            bits, wanted = bits - 2 * before, wanted + 2 * before @ self.squares
+        return _packed(bits > 0)
 
 
 class ElementwiseModule(CodeModule):
@@ -109,6 +135,7 @@ _MODULES: dict[type[Code], Callable[[Any], CodeModule]] = {
     Int8Code: Int8Module,
     Int4Code: Int4Module,
     BinaryCode: BinaryModule,
+    TrainedBinaryCode: TrainedBinaryModule,
 }
 
 
@@ -116,6 +143,12 @@ def code_module(code: Code | None) -> CodeModule | None:
     """A code as a module; None where there is no code, or none of those that databases read."""
     module = _MODULES.get(type(code)) if code is not None else None
     return None if module is None else module(code)
+
+
+def _packed(bits: Tensor) -> Tensor:
+    """(N, 8 n) bool -> (N, n) uint8, as by numpy.packbits."""
+    places = 2.0 ** torch.arange(7, -1, -1, device=bits.device)
+    return (bits.reshape(-1, bits.shape[1] // 8, 8) * places).sum(dim=2).to(torch.uint8)
 
 
 def _twos_complement(numbers: Tensor, most: int) -> Tensor:

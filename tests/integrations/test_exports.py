@@ -7,6 +7,7 @@ from dploss.codes.build import fit_code
 from dploss.errors import InputError
 from dploss.integrations.onnx_codes import code_module
 from dploss.integrations.onnx_export import export_onnx, linear_map
+from dploss.losses import DPLossV3
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,20 @@ def test_onnx_has_the_codes_that_databases_read(name, n_bytes, builtin, tmp_path
     else:
         apart = np.abs(code.elements(codes) - code.elements(expected))
         assert apart.max() <= (1e-2 if name == "float16" else 1)
+
+
+def test_onnx_flips_the_bits_of_a_trained_code(builtin, tmp_path, monkeypatch):
+    # Of few rows it would be the start.
+    monkeypatch.setattr("dploss.codes.trained_binary.shares_kept", lambda *_: (0, 1, 0, 1))
+    monkeypatch.setattr("dploss.codes.trained_binary._BATCH", 64)
+    encoder = trained_like(builtin)
+    encoder.code = fit_code("binary", encoder.encode(builtin), 12, DPLossV3())
+    assert encoder.code.name == "trained binary" and encoder.code.most_flips == 3
+    codes = exported(encoder, tmp_path / "encoder.onnx").run(None, {"vectors": builtin})[1]
+    expected = encoder.encode_to_codes(builtin)
+    assert (codes.dtype, codes.shape) == (np.uint8, (len(builtin), 12)) and (codes == expected).mean() > 0.99
+    plain = encoder.code.rotation.rotate(encoder.code.rotation.centre(encoder.encode(builtin)))
+    assert (np.packbits(plain > encoder.code.thresholds, axis=1) != expected).mean() > 0.05
 
 
 @pytest.mark.parametrize("name", ["trellis", "scalar", "pq"])
