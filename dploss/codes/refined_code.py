@@ -73,8 +73,10 @@ class RefinedCode(RotatedCode):
             ValueError: n_bytes outside its range, or latents that are none.
         """
         linear = cls.linear_type.fit(latents, n_bytes)
-        rotation, deviations = _completed(linear, latents)
+        rotation = _completed(linear, latents)
         rows = rotation.rotate(rotation.centre(latents))
+        deviations = rows.std(axis=0)
+        deviations = np.maximum(deviations, 1e-6 * deviations.max() + 1e-12).astype(np.float32)
         codes = linear.without_norm(rows[:, : len(linear.bits)])
 
         def fitted(ridge: float | None = None) -> Fitted:
@@ -99,7 +101,7 @@ class RefinedCode(RotatedCode):
         points, biases = code._scaled(points, codes)
         scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
         refined, alone = shares_kept(rows, ask, scores)
-        # A gain as small as chance makes it, by the variance of two shares of so many neighbours, is not worth it.
+        # Recall of so many neighbours differs by as much from chance: not worth what the decoder costs.
         if refined < alone + (0.5 / (K * len(ask))) ** 0.5:
             return linear
         values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)
@@ -213,12 +215,10 @@ class RefinedScalarCode(RefinedCode):
     linear_type: ClassVar[type[TransformCode]] = ScalarCode
 
 
-def _completed(linear: TransformCode, latents: np.ndarray) -> tuple[Rotation, np.ndarray]:
-    """Its rotation to all d axes, the others the principal ones of what is left, and the deviations along them."""
+def _completed(linear: TransformCode, latents: np.ndarray) -> Rotation:
+    """Its rotation to all d axes, the others the principal ones of what is left."""
     rotation = linear.rotation
     others = np.linalg.qr(rotation.axes.astype(np.float64), mode="complete")[0][:, rotation.axes.shape[1] :]
     rest = rotation.centre(latents) @ others.astype(np.float32)
     others = others @ np.linalg.eigh(rest.T.astype(np.float64) @ rest)[1][:, ::-1]
-    rotation = Rotation(rotation.mean, np.hstack([rotation.axes, others.astype(np.float32)]), rotation.scale)
-    deviations = rotation.rotate(rotation.centre(latents)).std(axis=0)
-    return rotation, np.maximum(deviations, 1e-6 * deviations.max() + 1e-12).astype(np.float32)
+    return Rotation(rotation.mean, np.hstack([rotation.axes, others.astype(np.float32)]), rotation.scale)

@@ -19,7 +19,7 @@ _MANY_ROWS, _WIDE = 50_000, (2048,)
 # that of more dimensions. The least number of latents is measured (docs/BYTES.md).
 _BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
 _LEAST_LATENTS = 256
-# Codes of which training makes others: epochs beyond the first gain nothing (docs/BYTES.md).
+# Codes of which training makes others, after the first epoch (docs/BYTES.md).
 _TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "binary")
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
@@ -140,8 +140,8 @@ class TrainConfig:
     epochs: int = option(
         100,
         TRAINING,
-        "training epochs; 0: the start alone, PCA with the norm restored; unless given 1 with --bytes and --code "
-        "trellis, scalar or binary, of which more gain nothing",
+        "training epochs; 0: the start alone, PCA with the norm restored; unless given, 1 with --bytes and --code "
+        "trellis, scalar or binary, which are trained after it",
         at_least=0,
         with_images=100,
         on_resume=True,

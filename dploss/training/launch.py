@@ -49,7 +49,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
         why = "as many as the code has bits for, 256 at least" if config.bytes else f"half of the vectors' {input_dim}"
         Progress(config.quiet).log(f"--latent-dim {fitted.latent_dim}: {why}")
     if fitted.epochs != config.epochs and is_main_process():
-        Progress(config.quiet).log(f"--epochs {fitted.epochs}: more gain nothing with --code {config.code}")
+        Progress(config.quiet).log(f"--epochs {fitted.epochs}: --code {config.code} is trained after the first")
     config = fitted
     return _prepare(config, vectors, manager, origin_of(manager.experiment_id), checkpoint=None)
 
