@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from bytes_ash import ash
-from bytes_binary import BINARY
+from bytes_binary import BINARY, Hamming
 from bytes_faiss import FAISS, Faiss
 from bytes_others import OTHERS
 from bytes_search import Method, Scored
@@ -23,15 +23,15 @@ from dploss.models.encoder import Encoder
 from dploss.training.launch import new_experiment
 
 
-def trained(rows: np.ndarray, n_bytes: int) -> Peer:
-    """train.py --bytes --epochs 1, after which more of them gain nothing (docs/BYTES.md); no rows are held out."""
+def trained(code: str, rows: np.ndarray, n_bytes: int) -> Peer:
+    """train.py --bytes --code, with its default of one epoch (docs/BYTES.md); no rows are held out."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         np.save(path, rows)
         config = TrainConfig(
             data=str(path),
             bytes=n_bytes,
-            epochs=1,
+            code=code,  # type: ignore[arg-type]  # its choices
             val_fraction=0,
             checkpoints_dir=folder,
             no_tensorboard=True,
@@ -45,7 +45,9 @@ def trained(rows: np.ndarray, n_bytes: int) -> Peer:
 
 
 _SCORED: dict[str, Callable[[np.ndarray, int], Peer]] = {
-    "trained": trained,
+    "trained": partial(trained, "trellis"),
+    "trained int8": partial(trained, "int8"),
+    "trained binary": partial(trained, "binary"),
     **{name: partial(closed_form, name) for name in CODES},
     "OPQ, norm restored": opq_norm_restored,
     "RaBitQ, PCA": rabitq,
@@ -54,8 +56,9 @@ _SCORED: dict[str, Callable[[np.ndarray, int], Peer]] = {
 METHODS: dict[str, Callable[[np.ndarray, int], Method]] = {
     **{name: (lambda rows, n_bytes, fit=fit: Scored(fit(rows, n_bytes))) for name, fit in _SCORED.items()},  # type: ignore[misc]
     "OPQ": lambda rows, n_bytes: Faiss(opq(rows, n_bytes)),
+    "trained binary, Hamming": lambda rows, n_bytes: Hamming(Scored(trained("binary", rows, n_bytes))),
     **BINARY,
     **FAISS,
     **OTHERS,
 }
-SLOW = ("trained", "OPQ", "OPQ, norm restored", "RQ, PCA")
+SLOW = (*(name for name in METHODS if name.startswith("trained")), "OPQ", "OPQ, norm restored", "RQ, PCA")

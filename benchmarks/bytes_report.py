@@ -18,6 +18,9 @@ _COSTS = {"fit_seconds": ",.1f", "rows_per_second": ",.0f", "queries_per_second"
 _SETS = {"wordnet_minilm_384_100k": "wordnet_minilm_384_100k, 55,000 stored"}
 _LABELS = {
     "trained": "`trellis`, trained",
+    "trained int8": "`int8`, trained",
+    "trained binary": "`binary`, trained, float queries",
+    "trained binary, Hamming": "`binary`, trained, Hamming distance",
     "trellis": "`trellis`, closed form (default)",
     "pq": "`pq`, for FAISS",
     "binary": "`binary`, float queries",
@@ -38,6 +41,9 @@ _FAMILIES = {
     "TurboQuant, 2 to 4 bits": ("TurboQuant", "turbovec"),
     "EDEN, 2 to 4 bits": ("EDEN",),
     "ASH, 1 to 4 bits": ("ASH",),
+    "trellis, trained": ("trained",),
+    "int8, trained": ("trained int8",),
+    "binary, trained, float queries or Hamming": ("trained binary",),
     "binary, float queries or Hamming": ("binary",),
     "signs of PCA": ("PCA, signs",),
     "PCA, 4 to 8 bits": ("PCA",),

@@ -1,8 +1,8 @@
 """What training makes of a code: recall@10 of the closed form and of the trained code, on rows that neither saw.
 
 Of sets of 50,000 rows and more 10,000 rows are held out, of others a tenth; they are searched among themselves, by
-float queries and, with --code binary, by Hamming distance too. Both codes store the start of `train.py --bytes`,
-renormalised PCA.
+float queries and, as databases do, by what is stored of the queries: Hamming distances of bits, Euclidean distances of
+numbers. Both codes store the start of `train.py --bytes`, renormalised PCA.
 """
 
 import time
@@ -17,6 +17,7 @@ from timing import parser, report
 from dploss.codes.binary import BinaryCode
 from dploss.codes.build import TRAINED, fit_code
 from dploss.codes.code import Code
+from dploss.codes.elementwise import ElementwiseCode
 from dploss.data import open_vectors, split_rows
 from dploss.evaluation.peers import closed_form
 from dploss.losses import DPLossV3
@@ -30,6 +31,9 @@ def kept(code: Code, latents: np.ndarray, true: np.ndarray) -> dict[str, float]:
     scores = {"recall": code.score(latents, codes)}
     if isinstance(code, BinaryCode):
         scores["Hamming"] = code.hamming(codes, codes).astype(np.float32)
+    elif isinstance(code, ElementwiseCode):
+        numbers = code.elements(codes)
+        scores["stored queries"] = np.square(numbers).sum(axis=1) - 2 * numbers @ numbers.T
     for one in scores.values():
         np.fill_diagonal(one, np.inf)
     return {name: share_found(true, least(one, K)) for name, one in scores.items()}

@@ -12,17 +12,26 @@ from dploss.codes.pq import ProductCode
 from dploss.codes.refined_code import RefinedScalarCode, RefinedTrellisCode
 from dploss.codes.scalar import ScalarCode
 from dploss.codes.trained_binary import TrainedBinaryCode
+from dploss.codes.trained_elementwise import (
+    TrainedElementwiseCode,
+    TrainedFloat16Code,
+    TrainedInt4Code,
+    TrainedInt8Code,
+)
 from dploss.codes.trellis import TrellisCode
 from dploss.losses.distance_preserving import DPLoss
 
 _ALL: tuple[type[Code], ...] = (TrellisCode, ScalarCode, Float16Code, Int8Code, Int4Code, BinaryCode, ProductCode)
 CODES: dict[str, type[Code]] = {code.name: code for code in _ALL}
-# What training makes of some, by their names.
-TRAINED: dict[str, type[Code]] = {
-    TrellisCode.name: RefinedTrellisCode,
-    ScalarCode.name: RefinedScalarCode,
+_REFINED: dict[str, type[Code]] = {TrellisCode.name: RefinedTrellisCode, ScalarCode.name: RefinedScalarCode}
+_BY_LOSS: dict[str, type[TrainedElementwiseCode] | type[TrainedBinaryCode]] = {
+    Float16Code.name: TrainedFloat16Code,
+    Int8Code.name: TrainedInt8Code,
+    Int4Code.name: TrainedInt4Code,
     BinaryCode.name: TrainedBinaryCode,
 }
+# What training makes of some, by their names.
+TRAINED: dict[str, type[Code]] = {**_REFINED, **_BY_LOSS}
 ALL_CODES = CODES | {code.name: code for code in TRAINED.values()}
 
 
@@ -40,9 +49,9 @@ def fit_code(name: str, latents: np.ndarray, n_bytes: int, loss: DPLoss | None =
     """
     if loss is None or name not in TRAINED:
         return CODES[name].fit(latents, n_bytes)
-    if name == BinaryCode.name:
-        return TrainedBinaryCode.fit(latents, n_bytes, loss)
-    return TRAINED[name].fit(latents, n_bytes)
+    if name in _BY_LOSS:
+        return _BY_LOSS[name].fit(latents, n_bytes, loss)
+    return _REFINED[name].fit(latents, n_bytes)
 
 
 def code_of(state: Mapping[str, Any]) -> Code:

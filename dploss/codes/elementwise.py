@@ -87,8 +87,11 @@ class ElementwiseCode(RotatedCode):
         code = codes[keeping_most(list(codes), principal.centre(sample), scores)]
         if code.length_axis.any():
             code.least = float(code._scaled(sample)[1].min())
-        code.step = cls._best_step(code._rows(sample[evenly_spaced(len(sample), _STEP_ROWS)]))
+        code._fit_step(sample)
         return code
+
+    def _fit_step(self, latents: np.ndarray) -> None:
+        self.step = self._best_step(self._rows(latents[evenly_spaced(len(latents), _STEP_ROWS)]))
 
     @classmethod
     def _unfitted(cls, principal: Rotation, count: int, power: float) -> Self:

@@ -1,32 +1,27 @@
 """The binary code as training makes it: axes, thresholds and the side of the queries moved by a loss of the family.
 
-The loss compares the distances among rows with those that searches see: Hamming distances, and products of float
-queries with stored bits. A bit has no gradient; that of a hyperbolic tangent takes its place (straight-through: Bengio,
-Léonard & Courville, arXiv:1308.3432). Axes that are not at right angles leave a choice: those bits of a row are stored
+The loss sees Hamming distances, and products of float queries with stored bits; the gradient of a bit is that of a
+hyperbolic tangent. Axes that are not at right angles leave a choice: those bits of a row are stored
 whose products come nearest, found by flipping one after the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dploss.codes.binary import BinaryCode
+from dploss.codes.by_loss import minimise, of_float_queries, trained_or_start
 from dploss.codes.code import check_latents, checked, in_blocks
-from dploss.codes.neighbours import shares_kept
 from dploss.codes.rotation import Rotation
-from dploss.data.split import evenly_spaced
 from dploss.losses.distance_preserving import DPLoss, DPLossV3, without_diagonal
 
 # Measured: more favour float queries, and cost Hamming distances.
 _FLIPPED = 1 / 32
-_HELD_OUT, _MOST_ASKING = 10, 2000
-# Rows to train on, at the least; of fewer a batch would be all there are.
-_LEAST_ROWS = 512
-_LEAST_SQUARE = 1e-6
-_BATCH, _STEPS, _LR, _WARMUP, _STEEPNESS = 512, 300, 4e-3, 0.1, 1.5
+_STEEPNESS = 1.5
 
 
 class TrainedBinaryCode(BinaryCode):
@@ -73,27 +68,16 @@ class TrainedBinaryCode(BinaryCode):
             loss: None: DPLossV3.
 
         Returns:
-            The code; or its start, where that keeps as many neighbours of a tenth of the rows, which is held out.
+            The code; or its start, see `trained_or_start`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-        start = BinaryCode.fit(latents, n_bytes)
-        held_out = np.arange(len(latents)) % _HELD_OUT == 0
-        if (~held_out).sum() < _LEAST_ROWS:
-            return start
-        code = _trained(start, start.rotation.centre(latents[~held_out]), loss or DPLossV3())
-        rest = latents[held_out]
-        ask = evenly_spaced(len(rest), _MOST_ASKING)
-        before, after = start.encode(rest), code.encode(rest)
-        scores = (
-            start.score(rest[ask], before),
-            code.score(rest[ask], after),
-            start.hamming(before[ask], before).astype(np.float32),
-            code.hamming(after[ask], after).astype(np.float32),
-        )
-        kept = shares_kept(rest, ask, scores)
-        return code if kept[1] > kept[0] and kept[3] >= kept[2] else start
+
+        def train(start: BinaryCode, rows: np.ndarray) -> TrainedBinaryCode:
+            return _trained(start, rows, loss or DPLossV3())
+
+        return trained_or_start(latents, lambda rows: BinaryCode.fit(rows, n_bytes), train, _scores)
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
@@ -173,46 +157,33 @@ class TrainedBinaryCode(BinaryCode):
         return bits
 
 
-def _trained(start: BinaryCode, rows: np.ndarray, loss: DPLoss) -> TrainedBinaryCode:
-    """Train from `start` on with (n, d) centred rows."""
+def _scores(code: BinaryCode, rows: np.ndarray, ask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    codes = code.encode(rows)
+    return code.score(rows[ask], codes), code.hamming(codes[ask], codes).astype(np.float32)
+
+
+def _trained(start: BinaryCode, latents: np.ndarray, loss: DPLoss) -> TrainedBinaryCode:
+    rows = start.rotation.centre(latents)
     x = torch.from_numpy(rows)
-    dim, n_bits = start.rotation.axes.shape
+    n_bits = start.rotation.axes.shape[1]
     low, high = torch.from_numpy(start.values)
     axes = torch.from_numpy(start.rotation.axes.copy()).requires_grad_()
     thresholds = torch.zeros(n_bits, requires_grad=True)
     query_axes = (axes.detach() * (high - low) / 2).requires_grad_()
     offsets = ((low + high) * (low - high) / 4).requires_grad_()
+    parameters = [axes, thresholds, query_axes, offsets]
     # The logarithm of what a bit adds to a squared Hamming distance, in units of the mean one.
     per_bit = torch.zeros((), requires_grad=True)
-    parameters = [axes, thresholds, query_axes, offsets]
-    optimizer = torch.optim.Adam([{"params": parameters, "lr": _LR}, {"params": [per_bit], "lr": 2.5 * _LR}])
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=_STEPS, pct_start=_WARMUP
-    )
     with torch.no_grad():
         spread = float((x @ axes).std())
-    random = torch.Generator().manual_seed(0)
-    order = torch.empty(0, dtype=torch.long)
-    for _ in range(_STEPS):
-        if len(order) < min(_BATCH, len(x)):
-            order = torch.randperm(len(x), generator=random)
-        batch, order = x[order[:_BATCH]], order[_BATCH:]
+
+    def squared_distances(batch: Tensor, mean: Tensor) -> Iterator[Tensor]:
         soft = torch.tanh(_STEEPNESS / spread * (batch @ axes - thresholds))
         bits = soft + (torch.where(soft > 0, 1.0, -1.0) - soft).detach()
-        products = (batch @ query_axes + offsets) @ bits.T
-        # In units of the root of the dimensions, as encoders are trained: norms are near 1.
-        d_x, tau = loss.original(batch / dim**0.5)
-        mean = d_x.square().mean()
-        hamming = without_diagonal(n_bits - bits @ bits.T) * (mean / n_bits * per_bit.exp())
-        floats = without_diagonal(batch.square().sum(dim=1, keepdim=True) - 2 * products) / dim
-        # Of the constant of all rows there is no gradient, for only differences rank.
-        floats = floats + (mean - floats.mean()).detach()
-        distances = (one.clamp(min=_LEAST_SQUARE).sqrt() for one in (hamming, floats))
-        total = torch.stack([loss.terms(d_x, one, tau).total for one in distances]).sum()
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        scheduler.step()
+        yield without_diagonal(n_bits - bits @ bits.T) * (mean / n_bits * per_bit.exp())
+        yield of_float_queries(batch, -2 * (batch @ query_axes + offsets) @ bits.T, mean)
+
+    minimise(loss, x, parameters, per_bit, squared_distances)
     turned, above, asked, added = (one.detach().numpy() for one in parameters)
     signs = np.where(rows @ turned > above, np.float32(1), np.float32(-1))
     points = signs @ asked.T

@@ -20,7 +20,7 @@ _MANY_ROWS, _WIDE = 50_000, (2048,)
 _BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
 _LEAST_LATENTS = 256
 # Codes of which training makes others, after the first epoch (docs/BYTES.md).
-_TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "binary")
+_TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "float16", "int8", "int4", "binary")
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -141,7 +141,7 @@ class TrainConfig:
         100,
         TRAINING,
         "training epochs; 0: the start alone, PCA with the norm restored; unless given, 1 with --bytes and --code "
-        "trellis, scalar or binary, which are trained after it",
+        "any code but pq, which are trained after it",
         at_least=0,
         with_images=100,
         on_resume=True,

@@ -13,6 +13,7 @@ from dploss.codes.code import Code
 from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import RotatedCode
 from dploss.codes.trained_binary import TrainedBinaryCode
+from dploss.codes.trained_elementwise import TrainedFloat16Code, TrainedInt4Code, TrainedInt8Code
 
 _LEAST_EXPONENT, _HALF_DIGITS, _LARGEST_HALF = -14, 10, 65504.0
 
@@ -134,6 +135,9 @@ _MODULES: dict[type[Code], Callable[[Any], CodeModule]] = {
     Float16Code: Float16Module,
     Int8Code: Int8Module,
     Int4Code: Int4Module,
+    TrainedFloat16Code: Float16Module,
+    TrainedInt8Code: Int8Module,
+    TrainedInt4Code: Int4Module,
     BinaryCode: BinaryModule,
     TrainedBinaryCode: TrainedBinaryModule,
 }

@@ -52,7 +52,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         k: neighbours that the initialisation is chosen by, and the divisor of V1's rank loss.
         lambda_rank: weight of the rank loss.
         lambda_pairdist: weight of the pair distance loss.
-        epochs: passes over the rows; None: 100, or with `bytes` and code "trellis", "scalar" or "binary" 1.
+        epochs: passes over the rows; None: 100, or with `bytes` and any code but "pq" 1.
         batch_size: rows whose distances are compared at once, at least 3; all of them where there are fewer.
         lr: peak learning rate.
         hidden_dims: widths of the MLP's hidden layers; () makes the encoder linear; None: (768,), or (2048,) of 50,000

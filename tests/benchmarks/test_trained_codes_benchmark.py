@@ -15,7 +15,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 benchmark = import_module("trained_codes")
 
 
-@pytest.mark.parametrize("code", ["trellis", "binary"])
+@pytest.mark.parametrize("code", ["trellis", "binary", "int8"])
 def test_a_table_is_printed(tmp_path, monkeypatch, capsys, code):
     np.save(tmp_path / "small.npy", open_vectors(limit=600).rows[:, :64])
     flags = ["--data", str(tmp_path / "small.npy"), "--bytes", "8", "--code", code, "--json"]

@@ -57,8 +57,8 @@ def test_onnx_has_the_codes_that_databases_read(name, n_bytes, builtin, tmp_path
 
 def test_onnx_flips_the_bits_of_a_trained_code(builtin, tmp_path, monkeypatch):
     # Of few rows it would be the start.
-    monkeypatch.setattr("dploss.codes.trained_binary.shares_kept", lambda *_: (0, 1, 0, 1))
-    monkeypatch.setattr("dploss.codes.trained_binary._BATCH", 64)
+    monkeypatch.setattr("dploss.codes.by_loss.shares_kept", lambda *_: (0, 1))
+    monkeypatch.setattr("dploss.codes.by_loss._BATCH", 64)
     encoder = trained_like(builtin)
     encoder.code = fit_code("binary", encoder.encode(builtin), 12, DPLossV3())
     assert encoder.code.name == "trained binary" and encoder.code.most_flips == 3
@@ -67,6 +67,18 @@ def test_onnx_flips_the_bits_of_a_trained_code(builtin, tmp_path, monkeypatch):
     assert (codes.dtype, codes.shape) == (np.uint8, (len(builtin), 12)) and (codes == expected).mean() > 0.99
     plain = encoder.code.rotation.rotate(encoder.code.rotation.centre(encoder.encode(builtin)))
     assert (np.packbits(plain > encoder.code.thresholds, axis=1) != expected).mean() > 0.05
+
+
+def test_onnx_has_the_numbers_of_a_trained_code(builtin, tmp_path, monkeypatch):
+    monkeypatch.setattr("dploss.codes.by_loss.shares_kept", lambda *_: (0, 1))
+    monkeypatch.setattr("dploss.codes.by_loss._BATCH", 64)
+    encoder = trained_like(builtin)
+    encoder.code = fit_code("int8", encoder.encode(builtin), 12, DPLossV3())
+    assert encoder.code.name == "trained int8"
+    codes = exported(encoder, tmp_path / "encoder.onnx").run(None, {"vectors": builtin})[1]
+    expected = encoder.encode_to_codes(builtin)
+    assert (codes == expected).mean() > 0.99
+    assert np.abs(encoder.code.elements(codes) - encoder.code.elements(expected)).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["trellis", "scalar", "pq"])
