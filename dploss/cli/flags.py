@@ -14,7 +14,7 @@ from dploss.config import OPTIONS, Option, TrainConfig, flag_name
 from dploss.errors import InputError
 from dploss.experiments.catalog import Experiment, finished_experiment, finished_experiments
 from dploss.experiments.layout import LATEST
-from dploss.tracking.state import BEST
+from dploss.tracking.best_links import BEST
 
 
 def add_experiment_flags(parser: Parser) -> None:
