@@ -62,7 +62,7 @@ class Entry:
         if metric_name in self.metrics:
             return f"{metric_name} is no number but {repr(self.metrics[metric_name])[:_SHOWN]}"
         measured = sorted(name for name in self.metrics if self.is_measured(name))
-        close = get_close_matches(metric_name, measured, n=1)
+        close = get_close_matches(metric_name, [name for name in measured if not name.endswith("_se")], n=1)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         return f"{metric_name!r} was not measured{meant}; measured: {', '.join(measured) or 'nothing'}"
 
@@ -123,6 +123,20 @@ class Ranking:
         band = self.band(best, other)
         gap = abs(self._signed(best) - self._signed(other))
         return band if band > 0 and gap <= band and best.comparable(other, self.metric_name) else None
+
+    def doubt(self, new: Entry, best: Entry | None) -> str | None:
+        """What a person should know of a new checkpoint's score; None if nothing.
+
+        Args:
+            new: the checkpoint.
+            best: the best one before it.
+        """
+        why = new.why_unranked(self.metric_name)
+        if why is not None:
+            return f"{why}; not ranked"
+        if best is not None and not new.comparable(best, self.metric_name):
+            return f"{self.metric_name} has other parts than before; earlier checkpoints rank below it"
+        return None
 
     def _best(self, entries: Sequence[Entry], incumbent: str | None) -> Entry:
         """The best of comparable checkpoints, oldest first."""

@@ -10,15 +10,15 @@ from dploss.tracking.state import records, written
 BEST_RESULTS = "best_checkpoint_results.json"
 
 
-def summary(tops: Sequence[tuple[Ranking, Sequence[Entry]]], save_top_k: int) -> str:
+def summary(best: Mapping[Ranking, Sequence[Entry]], save_top_k: int) -> str:
     """The best checkpoints as text.
 
     Args:
-        tops: for every metric, the main one first, its best checkpoints, best first.
+        best: the checkpoints by every ranking, the main one first, best first.
         save_top_k: how many are kept.
     """
     lines = ["=== Best Checkpoint Summary ==="]
-    for ranking, top in tops:
+    for ranking, top in best.items():
         lines += [f"Tracking metric: {ranking.metric_name}", f"Saved checkpoints: {len(top)}/{save_top_k}"]
         for place, entry in enumerate(top, start=1):
             lines += [
@@ -32,14 +32,14 @@ def summary(tops: Sequence[tuple[Ranking, Sequence[Entry]]], save_top_k: int) ->
     return "\n".join([*lines, "=" * 32])
 
 
-def results(tops: Sequence[tuple[Ranking, Sequence[Entry]]], settings: Mapping[str, Any]) -> dict[str, Any]:
+def results(best: Mapping[Ranking, Sequence[Entry]], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The content of best_checkpoint_results.json.
 
     Args:
-        tops: as `summary`.
+        best: as `summary`.
         settings: the tracker's.
     """
-    main, *further = [(ranking, records(top, ranking)) for ranking, top in tops]
+    main, *further = [(ranking, records(top, ranking)) for ranking, top in best.items()]
     details = {
         ranking.metric_name: {"higher_is_better": ranking.higher_is_better, **_best_and_all(found)}
         for ranking, found in further

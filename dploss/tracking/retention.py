@@ -105,13 +105,11 @@ class Selection:
     """What to do with the checkpoints.
 
     Attributes:
-        best: by metric, best first, at most `save_top_k`.
-        kept: among the best by no metric, but protected from deletion.
-        to_delete: all others.
+        best: by every ranking, best first, at most `save_top_k`.
+        to_delete: neither among the best, nor wanted by a rule, nor protected.
     """
 
-    best: Mapping[str, list[Entry]]
-    kept: list[Entry]
+    best: Mapping[Ranking, list[Entry]]
     to_delete: list[Entry]
 
 
@@ -138,14 +136,11 @@ def select(
     """
     by_age = sorted(entries, key=lambda entry: entry.order)
     known = incumbents or {}
-    best = {one.metric_name: one.ranked(entries, known.get(one.metric_name))[:save_top_k] for one in rankings}
-    top = {entry.path for ranked in best.values() for entry in ranked}
-    wanted = {entry.path for rule in rules for entry in rule(by_age)}
-    wanted |= {entry.path for metric_name in best for entry in unmeasured(by_age, metric_name, save_top_k)}
-    wanted |= set(protected)
-    others = [entry for entry in entries if entry.path not in top]
-    to_delete = [entry for entry in others if entry.path not in wanted]
-    return Selection(best, [entry for entry in others if entry.path in wanted], to_delete)
+    best = {one: one.ranked(entries, known.get(one.metric_name))[:save_top_k] for one in rankings}
+    wanted = {entry.path for ranked in best.values() for entry in ranked} | set(protected)
+    wanted |= {entry.path for rule in rules for entry in rule(by_age)}
+    wanted |= {entry.path for one in rankings for entry in unmeasured(by_age, one.metric_name, save_top_k)}
+    return Selection(best, [entry for entry in entries if entry.path not in wanted])
 
 
 def unmeasured(entries: Sequence[Entry], metric_name: str, n: int) -> list[Entry]:

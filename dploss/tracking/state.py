@@ -12,11 +12,10 @@ from types import NoneType
 from typing import Any
 
 from dploss.errors import InputError, TrackerConflictError
-from dploss.files.atomic import move, write_json
+from dploss.files.atomic import atomic_write, write_json
 from dploss.files.untrusted import read_json
 from dploss.tracking.best_links import BEST
 from dploss.tracking.ranking import Entry, Ranking
-from dploss.tracking.retention import Selection
 
 BEST_STATE = "best_checkpoints.json"
 _FURTHER = "further_metrics"
@@ -98,44 +97,58 @@ class StateFile:
         # From now on, an older state in the file's place is another tracker's.
         self._seen = None
 
-    def set_aside(self) -> Path:
-        """Rename the file to best_checkpoints.previous.json, or the next free number; returns the new path."""
+    def copy_aside(self, step: int, last_step: int) -> None:
+        """Copy the file of an old run to best_checkpoints.previous.json, or the next free number, with a warning.
+
+        It stays in its place until the new run's is written, so that a kill in between loses nothing.
+
+        Args:
+            step: the first one of the new run.
+            last_step: of the old run.
+        """
         names = (f"{self.path.stem}.previous{number or ''}.json" for number in count())
         aside = next(free for name in names if not (free := self.path.with_name(name)).exists())
         if self.path.exists():
-            move(self.path, aside)
-        return aside
+            with atomic_write(aside) as file:
+                file.write(self.path.read_bytes())
+        _log.warning(
+            "step %d is below %d, the last step tracked in %s, so it is taken for a new run: the old one's state is "
+            "kept as %s, its checkpoints are neither ranked nor deleted any more. To resume a run, pass resumed_from",
+            step,
+            last_step,
+            self.path.parent,
+            aside.name,
+        )
 
 
 def state_content(
-    settings: Mapping[str, Any], rankings: Sequence[Ranking], selection: Selection, links: Iterable[str]
+    settings: Mapping[str, Any],
+    entries: Sequence[Entry],
+    best: Mapping[Ranking, Sequence[Entry]],
+    links: Iterable[str],
 ) -> dict[str, Any]:
     """The state as JSON, best checkpoints first; of one metric without a band it is as older versions write it.
 
     Args:
         settings: the tracker's.
-        rankings: one for every metric, the main one first.
-        selection: of its checkpoints.
+        entries: all checkpoints.
+        best: of them by every ranking, the main one first, best first.
         links: names of the links that it made.
     """
-    main, *further = rankings
-    others = [*selection.kept, *selection.to_delete]
-    newest = max([*selection.best[main.metric_name], *others], key=lambda entry: entry.order, default=None)
+    (main, top), *further = best.items()
+    newest = max(entries, key=lambda entry: entry.order, default=None)
     own, more = BEST in links, sorted(set(links) - {BEST})
     details = {
-        one.metric_name: {
-            "higher_is_better": one.higher_is_better,
-            "best": [entry.path for entry in selection.best[one.metric_name]],
-        }
-        for one in further
+        one.metric_name: {"higher_is_better": one.higher_is_better, "best": [entry.path for entry in ranked]}
+        for one, ranked in further
     }
     return {
         **written(settings, details),
         "latest": newest and newest.path,
         "owns_link": own,
         **({"links": more} if more else {}),
-        "checkpoints": records(selection.best[main.metric_name], main),
-        "others": [record(entry, main.metric_name) for entry in others],
+        "checkpoints": records(top, main),
+        "others": [record(entry, main.metric_name) for entry in entries if entry not in top],
     }
 
 

@@ -33,7 +33,7 @@ class BestCheckpointTracker:
     replaced before anything is deleted.
 
     A folder has one tracker at a time. A new run in the folder of an old one, whose first step is below the old one's
-    last, is kept apart: the old state is renamed, its checkpoints are neither ranked nor deleted any more.
+    last, is kept apart: the old state is set aside, its checkpoints are neither ranked nor deleted any more.
 
     Args:
         checkpoint_dir: folder of the checkpoints; created if missing.
@@ -117,8 +117,7 @@ class BestCheckpointTracker:
         Raises:
             KeyError: a metric that is not tracked.
         """
-        ranking = {one.metric_name: one for one in self.rankings}[metric_name]
-        return ranking.ranked(self._entries, self._best.get(metric_name))[: self.save_top_k]
+        return {ranking.metric_name: top for ranking, top in self._tops().items()}[metric_name]
 
     def update(self, step: int, epoch: int, checkpoint_path: str | Path, metrics: Mapping[str, Any]) -> bool:
         """Track a checkpoint that was saved and evaluated.
@@ -141,18 +140,16 @@ class BestCheckpointTracker:
         """
         name = self._folder.name(Path(checkpoint_path))
         self._state.check_writer()
-        if self._is_new_run(int(step), name):
-            self._set_old_run_aside(int(step))
+        self._begin_anew(int(step), name)
         order = 1 + max((entry.order for entry in self._entries), default=-1)
         new = Entry(name, int(step), int(epoch), plain_metrics(metrics), order, time.time())
-        for ranking in self.rankings:
-            self._check(new, ranking)
+        self._warn_of(new)
         entries = [*(entry for entry in self._folder.present(self._entries) if entry.path != name), new]
         incumbents = {metric_name: path for metric_name, path in self._best.items() if path != name}
         selection = self._select(entries, incumbents)
-        best = {metric_name: ranked[0].path for metric_name, ranked in selection.best.items() if ranked}
+        best = _firsts(selection.best)
         self._links.take_over(best)
-        self._save(selection)
+        self._save(entries, selection.best)
         self._entries, self._best, self._restored_step = entries, best, None
         self._links.point(best)
         self._delete(selection.to_delete)
@@ -188,8 +185,9 @@ class BestCheckpointTracker:
             "further_metrics": [one.metric_name for one in further],
         }
 
-    def _tops(self) -> list[tuple[Ranking, list[Entry]]]:
-        return [(one, self.top_by(one.metric_name)) for one in self.rankings]
+    def _tops(self) -> Mapping[Ranking, list[Entry]]:
+        known = self._best
+        return {one: one.ranked(self._entries, known.get(one.metric_name))[: self.save_top_k] for one in self.rankings}
 
     def _select(self, entries: list[Entry], incumbents: Mapping[str, str]) -> Selection:
         protected = {
@@ -197,45 +195,31 @@ class BestCheckpointTracker:
         }
         return select(entries, self.rankings, self.save_top_k, self._rules, protected, incumbents)
 
-    def _check(self, new: Entry, ranking: Ranking) -> None:
-        """Log what a person should know of a new checkpoint's score."""
-        metric_name = ranking.metric_name
-        why, top = new.why_unranked(metric_name), self.top_by(metric_name)
-        if why is not None:
-            _log.warning("step %d: %s; not ranked", new.step, why)
-        elif top and not new.comparable(top[0], metric_name):
-            _log.warning(
-                "step %d: %s has other parts than before; earlier checkpoints rank below it", new.step, metric_name
-            )
-        elif ranking.min_delta == AUTO and new.standard_error(metric_name) is None:
-            if metric_name not in self._without_error:
-                _log.warning("%s_se was not measured: without it a new best may be noise", metric_name)
-            self._without_error.add(metric_name)
+    def _warn_of(self, new: Entry) -> None:
+        for ranking, top in self._tops().items():
+            doubt, metric_name = ranking.doubt(new, top[0] if top else None), ranking.metric_name
+            if doubt is not None:
+                _log.warning("step %d: %s", new.step, doubt)
+            elif ranking.min_delta == AUTO and new.standard_error(metric_name) is None:
+                if metric_name not in self._without_error:
+                    _log.warning("%s_se was not measured: without it a new best may be noise", metric_name)
+                self._without_error.add(metric_name)
 
-    def _is_new_run(self, step: int, name: str) -> bool:
-        is_tracked = any(entry.path == name for entry in self._entries)
-        return self._restored_step is not None and step < self._restored_step and not is_tracked
+    def _begin_anew(self, step: int, name: str) -> None:
+        """Keep the run whose state was restored apart, if a first checkpoint is not of it."""
+        last = self._restored_step
+        if last is not None and step < last and all(entry.path != name for entry in self._entries):
+            self._state.copy_aside(step, last)
+            self._entries, self._best, self._restored_step = [], {}, None
 
-    def _set_old_run_aside(self, step: int) -> None:
-        aside = self._state.set_aside()
-        _log.warning(
-            "step %d is below step %d, the last one tracked in %s: taken for a new run. The old state is %s now; its "
-            "checkpoints are neither ranked nor deleted any more. Where a run goes on, pass resumed_from",
-            step,
-            self._restored_step,
-            self.checkpoint_dir,
-            aside.name,
-        )
-        self._entries, self._best, self._restored_step = [], {}, None
-
-    def _save(self, selection: Selection) -> None:
-        self._state.write(state_content(self._settings, self.rankings, selection, self._links.owned))
+    def _save(self, entries: list[Entry], best: Mapping[Ranking, list[Entry]]) -> None:
+        self._state.write(state_content(self._settings, entries, best, self._links.owned))
 
     def _delete(self, entries: list[Entry]) -> None:
         gone = self._folder.delete(entry.path for entry in entries) if self.prune else set()
         if gone:
             self._entries = [entry for entry in self._entries if entry.path not in gone]
-            self._save(self._select(self._entries, self._best))
+            self._save(self._entries, self._tops())
 
     def _restore(self, state: TrackerState) -> None:
         """Continue from the state in the folder; what disagrees with the files is logged, and links are repaired."""
@@ -251,10 +235,16 @@ class BestCheckpointTracker:
         }
         if self._resumed_from is None:
             self._restored_step = max((entry.step for entry in self._entries), default=None)
-        best = {one.metric_name: top[0].path for one, top in self._tops() if top}
+        best = _firsts(self._tops())
         # With other settings the links follow at the first update: until then the folder may be another tracker's.
-        if not changed and (astray := self._links.astray(best)):
+        if not changed:
+            astray = self._links.astray(best)
             for name, path in astray.items():
                 _log.warning("%s did not point to the best checkpoint; it now points to %s again", name, path)
-            self._links.take_over(best)
+            self._links.take_over(best if astray else {})
             self._links.point(best)
+
+
+def _firsts(best: Mapping[Ranking, list[Entry]]) -> dict[str, str]:
+    """The path of the best checkpoint by each metric that has one."""
+    return {ranking.metric_name: top[0].path for ranking, top in best.items() if top}

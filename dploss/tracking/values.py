@@ -38,7 +38,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, Integral):
         whole = int(value)
         # JSON's readers refuse thousands of digits.
-        return whole if abs(whole) <= sys.float_info.max else math.copysign(math.inf, whole)
+        return whole if abs(whole) <= sys.float_info.max else math.inf * (1 if whole > 0 else -1)
     if isinstance(value, Real | Decimal):
         return float(value)
     if depth < _DEPTH:
