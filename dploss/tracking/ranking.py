@@ -39,15 +39,12 @@ class Entry:
 
     def is_measured(self, metric_name: str) -> bool:
         """Whether the metric has a number, NaN and infinity among them."""
-        value = self.metrics.get(metric_name)
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return self._number(metric_name) is not None
 
     def score(self, metric_name: str) -> float | None:
         """The value of a metric; None where it was not measured or is not finite."""
-        value = self.metrics.get(metric_name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
-            return None
-        return float(value)
+        value = self._number(metric_name)
+        return float(value) if value is not None and abs(value) <= sys.float_info.max else None
 
     def comparable(self, other: "Entry", metric_name: str) -> bool:
         """Whether the two scores can be compared: composites can only if they are made of the same parts."""
@@ -70,6 +67,10 @@ class Entry:
         """That of the metric's value, measured as NAME_se; None where it has none."""
         error = self.score(f"{metric_name}_se")
         return error if error is not None and error >= 0 else None
+
+    def _number(self, metric_name: str) -> int | float | None:
+        value = self.metrics.get(metric_name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from dploss.tracking.directions import direction_of
 from dploss.tracking.ranking import Entry, Ranking
 
-# Of all evaluated checkpoints, oldest evaluation first, those to keep. It must keep wanting a checkpoint that it wanted
-# before: what no rule wants is deleted.
+# From all evaluated checkpoints, oldest evaluation first, to those that are to be kept.
 Rule = Callable[[Sequence[Entry]], Iterable[Entry]]
 
 

@@ -202,7 +202,7 @@ class BestCheckpointTracker:
                 _log.warning("step %d: %s", new.step, doubt)
             elif ranking.min_delta == AUTO and new.standard_error(metric_name) is None:
                 if metric_name not in self._without_error:
-                    _log.warning("%s_se was not measured: without it a new best may be noise", metric_name)
+                    _log.warning("%s_se was not measured: compared without a noise band", metric_name)
                 self._without_error.add(metric_name)
 
     def _begin_anew(self, step: int, name: str) -> None:

@@ -474,8 +474,11 @@ def test_the_guide_shows_the_same_in_both_languages_and_its_code_runs(monkeypatc
         assert english == korean and len(english) > 2
     (loop,) = [block for block in blocks(names[0], "python") if "after_saving" in block]
     (own,) = [block for block in blocks(names[0], "python") if "warmth" in block]
+    (several,) = [block for block in blocks(names[0], "python") if "EveryNSeconds" in block]
     monkeypatch.chdir(tmp_path)
     defined = {}
+    exec(compile(several, "BEST_CHECKPOINTS.md", "exec"), defined)
+    assert [one.metric_name for one in defined["tracker"].rankings] == ["composite_score", "fid"]
     exec(compile(loop.replace('"cuda"', '"cpu"') + own, "BEST_CHECKPOINTS.md", "exec"), defined)
     try:
         photographs = [Image.new("RGB", (32, 32), (200, 0, 0))] * 2

@@ -41,7 +41,7 @@ def test_a_registered_metric_has_its_direction(tmp_path):
         unregister("oddness")
 
 
-def test_a_misspelt_metric_deletes_nothing_that_may_be_the_best(tmp_path, caplog):
+def test_a_misspelt_metric_keeps_the_newest_and_says_what_was_measured(tmp_path, caplog):
     tracker = BestCheckpointTracker(tmp_path, "pnsr", True, save_top_k=3)
     for step in range(1, 7):
         assert not update(tracker, step, {"psnr": 20.0 + step, "ssim": math.nan, "lpips": 0.5, "notes": "x"})
