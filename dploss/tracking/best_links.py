@@ -11,9 +11,9 @@ from dploss.files.links import point_to, points_to, set_aside
 _STEM = "best"
 _PT, _SAFETENSORS = ".pt", ".safetensors"
 BEST = _STEM + _PT
-_LINK = re.compile(rf"{_STEM}(_[\w.-]+)?({re.escape(_PT)}|{re.escape(_SAFETENSORS)})")
 # With the suffix, at most the 255 bytes of a file name, whatever the script.
 _LONGEST_NAME = 40
+_LINK = re.compile(rf"{_STEM}(_[\w.-]{{1,{_LONGEST_NAME}}})?({re.escape(_PT)}|{re.escape(_SAFETENSORS)})")
 
 _log = logging.getLogger(__name__)
 
