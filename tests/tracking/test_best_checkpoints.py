@@ -265,6 +265,15 @@ def test_without_symlinks_best_pt_is_a_copy_that_is_refreshed(tmp_path, tracked,
     assert not [path for path in tmp_path.iterdir() if "before" in path.name or path.name.endswith(".tmp")]
 
 
+def test_without_symlinks_a_file_gives_way_to_a_folder_and_back(tmp_path, tracked, monkeypatch):
+    monkeypatch.setattr(os, "symlink", lambda *args, **more: (_ for _ in ()).throw(OSError("no privilege")))
+    tracker = BestCheckpointTracker(tmp_path, save_top_k=1)
+    for step, suffix in enumerate((".pt", "_dir", ".pt"), start=1):
+        tracked(tracker, step, step / 10, name=f"{step:07d}{suffix}")
+        assert best_text(tmp_path) == f"{step:07d}{suffix}"
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_of_equal_scores_the_newer_is_the_best(tmp_path, tracked):
     tracker = BestCheckpointTracker(tmp_path, save_top_k=2)
     assert [tracked(tracker, step, 0.5) for step in (1, 2, 3)] == [True, True, True]
