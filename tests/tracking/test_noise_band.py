@@ -4,6 +4,7 @@ import os
 import pytest
 
 from dploss import BestCheckpointTracker
+from dploss.tracking.retention import EveryNSeconds
 
 
 def update(tracker, step, score, error=None):
@@ -82,3 +83,19 @@ def test_without_a_band_the_state_has_what_older_versions_wrote(tmp_path):
         "writer",
     ]
     assert list(state["checkpoints"][0]) == ["path", "step", "epoch", "metrics", "order", "time", "score"]
+
+
+def test_a_state_of_an_older_version_is_continued(tmp_path, caplog):
+    old = {"path": "0001.pt", "step": 1, "epoch": 0, "metrics": {"psnr": 30.0}, "order": 0, "score": 30.0}
+    failed = {**old, "path": "0002.pt", "step": 2, "metrics": {"psnr": None}, "order": 1, "score": None}
+    settings = {"metric_name": "psnr", "higher_is_better": True, "save_top_k": 1, "keep_every_n_steps": 10_000}
+    state = {**settings, "latest": "0002.pt", "owns_link": True, "checkpoints": [old], "others": [failed]}
+    (tmp_path / "best_checkpoints.json").write_text(json.dumps(state))
+    for one in (old, failed):
+        (tmp_path / one["path"]).write_text(one["path"])
+    (tmp_path / "best.pt").symlink_to("0001.pt")
+    tracker = BestCheckpointTracker(tmp_path, "psnr", save_top_k=1, keep=[EveryNSeconds(1000)])
+    assert not caplog.text and (tracker.best.step, tracker.best.time) == (1, None)
+    # What older versions wrote of NaN, and of what was not measured, is null; they deleted both.
+    assert [update(tracker, step, 10.0) for step in (3, 4, 5)] == [False] * 3
+    assert sorted(path.name for path in tmp_path.glob("0*")) == ["0001.pt", "0003.pt", "0005.pt"]
