@@ -52,5 +52,9 @@ class SettingError(_TemplateError, InputError):
     """A setting of the wrong type, outside its range, or that does not fit the data or another setting."""
 
 
+class TrackerConflictError(RuntimeError):
+    """Another tracker writes in the same folder; the message says which folder, and what to do."""
+
+
 class TrainingError(_TemplateError, RuntimeError):
     """The loss or the weights are NaN or infinite; the message says where and what to try."""

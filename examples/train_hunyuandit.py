@@ -70,7 +70,7 @@ def train(args: Namespace) -> int:
     evaluator = None
     if not args.no_evaluation:
         evaluator = CheckpointEvaluator(accelerator, pipeline, ema, evaluation_items, image_size, args)
-        evaluator.choose_metric()
+        evaluator.choose_metrics()
 
     # The checkpoint that it starts from, and what is kept.
     lock = claim(args.output_dir) if is_main else None

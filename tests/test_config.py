@@ -48,6 +48,9 @@ def test_it_survives_json():
         ("dropout", 1.0, "dropout must be below 1, got 1.0"),
         ("matryoshka_dims", (32, "x"), "matryoshka_dims must be a whole number, got 'x'"),
         ("hidden_dims", 32, "hidden_dims must be a list of whole numbers, got 32"),
+        ("min_delta", -0.1, "min_delta must be at least 0, got -0.1"),
+        ("min_delta", "much", "min_delta must be a number or auto, got 'much'"),
+        ("min_delta", True, "min_delta must be a number or auto, got True"),
         ("loss_function", "DPLossV9", "loss_function must be one of DPLossV1, .* got 'DPLossV9'"),
         ("limit", 2, "limit must be at least 3, got 2"),
         ("seed", 2**32, "seed must be below"),
@@ -66,6 +69,7 @@ def test_what_a_person_wrote_is_no_name_of_a_setting():
 
 
 def test_annotations_are_the_types_and_the_choices():
+    assert (OPTIONS["min_delta"].kind, OPTIONS["min_delta"].choices) == (float, ("auto",))
     assert all(isinstance(getattr(TrainConfig(), name), one.kind | NoneType) for name, one in OPTIONS.items())
     assert {name for name, one in OPTIONS.items() if one.optional} == {
         "column",
@@ -118,9 +122,11 @@ def test_a_stored_config_that_lacks_a_setting_is_refused():
 
 
 def test_a_stored_config_from_before_a_setting_has_its_default():
-    stored = TrainConfig(save_top_k=7).as_dict()
-    del stored["save_top_k"]
-    assert TrainConfig.from_dict(stored).save_top_k == 3
+    stored = TrainConfig(save_top_k=7, min_delta="auto").as_dict()
+    assert TrainConfig.from_dict(stored).min_delta == "auto"
+    del stored["save_top_k"], stored["min_delta"]
+    config = TrainConfig.from_dict(stored)
+    assert (config.save_top_k, config.min_delta) == (3, 0.0)
 
 
 def test_images_have_defaults_of_their_own():

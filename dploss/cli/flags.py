@@ -14,7 +14,7 @@ from dploss.config import OPTIONS, Option, TrainConfig, flag_name
 from dploss.errors import InputError
 from dploss.experiments.catalog import Experiment, finished_experiment, finished_experiments
 from dploss.experiments.layout import LATEST
-from dploss.tracking.state import BEST
+from dploss.tracking.best_links import BEST
 
 
 def add_experiment_flags(parser: Parser) -> None:
@@ -95,7 +95,17 @@ def add_settings(parser: Parser, alone: Mapping[str, Any] = MappingProxyType({})
             add(type=_whole_numbers, nargs="*", metavar="N", action=_Joined)
         else:
             optional: dict[str, Any] = {"nargs": "?", "const": alone[name]} if name in alone else {}
-            add(type=setting.kind, choices=setting.choices or None, metavar=setting.metavar, **optional)
+            if setting.kind is float and setting.choices:
+                add(type=partial(_number_or_word, setting.choices), metavar=setting.metavar, **optional)
+            else:
+                add(type=setting.kind, choices=setting.choices or None, metavar=setting.metavar, **optional)
+
+
+def _number_or_word(words: Sequence[str], text: str) -> float | str:
+    try:
+        return text if text in words else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or {', '.join(words)}, got {text!r}") from None
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dploss.errors import SettingError
 
@@ -21,6 +21,14 @@ class _Unset:
 UNSET: Any = _Unset()
 
 
+class NotGiven(int):
+    """A default that gives way to what suits the vectors: the same number, given, does not."""
+
+
+class WidthsNotGiven(tuple):
+    """Such a default of several numbers."""
+
+
 @dataclass(frozen=True)
 class Option:
     """A setting.
@@ -28,7 +36,7 @@ class Option:
     Attributes:
         name: of the field, and the key of config.json.
         kind: int, float, bool, str, or tuple (of whole numbers).
-        choices: the values that text may have; any if empty.
+        choices: the values that text may have, any if empty; of a number, the words that may stand in its place.
         optional: whether None is a value.
         default: of a training on vectors.
         image_default: of a training on images.
@@ -77,10 +85,13 @@ class Option:
     def _expected(self, value: Any) -> str | None:
         """What `value` must be and is not, or None."""
         kind = int if self.kind is tuple else self.kind
+        words = self.choices if kind is float else ()
+        if value in words:
+            return None
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits:
-            return _KINDS[kind]
-        if self.choices and value not in self.choices:
+            return " or ".join([_KINDS[kind], *words])
+        if self.choices and kind is str and value not in self.choices:
             return "one of " + ", ".join(self.choices)
         if kind is float and not abs(value) <= sys.float_info.max:
             return "finite"
@@ -138,11 +149,10 @@ def options_of(settings: type) -> dict[str, Option]:
 
 
 def _option(name: str, hint: Any, metadata: Any) -> Option:
-    kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    (kind,) = (one for one in kinds if one is not NoneType)
-    literal = get_origin(kind) is Literal
-    choices = get_args(kind) if literal else ()
-    kind = str if literal else tuple if get_origin(kind) is tuple else kind
+    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    choices = tuple(word for one in kinds if get_origin(one) is Literal for word in get_args(one))
+    (kind,) = [one for one in kinds if one is not NoneType and get_origin(one) is not Literal] or [str]
+    kind = tuple if get_origin(kind) is tuple else kind
     metavar = metadata["metavar"] or {int: "N", float: "X", str: None if choices else "TEXT"}.get(kind)
     about = {**metadata, "metavar": metavar}
     return Option(name=name, kind=kind, choices=choices, optional=NoneType in kinds, **about)

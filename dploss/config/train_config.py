@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from dploss.config.option import UNSET, option, options_of
+from dploss.config.option import UNSET, NotGiven, WidthsNotGiven, option, options_of
 from dploss.errors import InputError, SettingError
 from metrics.table import BUILT_IN, COMPOSITE
 
@@ -23,14 +23,6 @@ _LEAST_LATENTS = 256
 _TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "float16", "int8", "int4", "binary")
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
-
-
-class _NotGiven(int):
-    """A default that gives way to what suits the vectors: the same number, given, does not."""
-
-
-class _WidthsNotGiven(tuple):
-    """Such a default of several numbers."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class TrainConfig:
         (), ENCODER, "Matryoshka training at these dimensions, as 32,64,128,256; latent-dim is the largest", at_least=1
     )
     hidden_dims: tuple[int, ...] = option(
-        _WidthsNotGiven((768,)),
+        WidthsNotGiven((768,)),
         ENCODER,
         "widths of the MLP's hidden layers, none after the flag: a linear encoder; without the flag 2048 for "
         "50,000 training rows and more",
@@ -173,6 +165,14 @@ class TrainConfig:
         1, EVALUATION, "evaluate every N-th saved checkpoint (0: never)", at_least=0, on_resume=True, with_images=2
     )
     save_top_k: int = option(3, EVALUATION, "best checkpoints to track", at_least=1, on_resume=True)
+    min_delta: float | Literal["auto"] = option(
+        0.0,
+        EVALUATION,
+        "by how much a new best must exceed the one before, else it is a tie; auto: by the standard error of recalls",
+        metavar="X|auto",
+        at_least=0,
+        on_resume=True,
+    )
     prune: bool = option(
         False, EVALUATION, "delete evaluated checkpoints that are not among the best", on_resume=True, with_images=True
     )
@@ -220,8 +220,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is UNSET:
                 value = setting.default if self.images is None else setting.image_default
-                value = _NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
-            setting.check(int(value) if isinstance(value, _NotGiven) else value)
+                value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
+            setting.check(int(value) if isinstance(value, NotGiven) else value)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
@@ -234,7 +234,7 @@ class TrainConfig:
         if self.images is not None:
             raise SettingError("{matryoshka} is for vectors: leave it out with {images}")
         dims = self.matryoshka_dims or nested_dims(self.latent_dim)
-        if self.matryoshka_dims and isinstance(self.latent_dim, _NotGiven):
+        if self.matryoshka_dims and isinstance(self.latent_dim, NotGiven):
             object.__setattr__(self, "latent_dim", max(dims))
         if max(dims) > self.latent_dim:
             template = "{matryoshka_dims} must be at most {latent_dim} {largest}, got {dim}"
@@ -252,16 +252,16 @@ class TrainConfig:
                 of it, epochs that were not given are one.
         """
         config = self
-        if isinstance(config.latent_dim, _NotGiven):
+        if isinstance(config.latent_dim, NotGiven):
             latent_dim = int(config.latent_dim) if input_dim >= _DIMENSIONS_OF_DEFAULT else max(1, input_dim // 2)
             if config.bytes is not None:
                 latent_dim = min(max(8 * config.bytes // _BITS_OF_LATENT[config.code], _LEAST_LATENTS), input_dim)
             # The sizes of --matryoshka followed from latent_dim.
             config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
-        if isinstance(config.epochs, _NotGiven):
+        if isinstance(config.epochs, NotGiven):
             once = config.bytes is not None and config.code in _TRAINED_IN_AN_EPOCH
             config = replace(config, epochs=1 if once else int(config.epochs))
-        if isinstance(config.hidden_dims, _WidthsNotGiven):
+        if isinstance(config.hidden_dims, WidthsNotGiven):
             config = replace(config, hidden_dims=_WIDE if n_rows >= _MANY_ROWS else tuple(config.hidden_dims))
         return config
 

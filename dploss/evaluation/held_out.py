@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dploss.codes.code import StoredForm
+from dploss.codes.code import StoredForm, search_form
 from dploss.data import MappedRows
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.stored import stored_recall
@@ -50,6 +50,24 @@ class HeldOutRows:
         """
         rows = self.rows[self.index]
         return stored_recall(self.evaluator, rows, encode(rows), code, rerank)
+
+    def standard_error(
+        self, encode: Callable[[np.ndarray, int | None], np.ndarray], code: StoredForm | None = None
+    ) -> float:
+        """The standard error of recall@k over the rows; of a Matryoshka encoder, that of the mean over its sizes.
+
+        Args:
+            encode: rows and d, or None -> (n, d) float32 latents.
+            code: fitted to latents of other rows; None: of latents as they are.
+        """
+        rows, k = self.rows[self.index], self.evaluator.k
+        kept = []
+        for dim in self.dims or (None,):
+            latents, queries = encode(rows, dim), None
+            if code is not None:
+                latents, queries = search_form(code, code.encode(latents), latents)
+            kept.append(self.evaluator.neighbours_kept(rows, latents, [(k, k)], queries)[0])
+        return float(np.std(np.mean(kept, axis=0) / k, ddof=1) / np.sqrt(len(rows)))
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""

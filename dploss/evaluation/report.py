@@ -23,7 +23,7 @@ from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, number, shown, text_table
-from dploss.tracking.state import BEST
+from dploss.tracking.best_links import BEST
 
 _FLOAT_BYTES = 4
 

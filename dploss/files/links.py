@@ -59,8 +59,8 @@ def _copy(source: Path, copy: Path) -> None:
 
 
 def _replace(temporary: Path, link: Path) -> None:
-    if link.is_dir() and not link.is_symlink():
-        # A folder cannot be renamed over: it is moved aside first.
+    if link.exists() and not link.is_symlink() and (link.is_dir() or temporary.is_dir()):
+        # A folder cannot be renamed over, nor over a file: what is there is moved aside first.
         aside = link.with_name(f".{link.name}.{os.getpid()}.old.tmp")
         os.replace(link, aside)
         os.replace(temporary, link)

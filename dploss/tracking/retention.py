@@ -1,51 +1,102 @@
-"""Which checkpoints to keep: a pure function of their steps and metrics. Touches no file."""
+"""Which checkpoints to keep: pure functions of their steps, times and metrics. Touches no file."""
 
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from metrics.table import COMPOSITE
-from metrics.table import DIRECTIONS as IMAGE_METRICS
+from dploss.tracking.directions import direction_of
+from dploss.tracking.ranking import Entry, Ranking
 
-# Known metrics, and whether higher is better; of an unknown metric it is.
-DIRECTIONS = {
-    **IMAGE_METRICS,
-    "recall": True,
-    "total_loss": False,
-    "rank_loss": False,
-    "pairdist_loss": False,
-}
+# From all evaluated checkpoints, oldest evaluation first, to those that are to be kept.
+Rule = Callable[[Sequence[Entry]], Iterable[Entry]]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An evaluated checkpoint.
+class BestN:
+    """Keeps the n best checkpoints by a metric, and the n newest that it was not measured of.
 
-    Attributes:
-        path: of the file or folder, relative to the checkpoints' folder, with forward slashes.
-        step: optimizer steps done.
-        epoch: finished epochs.
-        metrics: values by name, as measured.
-        order: of the evaluations, from 0: the larger, the newer.
+    Args:
+        metric_name: the metric.
+        n: at least 1.
+        higher_is_better: its direction; None: the known one.
+
+    Raises:
+        ValueError: n is below 1, or the direction is not known.
     """
 
-    path: str
-    step: int
-    epoch: int
-    metrics: Mapping[str, Any]
-    order: int
+    metric_name: str
+    n: int
+    higher_is_better: bool | None = None
 
-    def score(self, metric_name: str) -> float | None:
-        """The value of the tracked metric; None where it was not measured or is not finite."""
-        value = self.metrics.get(metric_name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
-            return None
-        return float(value)
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _check_n(self)
+        object.__setattr__(self, "higher_is_better", direction_of(self.metric_name, self.higher_is_better))
 
-    def comparable(self, other: "Entry", metric_name: str) -> bool:
-        """Whether the two scores can be compared: composites can only if they are made of the same parts."""
-        return metric_name != COMPOSITE or _parts(self) == _parts(other)
+    def __call__(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The checkpoints to keep."""
+        ranking = Ranking(self.metric_name, bool(self.higher_is_better))
+        return [*ranking.ranked(entries)[: self.n], *unmeasured(entries, self.metric_name, self.n)]
+
+
+@dataclass(frozen=True)
+class _OfN:
+    n: float
+
+    def __post_init__(self) -> None:
+        _check_n(self)
+
+
+class LatestN(_OfN):
+    """Keeps the checkpoints of the n steps that were evaluated last, all of them where a step has several.
+
+    Args:
+        n: at least 1.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+
+    def __call__(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The checkpoints to keep."""
+        newest_first = dict.fromkeys(entry.step for entry in reversed(entries))
+        steps = list(newest_first)[: int(self.n)]
+        return [entry for entry in entries if entry.step in steps]
+
+
+class EveryNSteps(_OfN):
+    """Keeps the checkpoints at steps that are multiples of n.
+
+    Args:
+        n: at least 1.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+
+    def __call__(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The checkpoints to keep."""
+        return [entry for entry in entries if entry.step % self.n == 0]
+
+
+class EveryNSeconds(_OfN):
+    """Keeps the first checkpoint, and then each that was evaluated n seconds or more after the last one it kept.
+
+    Args:
+        n: at least 1; a day is 86,400.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+
+    def __call__(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The checkpoints to keep."""
+        kept: list[Entry] = []
+        last = None
+        for entry in entries:
+            if entry.time is not None and (last is None or entry.time - last >= self.n):
+                kept.append(entry)
+                last = entry.time
+        return kept
 
 
 @dataclass(frozen=True)
@@ -53,61 +104,50 @@ class Selection:
     """What to do with the checkpoints.
 
     Attributes:
-        best: best first, at most `save_top_k`.
-        kept: not among the best, but protected from deletion.
-        to_delete: all others.
+        best: by every ranking, best first, at most `save_top_k`.
+        to_delete: neither among the best, nor wanted by a rule, nor protected.
     """
 
-    best: list[Entry]
-    kept: list[Entry]
+    best: Mapping[Ranking, list[Entry]]
     to_delete: list[Entry]
 
 
 def select(
     entries: Sequence[Entry],
-    metric_name: str,
-    higher_is_better: bool,
+    rankings: Sequence[Ranking],
     save_top_k: int,
-    keep_every_n_steps: int,
+    rules: Sequence[Rule] = (),
     protected: Collection[str] = (),
+    incumbents: Mapping[str, str] | None = None,
 ) -> Selection:
     """Choose the best checkpoints, and those to delete.
 
-    A checkpoint whose score is missing or not finite is never among the best. Of equal scores the newer is better. A
-    composite score made of other parts than the newest one's ranks below all that are made of the same parts; among
-    themselves, such checkpoints are ranked by age.
+    A checkpoint whose score is not finite is never among the best. Of a metric that was not measured of a checkpoint
+    nobody knows how good it is: the `save_top_k` newest of these are kept.
 
     Args:
         entries: all evaluated checkpoints, in any order.
-        metric_name: the metric to rank by.
-        higher_is_better: its direction.
-        save_top_k: number of best checkpoints to keep, at least 1.
-        keep_every_n_steps: checkpoints at multiples of it are never deleted; 0: no such rule.
-        protected: paths that must not be deleted: the latest, the one that the run was resumed from.
+        rankings: one for every metric.
+        save_top_k: number of best checkpoints to keep by each metric, at least 1.
+        rules: what any of them wants is kept too.
+        protected: paths that must not be deleted, such as the one that the run was resumed from.
+        incumbents: paths of the best ones so far, by metric.
     """
-    scores = {entry.path: score for entry in entries if (score := entry.score(metric_name)) is not None}
-    scored = [entry for entry in entries if entry.path in scores]
-    newest = max(scored, key=lambda entry: entry.order, default=None)
-
-    def rank(entry: Entry) -> tuple[bool, float, int, int]:
-        alike = newest is None or entry.comparable(newest, metric_name)
-        score = scores[entry.path] * (1 if higher_is_better else -1)
-        return alike, score if alike else 0.0, entry.order, entry.step
-
-    best = sorted(scored, key=rank, reverse=True)[:save_top_k]
-    names = {entry.path for entry in best}
-    others = [entry for entry in entries if entry.path not in names]
-
-    def keep(entry: Entry) -> bool:
-        multiple = keep_every_n_steps > 0 and entry.step % keep_every_n_steps == 0
-        return multiple or entry.path in protected
-
-    return Selection(best, [one for one in others if keep(one)], [one for one in others if not keep(one)])
+    by_age = sorted(entries, key=lambda entry: entry.order)
+    known = incumbents or {}
+    best = {one: one.ranked(entries, known.get(one.metric_name))[:save_top_k] for one in rankings}
+    wanted = {entry.path for ranked in best.values() for entry in ranked} | set(protected)
+    wanted |= {entry.path for rule in rules for entry in rule(by_age)}
+    wanted |= {entry.path for one in rankings for entry in unmeasured(by_age, one.metric_name, save_top_k)}
+    return Selection(best, [entry for entry in entries if entry.path not in wanted])
 
 
-def _parts(entry: Entry) -> Any:
-    """The parts of a composite score: as recorded in composite_parts, or the finite metrics beside it."""
-    named = entry.metrics.get("composite_parts")
-    if named is not None:
-        return sorted(map(str, named)) if isinstance(named, list | tuple) else named
-    return sorted(name for name in entry.metrics if name != COMPOSITE and entry.score(name) is not None)
+def unmeasured(entries: Sequence[Entry], metric_name: str, n: int) -> list[Entry]:
+    """The n newest checkpoints that have no number of a metric; of NaN and infinity they have one."""
+    without = [entry for entry in entries if not entry.is_measured(metric_name)]
+    return sorted(without, key=lambda entry: entry.order)[-n:]
+
+
+def _check_n(rule: BestN | _OfN) -> None:
+    if not rule.n >= 1:
+        raise ValueError(f"{type(rule).__name__}: n must be at least 1, got {rule.n}")

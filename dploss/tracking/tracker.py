@@ -5,56 +5,66 @@ processes, only one of them may use it.
 """
 
 import logging
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dploss.files.atomic import remove, write_json
-from dploss.files.links import point_to, points_to, set_aside
-from dploss.text import metrics_text
-from dploss.tracking.retention import DIRECTIONS, Entry, Selection, select
-from dploss.tracking.state import BEST, BEST_RESULTS, BEST_STATE, read_state, record, write_state
+from dploss.files.atomic import write_json
+from dploss.tracking.best_links import BestLinks
+from dploss.tracking.folder import CheckpointFolder
+from dploss.tracking.ranking import AUTO, Entry, Ranking, make_rankings
+from dploss.tracking.results import BEST_RESULTS, results, summary
+from dploss.tracking.retention import EveryNSteps, LatestN, Rule, Selection, select
+from dploss.tracking.state import StateFile, TrackerState, state_content
+from dploss.tracking.values import plain_metrics
 
 _log = logging.getLogger(__name__)
-_SETTINGS = ("metric_name", "higher_is_better", "save_top_k", "keep_every_n_steps")
-_DELETED = ".deleted.tmp"
-# The last two are written by train.py.
-_NO_CHECKPOINTS = (BEST, BEST_STATE, BEST_RESULTS, "config.json", "train_history.json")
 
 
 class BestCheckpointTracker:
-    """Keeps the `save_top_k` best checkpoints by one metric.
+    """Keeps the `save_top_k` best checkpoints by one metric, or by each of several.
 
-    The folder then holds best.pt, a relative link to the best checkpoint (a copy where links cannot be made);
+    The folder then holds best.pt, a relative link to the best checkpoint (a copy where links cannot be made), and
+    best_<metric>.pt for every further metric, with the suffix .safetensors where the checkpoint has it;
     best_checkpoints.json, the state, from which a new tracker on the folder continues; and, after `export_results`,
     best_checkpoint_results.json. If the process is killed at any instant, the folder has a complete best and latest
     checkpoint, and best.pt points to an existing one: the state is written before best.pt is replaced, and best.pt is
     replaced before anything is deleted.
 
+    A folder has one tracker at a time. A new run in the folder of an old one, whose first step is below the old one's
+    last, is kept apart: the old state is set aside, its checkpoints are neither ranked nor deleted any more.
+
     Args:
         checkpoint_dir: folder of the checkpoints; created if missing.
-        metric_name: the metric to rank by.
-        higher_is_better: its direction; None: the known one of a metric in `retention.DIRECTIONS`, True for others.
-        save_top_k: number of best checkpoints to keep, at least 1.
+        metric_name: the metric to rank by, or several; the first is the main one, which best.pt follows.
+        higher_is_better: the direction, of several metrics also by name; None: the known one, see
+            `directions.known_direction`.
+        save_top_k: number of best checkpoints to keep by each metric, at least 1.
         keep_every_n_steps: checkpoints at steps that are multiples of it are never deleted; 0: no such rule.
-        prune: whether checkpoints that are no longer among the best are deleted. Only those given to `update` ever are,
-            and never the latest of them, nor the one that the run was resumed from.
+        min_delta: a new best must exceed the present one by more than this, at least 0; "auto": by more than
+            sqrt(se² + se²) of the standard errors measured of the two as NAME_se. Else it is a tie, and the present one
+            stays the best. By 0 an equal score is enough.
+        keep: further rules of what to keep, such as `retention.BestN`, `EveryNSeconds`, or a function of your own.
+        prune: whether checkpoints that no rule wants are deleted. Only those given to `update` ever are, and never
+            those of the latest step, nor the one that the run was resumed from.
         resumed_from: the checkpoint that the run was resumed from.
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument outside its range, or a metric whose direction is not known.
         OSError: the folder cannot be written.
     """
 
     def __init__(
         self,
         checkpoint_dir: str | Path,
-        metric_name: str = "composite_score",
-        higher_is_better: bool | None = None,
+        metric_name: str | Sequence[str] = "composite_score",
+        higher_is_better: bool | Mapping[str, bool] | None = None,
         save_top_k: int = 3,
         keep_every_n_steps: int = 10_000,
         *,
+        min_delta: float | Literal["auto"] = 0.0,
+        keep: Sequence[Rule] = (),
         prune: bool = True,
         resumed_from: str | Path | None = None,
     ) -> None:
@@ -62,31 +72,52 @@ class BestCheckpointTracker:
             raise ValueError(f"save_top_k must be at least 1, got {save_top_k}")
         if keep_every_n_steps < 0:
             raise ValueError(f"keep_every_n_steps must be at least 0, got {keep_every_n_steps}")
-        known = DIRECTIONS.get(metric_name)
-        if higher_is_better is not None and known not in (None, higher_is_better):
-            _log.warning("%s is better when %s, tracked the other way", metric_name, "higher" if known else "lower")
         self.checkpoint_dir = Path(checkpoint_dir)
-        self.metric_name = metric_name
-        self.higher_is_better = higher_is_better if higher_is_better is not None else known in (None, True)
+        self.rankings = make_rankings(metric_name, higher_is_better, min_delta)
         self.save_top_k = save_top_k
         self.keep_every_n_steps = keep_every_n_steps
         self.prune = prune
+        every = [EveryNSteps(keep_every_n_steps)] if keep_every_n_steps else []
+        self._rules: list[Rule] = [LatestN(1), *every, *keep]
         self._resumed_from = Path(resumed_from).resolve() if resumed_from is not None else None
         self._entries: list[Entry] = []
-        self._latest: str | None = None
-        self._owns_link = False
-        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        self._restore()
+        self._best: dict[str, str] = {}
+        self._restored_step: int | None = None
+        self._without_error: set[str] = set()
+        self._links = BestLinks(self.checkpoint_dir, [one.metric_name for one in self.rankings])
+        self._state = StateFile(self.checkpoint_dir)
+        self._folder = CheckpointFolder(self.checkpoint_dir, self._links)
+        state = self._state.read()
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def metric_name(self) -> str:
+        """The main metric."""
+        return self.rankings[0].metric_name
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the main metric."""
+        return self.rankings[0].higher_is_better
 
     @property
     def top(self) -> list[Entry]:
-        """The best checkpoints, best first."""
-        return self._select(self._entries, self._latest).best
+        """The best checkpoints by the main metric, best first."""
+        return self.top_by(self.metric_name)
 
     @property
     def best(self) -> Entry | None:
-        """The best checkpoint; None before the first finite score."""
+        """The best checkpoint by the main metric; None before the first finite score."""
         return next(iter(self.top), None)
+
+    def top_by(self, metric_name: str) -> list[Entry]:
+        """The best checkpoints by one of the metrics, best first.
+
+        Raises:
+            KeyError: a metric that is not tracked.
+        """
+        return {ranking.metric_name: top for ranking, top in self._tops().items()}[metric_name]
 
     def update(self, step: int, epoch: int, checkpoint_path: str | Path, metrics: Mapping[str, Any]) -> bool:
         """Track a checkpoint that was saved and evaluated.
@@ -94,52 +125,39 @@ class BestCheckpointTracker:
         Args:
             step: optimizer steps done.
             epoch: finished epochs.
-            checkpoint_path: its file or folder, in checkpoint_dir.
-            metrics: measured values by name, serialisable as JSON; NumPy and torch scalars too.
+            checkpoint_path: its file or folder, in checkpoint_dir. Several of one step, such as the trained and the
+                averaged weights, are each a checkpoint.
+            metrics: measured values by name, of any kind: see `values.plain_metrics`. None is not measured.
 
         Returns:
-            Whether it is the new best.
+            Whether it is the new best by the main metric.
 
         Raises:
             ValueError: the path is not in checkpoint_dir, or is a link.
             FileNotFoundError: no such checkpoint.
+            TrackerConflictError: another tracker has written in the folder; nothing was changed.
             OSError: the state cannot be written; the old state is kept, and the checkpoint is not tracked.
         """
-        name = self._name(Path(checkpoint_path))
+        name = self._folder.name(Path(checkpoint_path))
+        self._state.check_writer()
+        self._begin_anew(int(step), name)
         order = 1 + max((entry.order for entry in self._entries), default=-1)
-        # NumPy and torch scalars become Python's.
-        plain = {key: value.item() if hasattr(value, "item") else value for key, value in metrics.items()}
-        new = Entry(name, int(step), int(epoch), plain, order)
-        if new.score(self.metric_name) is None:
-            _log.warning("step %d: %s was not measured or is not finite; not ranked", step, self.metric_name)
-        elif self.best is not None and not new.comparable(self.best, self.metric_name):
-            _log.warning(
-                "step %d: %s has other parts than before; earlier checkpoints rank below it", step, self.metric_name
-            )
-        entries = [*(entry for entry in self._present(self._entries) if entry.path != name), new]
-        selection = self._select(entries, name)
-        if selection.best:
-            self._take_over_link()
-        self._save(entries, name)
-        self._entries, self._latest = entries, name
-        self._point()
+        new = Entry(name, int(step), int(epoch), plain_metrics(metrics), order, time.time())
+        self._warn_of(new)
+        entries = [*(entry for entry in self._folder.present(self._entries) if entry.path != name), new]
+        incumbents = {metric_name: path for metric_name, path in self._best.items() if path != name}
+        selection = self._select(entries, incumbents)
+        best = _firsts(selection.best)
+        self._links.take_over(best)
+        self._save(entries, selection.best)
+        self._entries, self._best, self._restored_step = entries, best, None
+        self._links.point(best)
         self._delete(selection.to_delete)
-        return bool(selection.best) and selection.best[0] is new
+        return best.get(self.metric_name) == name
 
     def summary(self) -> str:
-        """The best checkpoints as text, best first."""
-        lines = [
-            "=== Best Checkpoint Summary ===",
-            f"Tracking metric: {self.metric_name}",
-            f"Saved checkpoints: {len(self.top)}/{self.save_top_k}",
-        ]
-        for place, entry in enumerate(self.top, start=1):
-            lines += [
-                f"  #{place}: Step {entry.step}, Epoch {entry.epoch}",
-                f"      Path: {entry.path}",
-                f"      Metrics: {metrics_text(entry.metrics)}",
-            ]
-        return "\n".join([*lines, "=" * 32])
+        """The best checkpoints by every metric as text, best first."""
+        return summary(self._tops(), self.save_top_k)
 
     def print_summary(self) -> None:
         """Print the best checkpoints."""
@@ -152,110 +170,81 @@ class BestCheckpointTracker:
             Its path.
         """
         path = self.checkpoint_dir / BEST_RESULTS
-        best = self.best
-        write_json(
-            path,
-            {
-                **self._settings,
-                "best": best and record(best, self.metric_name),
-                "checkpoints": [record(entry, self.metric_name) for entry in self.top],
-            },
-        )
+        write_json(path, results(self._tops(), self._settings))
         return path
 
     @property
-    def _settings(self) -> Mapping[str, Any]:
-        return {name: getattr(self, name) for name in _SETTINGS}
+    def _settings(self) -> dict[str, Any]:
+        main, *further = self.rankings
+        return {
+            "metric_name": main.metric_name,
+            "higher_is_better": main.higher_is_better,
+            "save_top_k": self.save_top_k,
+            "keep_every_n_steps": self.keep_every_n_steps,
+            "min_delta": main.min_delta,
+            "further_metrics": [one.metric_name for one in further],
+        }
 
-    def _select(self, entries: list[Entry], latest: str | None) -> Selection:
-        protected = {latest} if latest else set()
-        protected |= {
+    def _tops(self) -> Mapping[Ranking, list[Entry]]:
+        known = self._best
+        return {one: one.ranked(self._entries, known.get(one.metric_name))[: self.save_top_k] for one in self.rankings}
+
+    def _select(self, entries: list[Entry], incumbents: Mapping[str, str]) -> Selection:
+        protected = {
             entry.path for entry in entries if self._resumed_from == (self.checkpoint_dir / entry.path).resolve()
         }
-        return select(
-            entries, self.metric_name, self.higher_is_better, self.save_top_k, self.keep_every_n_steps, protected
-        )
+        return select(entries, self.rankings, self.save_top_k, self._rules, protected, incumbents)
 
-    def _name(self, path: Path) -> str:
-        folder = self.checkpoint_dir.resolve()
-        place = path.parent.resolve() / path.name
-        if not place.is_relative_to(folder) or place == folder or place.name in _NO_CHECKPOINTS:
-            raise ValueError(f"{path} is not a checkpoint in {self.checkpoint_dir}")
-        if place.is_symlink():
-            raise ValueError(f"{path} is a link; give the checkpoint itself")
-        if not place.exists():
-            raise FileNotFoundError(f"{path}: no such checkpoint")
-        return place.relative_to(folder).as_posix()
+    def _warn_of(self, new: Entry) -> None:
+        for ranking, top in self._tops().items():
+            doubt, metric_name = ranking.doubt(new, top[0] if top else None), ranking.metric_name
+            if doubt is not None:
+                _log.warning("step %d: %s", new.step, doubt)
+            elif ranking.min_delta == AUTO and new.standard_error(metric_name) is None:
+                if metric_name not in self._without_error:
+                    _log.warning("%s_se was not measured: compared without a noise band", metric_name)
+                self._without_error.add(metric_name)
 
-    def _save(self, entries: list[Entry], latest: str | None) -> None:
-        selection = self._select(entries, latest)
-        write_state(self.checkpoint_dir / BEST_STATE, selection, latest, self._owns_link, self._settings)
+    def _begin_anew(self, step: int, name: str) -> None:
+        """Keep the run whose state was restored apart, if a first checkpoint is not of it."""
+        last = self._restored_step
+        if last is not None and step < last and all(entry.path != name for entry in self._entries):
+            self._state.copy_aside(step, last)
+            self._entries, self._best, self._restored_step = [], {}, None
 
-    def _present(self, entries: list[Entry]) -> list[Entry]:
-        """Entries whose checkpoint still exists; the others are logged."""
-        gone = [entry for entry in entries if not (self.checkpoint_dir / entry.path).exists()]
-        for entry in gone:
-            _log.warning("%s no longer exists; not tracked any more", entry.path)
-        return [entry for entry in entries if entry not in gone]
-
-    def _point(self) -> None:
-        """Make best.pt point to the best checkpoint."""
-        best = self.best
-        if best is not None and not points_to(self.checkpoint_dir / BEST, best.path):
-            point_to(self.checkpoint_dir / BEST, best.path)
-
-    def _take_over_link(self) -> None:
-        """Move aside a best.pt that this tracker did not make, unless it is a symlink."""
-        link = self.checkpoint_dir / BEST
-        if not self._owns_link and link.exists() and not link.is_symlink():
-            _log.warning("%s was not made by this tracker; renamed to %s", link, set_aside(link).name)
-        self._owns_link = True
+    def _save(self, entries: list[Entry], best: Mapping[Ranking, list[Entry]]) -> None:
+        self._state.write(state_content(self._settings, entries, best, self._links.owned))
 
     def _delete(self, entries: list[Entry]) -> None:
-        gone = []
-        for entry in entries if self.prune else []:
-            path = self.checkpoint_dir / entry.path
-            # Renamed first: a folder is deleted file by file, and must not be taken for a checkpoint meanwhile.
-            aside = self.checkpoint_dir / f".{entry.path.replace('/', '_')}{_DELETED}"
-            try:
-                os.replace(path, aside)
-                gone.append(entry)
-                remove(aside)
-            except OSError as error:
-                _log.warning("%s cannot be deleted: %s", path, error)
+        gone = self._folder.delete(entry.path for entry in entries) if self.prune else set()
         if gone:
-            self._entries = [entry for entry in self._entries if entry not in gone]
-            self._save(self._entries, self._latest)
+            self._entries = [entry for entry in self._entries if entry.path not in gone]
+            self._save(self._entries, self._tops())
 
-    def _restore(self) -> None:
-        """Continue from the state in the folder; what disagrees with the files is repaired and logged."""
-        for pattern in (f".*{_DELETED}", f".{BEST}.*.tmp", f".{BEST_STATE}.*.tmp", f".{BEST_RESULTS}.*.tmp"):
-            for stale in self.checkpoint_dir.glob(pattern):
-                remove(stale)
-        state = read_state(self.checkpoint_dir / BEST_STATE)
-        if state is None:
-            return
-        for name in _SETTINGS:
-            if state.settings.get(name) != getattr(self, name):
-                _log.warning("%s was %s, now %s", name, state.settings.get(name), getattr(self, name))
-        self._owns_link = state.owns_link
-        inside = [entry for entry in state.entries if self._is_inside(entry)]
-        self._entries = self._present(inside)
-        names = {entry.path for entry in self._entries}
-        self._latest = state.latest if state.latest in names else None
-        if len(self._entries) < len(state.entries):
-            self._save(self._entries, self._latest)
-        best = self.best
-        if best is not None and not points_to(self.checkpoint_dir / BEST, best.path):
-            _log.warning("%s did not point to the best checkpoint; it now points to %s again", BEST, best.path)
-            self._take_over_link()
-            self._point()
+    def _restore(self, state: TrackerState) -> None:
+        """Continue from the state in the folder; what disagrees with the files is logged, and links are repaired."""
+        changed = [name for name, value in self._settings.items() if state.settings[name] != value]
+        for name in changed:
+            _log.warning("%s was %s, now %s", name, state.settings[name], self._settings[name])
+        self._links.own(state.links)
+        self._entries = self._folder.present(state.entries)
+        self._best = {
+            one.metric_name: path
+            for one in self.rankings
+            if (path := state.best.get((one.metric_name, one.higher_is_better))) is not None
+        }
+        if self._resumed_from is None:
+            self._restored_step = max((entry.step for entry in self._entries), default=None)
+        best = _firsts(self._tops())
+        # With other settings the links follow at the first update: until then the folder may be another tracker's.
+        if not changed:
+            astray = self._links.astray(best)
+            for name, path in astray.items():
+                _log.warning("%s did not point to the best checkpoint; it now points to %s again", name, path)
+            self._links.take_over(best if astray else {})
+            self._links.point(best)
 
-    def _is_inside(self, entry: Entry) -> bool:
-        try:
-            return self._name(self.checkpoint_dir / entry.path) == entry.path
-        except FileNotFoundError:
-            return True
-        except (OSError, ValueError) as error:
-            _log.warning("%s: %s; no longer tracked", BEST_STATE, error)
-            return False
+
+def _firsts(best: Mapping[Ranking, list[Entry]]) -> dict[str, str]:
+    """The path of the best checkpoint by each metric that has one."""
+    return {ranking.metric_name: top[0].path for ranking, top in best.items() if top}

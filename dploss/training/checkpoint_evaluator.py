@@ -40,7 +40,13 @@ class CheckpointEvaluator:
         self.tracker, self.reconstruction, self.progress, self.log = tracker, reconstruction, progress, log
 
     def evaluate(
-        self, checkpoint: Path, step: int, epoch: int, losses: Mapping[str, float], recall: float | None
+        self,
+        checkpoint: Path,
+        step: int,
+        epoch: int,
+        losses: Mapping[str, float],
+        recall: float | None,
+        recall_error: float | None,
     ) -> Evaluation | None:
         """Evaluate a checkpoint that was just saved.
 
@@ -50,6 +56,7 @@ class CheckpointEvaluator:
             epoch: finished epochs.
             losses: the epoch's, by name; none of the start, which no epoch led to.
             recall: on held-out rows; of a Matryoshka encoder the mean over its sizes.
+            recall_error: its standard error, which the tracker alone is told; None where it was not measured.
 
         Returns:
             What was measured; None of the start where checkpoints are ranked by a loss.
@@ -63,7 +70,7 @@ class CheckpointEvaluator:
             metrics = {**measured, **metrics}
             for tag, image in self.reconstruction.save(reconstructed, checkpoint.parent).items():
                 self.log.image(tag, image, step)
-        is_best = self.tracker.update(step, epoch, checkpoint, metrics)
+        is_best = self.tracker.update(step, epoch, checkpoint, {**metrics, "recall_se": recall_error})
         if is_best and losses:
             self.progress.log(f"🏆 New best checkpoint! Score: {metrics[self.tracker.metric_name]:.4f}")
         self.log.evaluation(metrics, is_best, step)

@@ -11,6 +11,7 @@ from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.experiments.record import ExperimentRecord
+from dploss.tracking.ranking import AUTO
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.checkpoint_evaluator import CheckpointEvaluator
 from dploss.training.progress import Progress
@@ -157,6 +158,7 @@ class ExperimentRun(TrainingRun):
             self.metric_name,
             save_top_k=self.config.save_top_k,
             keep_every_n_steps=self.config.keep_every_n_steps,
+            min_delta=self.config.min_delta,
             prune=self.config.prune,
             resumed_from=self.resumed_from,
         )
@@ -196,7 +198,9 @@ class ExperimentRun(TrainingRun):
         if evaluator is not None:
             of_sizes = [values[-1] for values in self.history.recall_by_dim.values()]
             ranked_by = fmean(of_sizes) if of_sizes else recall.value if recall else None
-            evaluation = evaluator.evaluate(path, self.trainer.step, self.trainer.epoch, losses, ranked_by)
+            evaluation = evaluator.evaluate(
+                path, self.trainer.step, self.trainer.epoch, losses, ranked_by, self._recall_error()
+            )
             if evaluation is not None:
                 self.history.evaluations.append(evaluation)
 
@@ -218,6 +222,11 @@ class ExperimentRun(TrainingRun):
             {tag: recall.value} | {f"{tag}_{dim}_dims": value for dim, value in by_dim.items()}, self.trainer.step
         )
         return recall
+
+    def _recall_error(self) -> float | None:
+        if self.metric_name != "recall" or self.config.min_delta != AUTO:
+            return None
+        return self.held_out.standard_error(lambda rows, dim: self.encoder.encode(rows, dim=dim), self.encoder.code)
 
     def state(self) -> Checkpoint:
         """What a checkpoint holds."""

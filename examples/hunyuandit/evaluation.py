@@ -21,6 +21,7 @@ from dploss import BestCheckpointTracker
 from dploss.data.images import side_by_side
 from dploss.files.atomic import atomic_write
 from dploss.text import metric_title
+from dploss.tracking.directions import known_direction
 from hunyuandit.data import Captioned, pixels, read_square
 from hunyuandit.model import denoising_loss, generator_of, sample
 from metrics import ImageEvaluator, InputError
@@ -55,7 +56,7 @@ class CheckpointEvaluator:
         settings: the script's flags.
 
     Attributes:
-        metric_name: the metric that decides which checkpoint is best.
+        metric_names: the metric that decides which checkpoint is best, and further ones; after `choose_metrics`.
         tracker: the best checkpoints; on the main process, after `open_tracker`.
     """
 
@@ -72,14 +73,14 @@ class CheckpointEvaluator:
         self.image_size, self.settings = image_size, settings
         self.prompts = [item.caption for item in items]
         self.photographs = [read_square(item.path, image_size) for item in items]
-        self.metric_name: str = settings.metric_name
+        self.metric_names: list[str] = []
         self.tracker: BestCheckpointTracker | None = None
         self._evaluator: ImageEvaluator | None = None
 
-    def choose_metric(self) -> None:
+    def choose_metrics(self) -> None:
         """Find out, before anything is trained or written, what can be measured here.
 
-        Where the metric to track cannot, the denoising loss of the photographs is tracked instead, with a warning.
+        Where a metric to track cannot, the denoising loss of the photographs is tracked instead, with a warning.
 
         Raises:
             InputError: no such metric, or a file of weights that cannot be used.
@@ -90,16 +91,22 @@ class CheckpointEvaluator:
         trial = ImageEvaluator(device=str(self.accelerator.device), **weights)
         report = trial.evaluate(self.photographs, self.photographs, self.prompts)
         trial.release()
-        measured = [name for name, value in report.items() if isinstance(value, float)]
+        # A deviation such as inception_score_std is no metric: neither direction of it is better.
+        measured = [
+            name for name, value in report.items() if isinstance(value, float) and known_direction(name) is not None
+        ]
         known = [VALIDATION_LOSS, *measured, *report["left_out"]]
-        if self.metric_name not in known:
-            raise InputError(f"--metric-name must be one of {', '.join(known)}, got {self.metric_name!r}")
-        if self.metric_name in report["left_out"]:
-            reason = report["left_out"][self.metric_name]
-            say(f"warning: {self.metric_name} cannot be measured ({reason}): {VALIDATION_LOSS} is tracked instead")
-            self.metric_name = VALIDATION_LOSS
+        tracked = []
+        for name in self.settings.metric_name:
+            if name not in known:
+                raise InputError(f"--metric-name must be one of {', '.join(known)}, got {name!r}")
+            if name in report["left_out"]:
+                reason = report["left_out"][name]
+                say(f"warning: {name} cannot be measured ({reason}): {VALIDATION_LOSS} is tracked instead")
+            tracked.append(VALIDATION_LOSS if name in report["left_out"] else name)
+        self.metric_names = list(dict.fromkeys(tracked))
         # What is out of reach is not asked for again at every evaluation.
-        within_reach = [name for name in measured if name not in ("composite_score", "inception_score_std")]
+        within_reach = [name for name in measured if name != "composite_score"]
         self._evaluator = ImageEvaluator(device=str(self.accelerator.device), metrics=within_reach, **weights)
 
     def open_tracker(self, folder: Path, resumed_from: Path | None) -> None:
@@ -112,10 +119,10 @@ class CheckpointEvaluator:
         if self.accelerator.is_main_process:
             self.tracker = BestCheckpointTracker(
                 folder,
-                self.metric_name,
-                higher_is_better=False if self.metric_name == VALIDATION_LOSS else None,
+                self.metric_names,
                 save_top_k=self.settings.save_top_k,
                 keep_every_n_steps=self.settings.keep_every_n_steps,
+                min_delta=self.settings.min_delta,
                 prune=not self.settings.no_prune,
                 resumed_from=resumed_from,
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dploss.cli.main import Parser
+from dploss.tracking.ranking import AUTO
 
 
 def parser(description: str) -> Parser:
@@ -79,7 +80,20 @@ def parser(description: str) -> Parser:
         "--eval-every", type=_at_least(1), default=2, metavar="N", help=_default("evaluate every N-th saved checkpoint")
     )
     evaluation.add_argument(
-        "--metric-name", default="composite_score", help=_default("the metric that decides which is best")
+        "--metric-name",
+        nargs="+",
+        default=["composite_score"],
+        metavar="NAME",
+        help="the metric that decides which is best, and further ones, each with its best (default: composite_score)",
+    )
+    evaluation.add_argument(
+        "--min-delta",
+        type=_number_or_auto,
+        default=0.0,
+        metavar="X|auto",
+        help=_default(
+            "by how much a new best must exceed the one before, else it is a tie; auto: by the standard errors of both"
+        ),
     )
     evaluation.add_argument(
         "--num-evaluation-samples", type=_at_least(1), default=20, help=_default("images to sample")
@@ -130,6 +144,12 @@ def _above_0(text: str) -> float:
     if not 0 < _number(text) < math.inf:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return float(text)
+
+
+def _number_or_auto(text: str) -> float | str:
+    if text != AUTO and not 0 <= _number(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be {AUTO} or a number of at least 0, got {text}")
+    return text if text == AUTO else float(text)
 
 
 def _number(text: str) -> float:

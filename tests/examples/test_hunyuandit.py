@@ -278,6 +278,21 @@ def test_with_weights_the_composite_is_followed(data, tmp_path):
     assert {"Evaluation/LPIPS", "Evaluation/Composite_Score"} <= set(events(folder).Tags()["scalars"])
 
 
+def test_several_metrics_are_followed_at_once(data, tmp_path, capsys):
+    folder = tmp_path / "out"
+    flags = ("--data", data, "--output-dir", folder, "--max-steps", 6, "--eval-every", 1, "--save-top-k", 1)
+    names = ("--metric-name", "clip_score", "psnr", "lpips", "ssim", "--min-delta", 5.0)
+    assert main(*SMALL, *flags, *names) == 0
+    assert capsys.readouterr().err.count("validation_loss is tracked instead") == 2
+    state = json.loads((folder / "best_checkpoints.json").read_text())
+    assert (state["metric_name"], state["min_delta"]) == ("validation_loss", 5.0)
+    assert state["further_metrics"].keys() == {"psnr", "ssim"}
+    # No loss falls by 5: the first checkpoint stays the best.
+    assert os.readlink(folder / "best.pt") == "0000002.pt"
+    for name in ("best.pt", "best_psnr.pt", "best_ssim.pt"):
+        assert torch.load(folder / name, weights_only=True)["step"] in (2, 4, 6)
+
+
 def test_pretrained_weights_are_read_in_diffusers_layout(data, undisturbed, tmp_path):
     tiny_pipeline(SIZE, seed=5).save_pretrained(tmp_path / "model")
     flags = ("--pretrained", tmp_path / "model", *SMALL[1:], "--max-steps", 2, "--no-evaluation")
@@ -350,6 +365,8 @@ def test_an_epoch_has_every_image_once_and_processes_share_a_step():
         (("--image-size", "40"), "--image-size: must be a multiple of 16, got 40"),
         (("--lr", "nan"), "--lr: must be above 0, got nan"),
         (("--metric-name", "speed"), "--metric-name must be one of validation_loss, "),
+        (("--metric-name", "psnr", "speed"), "got 'speed'"),
+        (("--min-delta", "-1"), "--min-delta: must be auto or a number of at least 0, got -1"),
         (("--lpips-weights", "gone.pth"), "gone.pth: no such file of weights"),
         (("--resume",), "--resume: no checkpoint in out"),
         (("--pretrained", "gone"), "not allowed with argument --tiny"),
@@ -457,8 +474,11 @@ def test_the_guide_shows_the_same_in_both_languages_and_its_code_runs(monkeypatc
         assert english == korean and len(english) > 2
     (loop,) = [block for block in blocks(names[0], "python") if "after_saving" in block]
     (own,) = [block for block in blocks(names[0], "python") if "warmth" in block]
+    (several,) = [block for block in blocks(names[0], "python") if "EveryNSeconds" in block]
     monkeypatch.chdir(tmp_path)
     defined = {}
+    exec(compile(several, "BEST_CHECKPOINTS.md", "exec"), defined)
+    assert [one.metric_name for one in defined["tracker"].rankings] == ["composite_score", "fid"]
     exec(compile(loop.replace('"cuda"', '"cpu"') + own, "BEST_CHECKPOINTS.md", "exec"), defined)
     try:
         photographs = [Image.new("RGB", (32, 32), (200, 0, 0))] * 2

@@ -45,6 +45,7 @@ from dploss.experiments.layout import load_config
 from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import listing, summary
 from dploss.models.build import load_encoder
+from dploss.tracking.retention import EveryNSeconds
 from dploss.tracking.tracker import BestCheckpointTracker
 from metrics.errors import InputError as MetricsInputError
 from metrics.folders import ImageFolder, read_captions
@@ -102,8 +103,12 @@ STATE = {
     "keep_every_n_steps": 0,
     "latest": JUDGED[2]["path"],
     "owns_link": True,
-    "checkpoints": [{**one, "score": 0.5} for one in JUDGED[:0:-1]],
+    "links": ["best_psnr.pt"],
+    "min_delta": 0.25,
+    "further_metrics": {"psnr": {"higher_is_better": True, "best": [JUDGED[0]["path"]]}},
+    "checkpoints": [{**one, "time": 1.5e9, "score": 0.5} for one in JUDGED[:0:-1]],
     "others": [{**JUDGED[0], "score": 0.5}],
+    "writer": "0123456789abcdef-7",
 }
 SIDECAR = {
     "experiment_id": CONFIG["experiment_id"],
@@ -328,8 +333,10 @@ def read_tracker(path: Path) -> None:
     path.rename(path.with_name("best_checkpoints.json"))
     for one in JUDGED:
         (path.parent / one["path"]).write_bytes(b"weights")
-    tracker = BestCheckpointTracker(path.parent, "recall", save_top_k=2, keep_every_n_steps=0)
-    tracker.update(40, 4, path.parent / JUDGED[2]["path"], {"recall": 0.5})
+    tracker = BestCheckpointTracker(
+        path.parent, ["recall", "psnr"], save_top_k=2, min_delta=0.25, keep=[EveryNSeconds(60)]
+    )
+    tracker.update(40, 4, path.parent / JUDGED[2]["path"], {"recall": 0.5, "psnr": 20.0})
     tracker.summary()
     tracker.export_results()
 

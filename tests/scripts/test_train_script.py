@@ -232,6 +232,8 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
         (["--epochs", -1], "--epochs must be at least 0, got -1"),
         (["--tau", "nan"], "--tau must be finite, got nan"),
+        (["--min-delta", "much"], "argument --min-delta: must be a number or auto, got 'much'"),
+        (["--min-delta", "-1"], "--min-delta must be at least 0, got -1.0"),
         (["--loss-function", "DPLossV9"], "invalid choice: 'DPLossV9'"),
         (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 dimensions of the vectors"),
         (["--epoch", 3], "unrecognized arguments: --epoch 3"),

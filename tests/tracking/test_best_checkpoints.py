@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import dploss.tracking.tracker
+import dploss.tracking.folder
 from dploss import BestCheckpointTracker
 
 
@@ -66,7 +66,8 @@ def test_the_best_are_kept_and_best_pt_leads_to_the_first(tmp_path, tracked):
         ("fid", None, True),
         ("total_loss", None, True),
         ("composite_score", None, False),
-        ("my_own", None, False),
+        ("val/loss", None, True),
+        ("my_own", True, False),
         ("my_own", False, True),
         ("lpips", True, False),
         ("recall", False, True),
@@ -206,8 +207,8 @@ def test_the_new_best_is_safe_before_the_old_one_goes(tmp_path, tracked, monkeyp
         deletions.append((state["checkpoints"][0]["path"], os.readlink(tmp_path / "best.pt")))
         remove(path)
 
-    remove = dploss.tracking.tracker.remove
-    monkeypatch.setattr("dploss.tracking.tracker.remove", watched)
+    remove = dploss.tracking.folder.remove
+    monkeypatch.setattr("dploss.tracking.folder.remove", watched)
     tracked(tracker, 2, 0.2)
     assert deletions == [("0000002.pt", "0000002.pt")]
 
@@ -262,6 +263,15 @@ def test_without_symlinks_best_pt_is_a_copy_that_is_refreshed(tmp_path, tracked,
     assert again.update(3, 3, path, {"composite_score": 0.5})
     assert best_text(tmp_path) == "saved anew"
     assert not [path for path in tmp_path.iterdir() if "before" in path.name or path.name.endswith(".tmp")]
+
+
+def test_without_symlinks_a_file_gives_way_to_a_folder_and_back(tmp_path, tracked, monkeypatch):
+    monkeypatch.setattr(os, "symlink", lambda *args, **more: (_ for _ in ()).throw(OSError("no privilege")))
+    tracker = BestCheckpointTracker(tmp_path, save_top_k=1)
+    for step, suffix in enumerate((".pt", "_dir", ".pt"), start=1):
+        tracked(tracker, step, step / 10, name=f"{step:07d}{suffix}")
+        assert best_text(tmp_path) == f"{step:07d}{suffix}"
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_of_equal_scores_the_newer_is_the_best(tmp_path, tracked):
@@ -384,7 +394,7 @@ def test_relative_paths_and_nested_checkpoints(tmp_path, monkeypatch, tracked):
 
 
 STOPPED = """
-import os, shutil, sys
+import json, os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from dploss import BestCheckpointTracker
@@ -426,7 +436,8 @@ def check(calls):
         assert len(files) == (3 if suffix == "_dir" else 1) and all(file.read_text() == str(one.step) for file in files)
     if tracker.best:
         assert link.resolve() == (folder / tracker.best.path).resolve(), "best.pt leads elsewhere"
-        assert (folder / tracker._latest).exists(), "the latest is gone"
+        latest = json.loads((folder / "best_checkpoints.json").read_text())["latest"]
+        assert (folder / latest).exists(), "the latest is gone"
     assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
 
 calls = 0

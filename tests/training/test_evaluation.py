@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import math
 import random
 from pathlib import Path
 
@@ -158,6 +160,34 @@ def test_vectors_are_judged_by_recall_at_every_checkpoint(tmp_path):
     assert (run.folder / "best.pt").exists() and len(checkpoint_names(run.folder)) == 3
     results = json.loads((run.folder / "best_checkpoint_results.json").read_text())
     assert results["metric_name"] == "recall"
+
+
+@pytest.mark.parametrize("more", [{}, {"matryoshka_dims": (8, 16)}, {"bytes": 16, "code": "int8"}])
+def test_a_new_best_must_exceed_the_noise_of_recall(tmp_path, more):
+    settings = {"limit": 300, "latent_dim": 16, "hidden_dims": (), "save_interval": 1, "quiet": True, "save_top_k": 9}
+    config = TrainConfig(**settings, **more, epochs=4, min_delta="auto", checkpoints_dir=str(tmp_path))
+    run = new_experiment(config)
+    history = run.run()
+    state = json.loads((run.folder / "best_checkpoints.json").read_text())
+    best = history.evaluations[0]
+    measured = {one["epoch"]: one["metrics"] for one in state["checkpoints"]}
+    for evaluation in history.evaluations[1:]:
+        errors = [measured[one.epoch]["recall_se"] for one in (best, evaluation)]
+        exceeds = evaluation.metrics["recall"] - best.metrics["recall"] > math.hypot(*errors)
+        assert evaluation.is_best is exceeds
+        best = evaluation if exceeds else best
+    assert state["min_delta"] == "auto" and state["checkpoints"][0]["epoch"] == best.epoch
+    # The history, and what is drawn of it, is as without a band.
+    assert all("recall_se" not in one.metrics for one in history.evaluations)
+    # Of 30 rows and 5 neighbours: a fraction's standard error is at most that of a coin.
+    assert all(0 < metrics["recall_se"] < 0.5 / 29**0.5 for metrics in measured.values())
+
+
+def test_a_band_where_a_loss_is_tracked_is_said_to_be_none(tmp_path, caplog):
+    config = TrainConfig(limit=60, latent_dim=8, hidden_dims=(), epochs=2, save_interval=1, metric_name="total_loss")
+    config = dataclasses.replace(config, min_delta="auto", quiet=True, checkpoints_dir=str(tmp_path))
+    new_experiment(config).run()
+    assert caplog.text.count("total_loss_se was not measured: compared without a noise band") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Measured values of any kind as JSON holds them."""
+
+import math
+import sys
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+# Deeper values are stored as their text: the state is refused when read if it is nested more than 50 levels deep.
+_DEPTH = 20
+_TEXT = 200
+
+
+def plain_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+    """Metrics ready for JSON; nothing that one of them holds raises an error.
+
+    Numbers of NumPy, torch, `decimal` and `fractions` become floats or ints, ints beyond the range of a float infinite;
+    keys become text. What JSON cannot hold is stored as the beginning of its text. None, "not measured", is left out.
+    """
+    return {_text(key): plain(value) for key, value in metrics.items() if value is not None}
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value as bool, int, float, text, None, or a list or dict of such."""
+    try:
+        return _plain(value, depth)
+    except Exception:
+        # Tensors of several values, objects whose methods raise: training goes on, whatever was measured.
+        return _text(value)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _encodable(value)
+    if isinstance(value, Integral):
+        whole = int(value)
+        # JSON's readers refuse thousands of digits.
+        return whole if abs(whole) <= sys.float_info.max else math.inf * (1 if whole > 0 else -1)
+    if isinstance(value, Real | Decimal):
+        return float(value)
+    if depth < _DEPTH:
+        if isinstance(value, Mapping):
+            return {_text(key): plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [plain(item, depth + 1) for item in value]
+        if hasattr(value, "item"):
+            return plain(value.item(), depth + 1)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return _encodable(value)
+    try:
+        return _encodable(str(value)[:_TEXT])
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _encodable(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 has no bytes for."""
+    return text.encode("utf-8", "replace").decode()
