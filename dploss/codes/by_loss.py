@@ -32,7 +32,7 @@ def trained_or_start(
     """Train a code where that pays: tried with nine tenths of the rows, on the other tenth.
 
     Args:
-        latents: (n, d) float32; of fewer than two batches nothing is trained.
+        latents: (n, d) float32; of fewer than two batches, or equal ones, nothing is trained.
         fit: makes the start, in closed form, of (m, d) latents.
         train: makes another code of the start and its latents.
         scores: from a code, (n, d) latents and the (m,) indices of those that ask, (m, n) scores of the stored rows for
@@ -41,11 +41,10 @@ def trained_or_start(
     Returns:
         The trained code where one keeps more for float queries, and as much among stored rows; or the start.
     """
-    start = fit(latents)
-    if len(latents) < 2 * _BATCH:
-        return start
-    is_held_out = np.arange(len(latents)) % _HELD_OUT == 0
+    start, is_held_out = fit(latents), np.arange(len(latents)) % _HELD_OUT == 0
     others, rest = latents[~is_held_out], latents[is_held_out]
+    if len(latents) < 2 * _BATCH or (others == others[0]).all():
+        return start
     before, ask = fit(others), evenly_spaced(len(rest), _MOST_ASKING)
     found = [scores(code, rest, ask) for code in (before, train(before, others))]
     floats, stored = (shares_kept(rest, ask, kind) for kind in zip(*found, strict=True))

@@ -113,6 +113,15 @@ def test_where_training_gains_nothing_the_start_is_kept(start):
     np.testing.assert_array_equal(code.encode(rows), fit_code(start, rows, N_BYTES).encode(rows))
 
 
+@every_start
+def test_rows_that_are_all_alike_are_not_trained_on(start, monkeypatch):
+    monkeypatch.setattr("dploss.codes.by_loss._BATCH", 64)
+    rows = np.vstack([latents(1).repeat(200, axis=0), latents(1, seed=1)])
+    for rotated in (rows, rows[::-1].copy()):
+        code = fit_code(start, rotated, N_BYTES, DPLossV3())
+        assert code.name == start and np.isfinite(code.score(rotated, code.encode(rotated))).all()
+
+
 @pytest.mark.parametrize("start", REFINED)
 def test_the_bytes_of_a_row_are_those_of_a_nearer_point(start):
     code, rows = fitted(TRAINED[start].name), curved(300, seed=1)
