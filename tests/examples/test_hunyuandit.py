@@ -67,6 +67,11 @@ def main(*flags) -> int:
         return leaving.code
 
 
+def without_network(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds no weights: nothing listens there, and the caches are empty."""
+    return {**os.environ, "https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(folder), "HF_HOME": str(folder)}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory) -> Path:
     """A training from its first to its last step."""
@@ -164,9 +169,7 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(data, undisturbed, tmp_pat
     folder = tmp_path / "out"
     flags = [*SMALL, "--data", data / "captions.csv", "--output-dir", folder, "--max-steps", 12]
     command = [sys.executable, str(ROOT / "examples" / "train_hunyuandit.py"), *map(str, flags)]
-    # Nothing listens there, so no network is asked for weights.
-    nowhere = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **nowhere})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=without_network(tmp_path))
     for _ in range(30000):
         if (folder / "0000006.pt").exists():
             break
@@ -272,10 +275,9 @@ def test_two_processes_share_the_samples_and_end_as_one_does(data, undisturbed, 
     # One batch in each process is a step of the two batches that the one process accumulates.
     flags = (*SMALL, "--gradient-accumulation", 1, "--eval-every", 1, "--no-prune", "--max-steps", 12)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "two.py", folder]
-    nowhere = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, *map(str, (*launcher, *flags, "--data", data / "captions.csv"))],
-        env={**os.environ, **nowhere, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "examples")))},
+        env={**without_network(tmp_path), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "examples")))},
         capture_output=True,
         text=True,
         timeout=200,
