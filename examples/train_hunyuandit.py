@@ -130,8 +130,10 @@ def train(args: Namespace) -> int:
             total = torch.zeros((), device=accelerator.device)
             for number in range(args.gradient_accumulation):
                 batch = next(batches)
-                # All random numbers follow from the seed and the step, so a resumed training draws the same.
-                generator = generator_of(args.seed, step, number, accelerator.process_index)
+                # All random numbers follow from the seed, the step and the batch in it: a resumed training draws the
+                # same, and several processes draw what one does that accumulates as many batches.
+                batch_of_step = number * accelerator.num_processes + accelerator.process_index
+                generator = generator_of(args.seed, step, batch_of_step)
                 dropped = torch.rand(len(batch["caption"]), generator=generator) < args.caption_dropout
                 captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped, strict=True)]
                 with accelerator.accumulate(model):

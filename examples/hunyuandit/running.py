@@ -38,8 +38,11 @@ def make_accelerator(args: Namespace) -> Accelerator:
         given = "ACCELERATE_MIXED_PRECISION" in os.environ
         half = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp16"
         precision = None if given else half if torch.cuda.is_available() else "no"
+    # Started by torchrun on a CPU, each process would train by itself. DeepSpeed connects them, but not with cpu=True.
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true"
     try:
         accelerator = Accelerator(
+            cpu=several and not torch.accelerator.is_available(),
             mixed_precision=precision,
             gradient_accumulation_steps=args.gradient_accumulation,
             # The others wait while the main process measures, and it may have to download the metrics' weights.

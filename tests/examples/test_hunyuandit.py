@@ -31,7 +31,7 @@ from dploss import open_images
 from metrics import InputError, unregister
 
 SIZE = 32
-SMALL = ("--tiny", "--image-size", SIZE, "--ckpt-every", 2, "--num-evaluation-samples", 2, "--sampling-steps", 2)
+SMALL = ("--tiny", "--image-size", SIZE, "--ckpt-every", 2, "--num-evaluation-samples", 3, "--sampling-steps", 2)
 SMALL += ("--batch-size", 2, "--gradient-accumulation", 2, "--seed", 5)
 
 
@@ -67,6 +67,11 @@ def main(*flags) -> int:
         return leaving.code
 
 
+def without_network(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds no weights: nothing listens there, and the caches are empty."""
+    return {**os.environ, "https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(folder), "HF_HOME": str(folder)}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory) -> Path:
     """A training from its first to its last step."""
@@ -83,6 +88,13 @@ def events(folder: Path) -> EventAccumulator:
 
 def losses(folder: Path) -> dict[int, float]:
     return {one.step: one.value for one in events(folder).Scalars("Loss/Train")}
+
+
+def evaluations(folder: Path) -> dict[str, dict[int, float]]:
+    """Values by tag and step."""
+    log = events(folder)
+    tags = [tag for tag in log.Tags()["scalars"] if tag.startswith("Evaluation/")]
+    return {tag: {one.step: one.value for one in log.Scalars(tag)} for tag in tags}
 
 
 def names(folder: Path) -> list[str]:
@@ -130,7 +142,7 @@ def test_it_leaves_what_the_guide_says(undisturbed):
     samples = {path.name for path in (undisturbed / "evaluation_samples").iterdir()}
     assert samples == {
         f"eval_{name}_{number:03d}.{suffix}"
-        for number in range(2)
+        for number in range(3)
         for name, suffix in (("generated", "jpg"), ("comparison", "jpg"), ("prompt", "txt"))
     }
     comparison = np.array(Image.open(undisturbed / "evaluation_samples" / "eval_comparison_000.jpg"))
@@ -141,7 +153,7 @@ def test_it_leaves_what_the_guide_says(undisturbed):
     assert {"Evaluation/PSNR", "Evaluation/SSIM", "Evaluation/Validation_Loss", "Evaluation/IsBest"} <= set(
         tags["scalars"]
     )
-    assert tags["images"] == ["Samples/000", "Samples/001"]
+    assert tags["images"] == ["Samples/000", "Samples/001", "Samples/002"]
     assert list(losses(undisturbed)) == list(range(1, 13))
 
 
@@ -157,9 +169,7 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(data, undisturbed, tmp_pat
     folder = tmp_path / "out"
     flags = [*SMALL, "--data", data / "captions.csv", "--output-dir", folder, "--max-steps", 12]
     command = [sys.executable, str(ROOT / "examples" / "train_hunyuandit.py"), *map(str, flags)]
-    # Nothing listens there, so no network is asked for weights.
-    nowhere = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **nowhere})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=without_network(tmp_path))
     for _ in range(30000):
         if (folder / "0000006.pt").exists():
             break
@@ -232,6 +242,62 @@ def test_directories_are_the_same_in_place_of_files(data, undisturbed, tmp_path)
     assert best.is_dir() and {path.name for path in best.iterdir()} == {"training.json", "state", "transformer_ema"}
     averaged = HunyuanDiT2DModel.from_pretrained(best / "transformer_ema").state_dict()
     assert_same(averaged, torch.load(undisturbed / "best.pt", weights_only=True)["ema_state_dict"])
+
+
+# The second process has a folder of its own, where it must write nothing, and fails in its first evaluation; the first
+# process fails in the third.
+TWO_PROCESSES = """
+import os, sys
+import hunyuandit.evaluation as evaluation
+import train_hunyuandit
+
+def failing(original, failures, reason):
+    def call(*args):
+        if next(failures, False):
+            raise RuntimeError(reason)
+        return original(*args)
+    return call
+
+folder, *flags = sys.argv[1:]
+if os.environ["RANK"] == "1":
+    folder += "_of_the_second"
+    evaluation.sample = failing(evaluation.sample, iter([True]), "CUDA out of memory")
+else:
+    measure = evaluation.CheckpointEvaluator._measure
+    evaluation.CheckpointEvaluator._measure = failing(measure, iter([False, True]), "No space left")
+sys.exit(train_hunyuandit.main([*flags, "--output-dir", folder]))
+"""
+
+
+def test_two_processes_share_the_samples_and_end_as_one_does(data, undisturbed, tmp_path):
+    folder = tmp_path / "out"
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    # One batch in each process is a step of the two batches that the one process accumulates.
+    flags = (*SMALL, "--gradient-accumulation", 1, "--eval-every", 1, "--no-prune", "--max-steps", 12)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "two.py", folder]
+    done = subprocess.run(
+        [sys.executable, *map(str, (*launcher, *flags, "--data", data / "captions.csv"))],
+        env={**without_network(tmp_path), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "examples")))},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 processes" in done.stderr and done.stdout.count("completed: 12 steps") == 1
+    failures = re.findall(r"warning: the evaluation at step (\d+) failed: (.*?);", done.stderr)
+    assert failures == [("2", "CUDA out of memory"), ("6", "No space left")]
+
+    assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-4)
+    for tag, values in evaluations(undisturbed).items():
+        measured = evaluations(folder)[tag]
+        assert list(measured) == [4, 8, 10, 12]
+        assert {step: measured[step] for step in values} == pytest.approx(values, rel=1e-3), tag
+    for name in ("eval_generated_000.jpg", "eval_generated_001.jpg", "eval_generated_002.jpg"):
+        one, two = (np.array(Image.open(of / "evaluation_samples" / name), float) for of in (undisturbed, folder))
+        assert np.abs(one - two).mean() < 1, name
+    assert torch.load(folder / "best.pt", weights_only=True)["step"] == 12
+    assert [path for path, _ in results(folder)] == ["0000012.pt", "0000010.pt", "0000008.pt"]
+    assert not (tmp_path / "out_of_the_second").exists()
 
 
 def test_evaluation_changes_nothing_of_the_training(data, undisturbed, tmp_path):
@@ -492,4 +558,4 @@ def test_the_guide_shows_the_same_in_both_languages_and_its_code_runs(monkeypatc
         unregister("warmth")
     flags = parser("about\n\nexamples")._option_string_actions
     said = set(re.findall(r"`?(--[a-z][a-z-]+)", (ROOT / "docs" / names[0]).read_text(encoding="utf-8")))
-    assert said - {"--extra", "--logdir"} <= flags.keys()
+    assert said - {"--extra", "--logdir", "--nproc-per-node"} <= flags.keys()
