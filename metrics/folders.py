@@ -82,6 +82,11 @@ class ImageFolder(Sequence[Image.Image]):
                 raise InputError(f"{folder}: no images in it ({', '.join(SUFFIXES)})")
         self.names = list(names)
 
+    def fingerprint(self) -> str:
+        """A text that changes when a file is added, removed or written."""
+        paths = [self.folder.resolve() / name for name in self.names]
+        return repr([(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths])
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.names)
