@@ -18,12 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dploss import BestCheckpointTracker
-from dploss.data.images import side_by_side
+from dploss.data.images import comparison
 from dploss.files.atomic import atomic_write
 from dploss.text import metric_title
 from hunyuandit.data import Captioned, pixels, read_square
 from hunyuandit.model import denoising_loss, generator_of, sample
 from metrics import ImageEvaluator, InputError
+from metrics.registry import direction
+from metrics.table import COMPOSITE, ERROR_SUFFIX
 
 SAMPLES = "evaluation_samples"
 VALIDATION_LOSS = "validation_loss"
@@ -91,7 +93,7 @@ class CheckpointEvaluator:
         report = trial.evaluate(self.photographs, self.photographs, self.prompts)
         trial.release()
         measured = [name for name, value in report.items() if isinstance(value, float)]
-        known = [VALIDATION_LOSS, *measured, *report["left_out"]]
+        known = [VALIDATION_LOSS, *(name for name in measured if not name.endswith(ERROR_SUFFIX)), *report["left_out"]]
         if self.metric_name not in known:
             raise InputError(f"--metric-name must be one of {', '.join(known)}, got {self.metric_name!r}")
         if self.metric_name in report["left_out"]:
@@ -99,7 +101,7 @@ class CheckpointEvaluator:
             say(f"warning: {self.metric_name} cannot be measured ({reason}): {VALIDATION_LOSS} is tracked instead")
             self.metric_name = VALIDATION_LOSS
         # What is out of reach is not asked for again at every evaluation.
-        within_reach = [name for name in measured if name not in ("composite_score", "inception_score_std")]
+        within_reach = [name for name in measured if name != COMPOSITE and direction(name) is not None]
         self._evaluator = ImageEvaluator(device=str(self.accelerator.device), metrics=within_reach, **weights)
 
     def open_tracker(self, folder: Path, resumed_from: Path | None) -> None:
@@ -214,7 +216,7 @@ class CheckpointEvaluator:
             say(f"🏆 New best checkpoint! Score: {self.tracker.best.score(self.tracker.metric_name):.4f}")
         say(self.tracker.summary())
         for name, value in metrics.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and not name.endswith(ERROR_SUFFIX):
                 log.add_scalar(f"Evaluation/{metric_title(name).replace(' ', '_')}", value, step)
         log.add_scalar("Evaluation/IsBest", float(is_best), step)
         log.flush()
@@ -225,14 +227,14 @@ class CheckpointEvaluator:
         for index, (generated, photograph, prompt) in enumerate(
             zip(images, self.photographs, self.prompts, strict=True)
         ):
-            comparison = side_by_side(photograph, generated)
-            for name, image in (("generated", generated), ("comparison", comparison)):
+            compared = comparison(photograph, generated)
+            for name, image in (("generated", generated), ("comparison", compared)):
                 with atomic_write(folder / f"eval_{name}_{index:03d}.jpg") as file:
                     image.save(file, "JPEG", quality=95)
             with atomic_write(folder / f"eval_prompt_{index:03d}.txt") as file:
                 file.write(prompt.encode())
             if index < _SHOWN_IMAGES:
-                log.add_image(f"Samples/{index:03d}", np.array(comparison), step, dataformats="HWC")
+                log.add_image(f"Samples/{index:03d}", np.array(compared), step, dataformats="HWC")
 
 
 def say(text: str) -> None:

@@ -134,7 +134,7 @@ def test_it_leaves_what_the_guide_says(undisturbed):
         for name, suffix in (("generated", "jpg"), ("comparison", "jpg"), ("prompt", "txt"))
     }
     comparison = np.array(Image.open(undisturbed / "evaluation_samples" / "eval_comparison_000.jpg"))
-    assert comparison.shape == (SIZE, 2 * SIZE, 3)
+    assert comparison.shape == (256 + 24, 2 * 256 + 4, 3)
     assert "temple, piece 0" in (undisturbed / "evaluation_samples" / "eval_prompt_000.txt").read_text()
 
     tags = events(undisturbed).Tags()
