@@ -154,14 +154,11 @@ def table(report: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}  {report[name]:>12.4f}{interval}  {better}{mark}".rstrip())
     lines += [f"{name:<{width}}  {report[name]:>12}" for name in ("num_images", "num_references")]
     lines += [f"{name:<{width}}  {'-':>12}  left out: {reason}" for name, reason in report["left_out"].items()]
-    if report["below_floor"]:
-        floors = ", ".join(f"{name} {floor}" for name, floor in report["below_floor"].items())
-        lines.append(f"* fewer images than its floor: {floors}")
     lines += [f"note: {note}" for note in report["notes"]]
-    lines += [
-        f"weights of {name}: {file['source']} ({file['sha256'][:12]})" for name, file in report["weights"].items()
-    ]
-    return lines
+    users: dict[str, list[str]] = {}
+    for name, file in report["weights"].items():
+        users.setdefault(f"{file['source']} ({file['sha256'][:12]})", []).append(name)
+    return lines + [f"weights of {', '.join(names)}: {file}" for file, names in users.items()]
 
 
 def json_text(report: dict[str, Any]) -> str:

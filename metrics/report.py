@@ -40,6 +40,9 @@ class Report:
 
     def add_composite(self, guard: bool) -> None:
         """Compute the composite score of the values so far; guarded, of those whose images suffice."""
+        if self.below_floor:
+            floors = ", ".join(f"{name} {floor}" for name, floor in self.below_floor.items())
+            self.notes.append(f"fewer images than values mean something from: {floors}")
         low = self.below_floor if guard else {}
         composite = composite_of({name: value for name, value in self.values.items() if name not in low})
         self.composite_parts = list(composite.parts)

@@ -45,6 +45,7 @@ class Reconstruction:
             lpips_net=config.lpips_net,
             lpips_weights=config.lpips_weights,
             inception_weights=config.inception_weights,
+            dinov2_weights=config.dinov2_weights,
         )
 
     def evaluate(self) -> tuple[np.ndarray, dict[str, Any]]:

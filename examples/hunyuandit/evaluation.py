@@ -29,7 +29,7 @@ from metrics.table import COMPOSITE, ERROR_SUFFIX
 
 SAMPLES = "evaluation_samples"
 VALIDATION_LOSS = "validation_loss"
-_WEIGHTS = ("clip_model", "clip_pretrained", "lpips_net", "lpips_weights", "inception_weights")
+_WEIGHTS = ("clip_model", "clip_pretrained", "lpips_net", "lpips_weights", "inception_weights", "dinov2_weights")
 _SHOWN_IMAGES = 4
 
 

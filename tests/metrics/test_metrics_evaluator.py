@@ -136,6 +136,9 @@ def test_a_metric_of_fewer_images_than_its_floor_is_reported_and_no_part_of_the_
     assert guarded["composite_parts"] == ["clip_score", "lpips", "fid"]
     assert guarded["below_floor"]["inception_score"] == 1000 and "fid" not in guarded["below_floor"]
     assert "without inception_score (below its floor of 1000 images)" in guarded["notes"][-1]
+    assert any(
+        "mean something from: inception_score 1000, kid 20, cmmd 20, mind 1000" in one for one in guarded["notes"]
+    )
     assert unguarded["composite_parts"] == ["clip_score", "inception_score", "lpips", "fid"]
     assert unguarded["composite_score"] == composite_score(unguarded) == composite_score(guarded)
     assert unguarded["below_floor"] == guarded["below_floor"]

@@ -253,14 +253,6 @@ def test_too_few_images_are_said(kind, images, references):
             measured(metric, rows(fewer[0]), rows(fewer[1]))
 
 
-def test_few_images_are_noted():
-    metric = KID(extractor=flat)
-    measured(metric, rows(5), rows(30))
-    assert metric.notes() == ["kid: 5 images and 30 references; with less than 20 of each it says little"]
-    measured(metric, rows(20), rows(30))
-    assert metric.notes() == []
-
-
 def test_fd_dinov2_through_a_file_of_weights(tmp_path):
     import timm
 
