@@ -2,8 +2,7 @@
 
 What cannot be computed (no references, no captions, weights out of reach) is left out, and the reason reported. LPIPS,
 PSNR and SSIM compare files of the same name in both folders; FID, KID, CMMD, MIND, precision, recall, density and
-coverage compare the folders as sets. Behind a value is its 95 % interval. A * marks values of too few images, which the
-composite score leaves out.
+coverage compare the folders as sets. Behind a value is its 95 % interval. A * marks values of too few images.
 
 Examples:
   python -m metrics samples/
@@ -65,7 +64,12 @@ def parser() -> Parser:
     )
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help=f"only these (default: all): {', '.join(BUILT_IN)}")
     flags.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers more metrics")
-    flags.add_argument("--no-guard", action="store_true", help="leave metrics of too few images in the composite score")
+    flags.add_argument(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave metrics of too few images out of the composite score (default: --no-guard)",
+    )
     flags.add_argument("--json", action="store_true", help="print the report as JSON")
     models = flags.add_argument_group("models")
     models.add_argument("--clip-model", metavar="NAME", default="ViT-B-32", help="(default: %(default)s)")
@@ -109,7 +113,7 @@ def measure(args: argparse.Namespace) -> int:
         lpips_weights=args.lpips_weights,
         inception_weights=args.inception_weights,
         dinov2_weights=args.dinov2_weights,
-        guard=not args.no_guard,
+        guard=args.guard,
         batch_size=args.batch_size,
         progress=True,
     )

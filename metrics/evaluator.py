@@ -51,7 +51,8 @@ class ImageEvaluator:
         lpips_weights: `LPIPS`'s file of weights.
         inception_weights: `Inception`'s file of weights, for Inception Score, FID, KID, MIND and precision to coverage.
         dinov2_weights: `DINOv2`'s file of weights; without one there is no fd_dinov2.
-        guard: Whether a metric of fewer images than its floor stays out of the composite score.
+        guard: Whether a metric of fewer images than its floor stays out of the composite score. Not by default: with
+            few images the composite of all parts found the best checkpoint more often (docs/BEST_CHECKPOINTS.md).
         batch_size: The most images in a batch.
         progress: Whether to show a progress bar on stderr, where that is a terminal.
 
@@ -71,7 +72,7 @@ class ImageEvaluator:
         lpips_weights: str | Path | None = None,
         inception_weights: str | Path | None = None,
         dinov2_weights: str | Path | None = None,
-        guard: bool = True,
+        guard: bool = False,
         batch_size: int = 32,
         progress: bool = False,
     ) -> None:

@@ -129,9 +129,9 @@ def test_all_metrics_in_one_plain_dictionary():
     assert result["left_out"] == {} and result["weights"] == {}
 
 
-def test_a_metric_of_fewer_images_than_its_floor_is_reported_and_no_part_of_the_composite():
+def test_a_metric_of_fewer_images_than_its_floor_is_marked_and_no_part_of_a_guarded_composite():
     given = pictures(10), pictures(10, 1), ["text"] * 10
-    guarded, unguarded = offline().evaluate(*given), offline(guard=False).evaluate(*given)
+    guarded, unguarded = offline(guard=True).evaluate(*given), offline().evaluate(*given)
     # The network has three features: ten images suffice for its Frechet distance.
     assert guarded["composite_parts"] == ["clip_score", "lpips", "fid"]
     assert guarded["below_floor"]["inception_score"] == 1000 and "fid" not in guarded["below_floor"]
@@ -147,9 +147,8 @@ def test_a_metric_of_fewer_images_than_its_floor_is_reported_and_no_part_of_the_
 
 
 def test_where_the_guard_leaves_no_part_it_says_which_are_few():
-    result = ImageEvaluator(metrics=[InceptionScore(extractor=lambda images: images.float().mean((2, 3)))]).evaluate(
-        pictures(3)
-    )
+    metric = InceptionScore(extractor=lambda images: images.float().mean((2, 3)))
+    result = ImageEvaluator(metrics=[metric], guard=True).evaluate(pictures(3))
     assert result["left_out"] == {
         "composite_score": "none of its parts has a value: clip_score, inception_score "
         "(below its floor of 1000 images), lpips, fid"

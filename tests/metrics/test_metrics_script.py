@@ -54,7 +54,7 @@ def test_a_table_for_people(folders, capsys):
     assert any(line.startswith("clip_score") and line.endswith("left out: it needs prompts") for line in lines)
 
 
-def test_values_of_too_few_images_are_marked_and_left_out_unless_asked_for(folders, capsys):
+def test_values_of_too_few_images_are_marked_and_left_out_where_asked_for(folders, capsys):
     (folders / "my_score_for_test.py").write_text(
         "import torch\nfrom metrics import InceptionScore, register\n"
         "class Mine(InceptionScore):\n"
@@ -66,13 +66,14 @@ def test_values_of_too_few_images_are_marked_and_left_out_unless_asked_for(folde
 
     flags = ["generated", "--import", "my_score_for_test", "--metrics", "mine"]
     try:
-        assert main(flags) == 0
+        assert main([*flags, "--guard"]) == 0
         out = capsys.readouterr().out
         assert out.splitlines()[0].endswith("higher is better *")
         assert "mine (below its floor of 1000 images)" in out and "\ncomposite_score " in out.replace(" - ", "")
-        assert main([*flags, "--no-guard", "--json"]) == 0
-        report = json.loads(capsys.readouterr().out)
-        assert report["composite_score"] == 1.0 and report["below_floor"] == {"mine": 1000}
+        for more in ([], ["--no-guard"]):
+            assert main([*flags, *more, "--json"]) == 0
+            report = json.loads(capsys.readouterr().out)
+            assert report["composite_score"] == 1.0 and report["below_floor"] == {"mine": 1000}
     finally:
         unregister("mine")
 
