@@ -83,9 +83,17 @@ class ImageFolder(Sequence[Image.Image]):
         self.names = list(names)
 
     def fingerprint(self) -> str:
-        """A text that changes when a file is added, removed or written."""
-        paths = [self.folder.resolve() / name for name in self.names]
-        return repr([(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths])
+        """A text that changes when a file is added, removed or written.
+
+        Raises:
+            InputError: a file is gone.
+        """
+        files = []
+        for path in (self.folder.resolve() / name for name in self.names):
+            _check_file(path)
+            status = path.stat()
+            files.append((str(path), status.st_size, status.st_mtime_ns))
+        return repr(files)
 
     def __len__(self) -> int:
         """The number of images."""

@@ -471,6 +471,6 @@ def test_the_guide_shows_the_same_in_both_languages_and_its_code_runs(monkeypatc
     finally:
         unregister("warmth")
     flags = parser("about\n\nexamples")._option_string_actions
-    said = set(re.findall(r"`?(--[a-z][a-z-]+)", (ROOT / "docs" / names[0]).read_text(encoding="utf-8")))
+    said = set(re.findall(r"`?(--[a-z][a-z0-9-]+)", (ROOT / "docs" / names[0]).read_text(encoding="utf-8")))
     of_others = {"--extra", "--logdir", "--guard", "--classifier-weights"}
     assert said - of_others <= flags.keys()
