@@ -8,10 +8,11 @@ from tabulate import tabulate
 from wcwidth import clip, wcswidth
 
 from dploss.errors import one_line
-from metrics.table import BUILT_IN
+from metrics.table import BUILT_IN, ERROR_SUFFIX
 
 MISSING = "-"
-_ABBREVIATIONS = ("clip", "fid", "lpips", "psnr", "ssim")
+_ABBREVIATIONS = {name: name.upper() for name in ("clip", "cmmd", "fd", "fid", "kid", "lpips", "mind", "psnr", "ssim")}
+_ABBREVIATIONS["dinov2"] = "DINOv2"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -76,9 +77,11 @@ def duration(seconds: float) -> str:
 
 
 def metrics_text(metrics: Mapping[str, object]) -> str:
-    """Metrics in a line: "clip_score: 0.8123, inception_score: 3.45"."""
+    """Metrics in a line, without standard errors: "clip_score: 0.8123, inception_score: 3.45"."""
     return ", ".join(
-        f"{name}: {value:.{_digits(name)}f}" for name, value in metrics.items() if isinstance(value, float)
+        f"{name}: {value:.{_digits(name)}f}"
+        for name, value in metrics.items()
+        if isinstance(value, float) and not name.endswith(ERROR_SUFFIX)
     )
 
 
@@ -89,4 +92,4 @@ def _digits(metric: str) -> int:
 
 def metric_title(name: str) -> str:
     """A metric's name as a title: "CLIP Score", "LPIPS", "Composite Score"."""
-    return " ".join(word.upper() if word in _ABBREVIATIONS else word.title() for word in name.split("_"))
+    return " ".join(_ABBREVIATIONS.get(word, word.title()) for word in name.split("_"))

@@ -1,7 +1,8 @@
-"""Evaluate a folder of generated images: CLIP score, LPIPS, Inception Score, FID, PSNR, SSIM and their composite.
+"""Evaluate a folder of generated images: CLIP score, LPIPS, Inception Score, FID, KID, CMMD and more, and a composite.
 
 What cannot be computed (no references, no captions, weights out of reach) is left out, and the reason reported. LPIPS,
-PSNR and SSIM compare files of the same name in both folders; FID compares the folders as sets.
+PSNR and SSIM compare files of the same name in both folders; FID, KID, CMMD, MIND, precision, recall, density and
+coverage compare the folders as sets. Behind a value is its 95 % interval. A * marks values of too few images.
 
 Examples:
   python -m metrics samples/
@@ -27,11 +28,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from metrics.errors import InputError
 from metrics.folders import ImageFolder, read_captions
 from metrics.registry import BUILT_IN, direction
+from metrics.table import error_key
 
 if TYPE_CHECKING:
     from metrics.references import References
 
 INTERRUPTED = 130
+# Standard errors to both sides: 95 % of a normal distribution.
+INTERVAL = 1.96
 PAIRED = ("lpips", "psnr", "ssim")
 
 
@@ -60,6 +64,12 @@ def parser() -> Parser:
     )
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help=f"only these (default: all): {', '.join(BUILT_IN)}")
     flags.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers more metrics")
+    flags.add_argument(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave metrics of too few images out of the composite score (default: --no-guard)",
+    )
     flags.add_argument("--json", action="store_true", help="print the report as JSON")
     models = flags.add_argument_group("models")
     models.add_argument("--clip-model", metavar="NAME", default="ViT-B-32", help="(default: %(default)s)")
@@ -72,8 +82,11 @@ def parser() -> Parser:
     models.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help="(default: alex)")
     models.add_argument("--lpips-weights", metavar="FILE", help="the net's ImageNet weights (default: torch's cache)")
     models.add_argument(
-        "--inception-weights", metavar="FILE", help="for FID and Inception Score (default: torch's cache)"
+        "--inception-weights",
+        metavar="FILE",
+        help="for Inception Score, FID, KID, MIND, precision to coverage (default: torch's cache)",
     )
+    models.add_argument("--dinov2-weights", metavar="FILE", help="a DINOv2 of its authors or of timm, for fd_dinov2")
     models.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     models.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
     return flags
@@ -99,6 +112,8 @@ def measure(args: argparse.Namespace) -> int:
         lpips_net=args.lpips_net,
         lpips_weights=args.lpips_weights,
         inception_weights=args.inception_weights,
+        dinov2_weights=args.dinov2_weights,
+        guard=args.guard,
         batch_size=args.batch_size,
         progress=True,
     )
@@ -130,19 +145,24 @@ def pair(generated: ImageFolder, references: ImageFolder, chosen: Sequence[str])
 
 def table(report: dict[str, Any]) -> list[str]:
     """The report as aligned lines: values, what is left out, notes, weight files."""
-    scores = [name for name in report if isinstance(report[name], float)]
+    errors = {error_key(name): name for name in report if error_key(name) in report}
+    scores = [name for name in report if isinstance(report[name], float) and name not in errors]
     width = max(len(name) for name in [*scores, *report["left_out"], "num_references"])
+    intervals = {name: f"± {INTERVAL * report[key]:.4f}" for key, name in errors.items()}
+    interval_width = max(map(len, intervals.values()), default=0)
     lines = []
     for name in scores:
         better = {True: "higher is better", False: "lower is better", None: ""}[direction(name)]
-        lines.append(f"{name:<{width}}  {report[name]:>12.4f}  {better}".rstrip())
+        interval = f" {intervals.get(name, ''):<{interval_width}}" if intervals else ""
+        mark = " *" if name in report["below_floor"] else ""
+        lines.append(f"{name:<{width}}  {report[name]:>12.4f}{interval}  {better}{mark}".rstrip())
     lines += [f"{name:<{width}}  {report[name]:>12}" for name in ("num_images", "num_references")]
     lines += [f"{name:<{width}}  {'-':>12}  left out: {reason}" for name, reason in report["left_out"].items()]
     lines += [f"note: {note}" for note in report["notes"]]
-    lines += [
-        f"weights of {name}: {file['source']} ({file['sha256'][:12]})" for name, file in report["weights"].items()
-    ]
-    return lines
+    users: dict[str, list[str]] = {}
+    for name, file in report["weights"].items():
+        users.setdefault(f"{file['source']} ({file['sha256'][:12]})", []).append(name)
+    return lines + [f"weights of {', '.join(names)}: {file}" for file, names in users.items()]
 
 
 def json_text(report: dict[str, Any]) -> str:

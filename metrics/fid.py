@@ -1,43 +1,11 @@
 """Frechet Inception Distance: how far is the distribution of the images from that of the references?"""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
-import torch
-from torch import Tensor
 
-from metrics.errors import Unavailable
-from metrics.inception import Inception
-from metrics.metric import Metric
-
-
-class Moments:
-    """Mean and covariance of rows given in batches, in float64 (Chan, Golub & LeVeque 1983)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = np.zeros(())
-        self._scatter = np.zeros(())
-
-    def add(self, rows: np.ndarray) -> None:
-        """Take a batch, (n, d)."""
-        if not len(rows):
-            return
-        rows = rows.astype(np.float64)
-        mean = rows.mean(axis=0)
-        centred, shift = rows - mean, mean - self.mean
-        total = self.count + len(rows)
-        self._scatter = self._scatter + centred.T @ centred
-        if self.count:
-            self._scatter += np.outer(shift, shift * (self.count * len(rows) / total))
-        self.mean = self.mean + shift * (len(rows) / total)
-        self.count = total
-
-    def covariance(self) -> np.ndarray:
-        """The unbiased covariance, (d, d), of at least two rows."""
-        return self._scatter / (self.count - 1)
+from metrics.features import SetMetric
 
 
 def frechet_distance(
@@ -69,83 +37,57 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
     return factor
 
 
-class FID(Metric):
+class FID(SetMetric):
     """The Frechet distance of Gaussians fitted to both sets' Inception features (Heusel et al. 2017, arXiv:1706.08500).
 
     0 for equal sets, unbounded above, lower is better. It is biased upwards, the more so the fewer images there are:
-    compare only values from equally many images. Only mean and covariance of the features are kept.
+    compare only values from equally many images. Of all images, mean and covariance of the features are used.
 
-    Args:
-        extractor: uint8 (n, 3, height, width) -> features (n, d); by default the shared Inception-v3's, d = 2048.
-        inception: The network whose features are used; one is made where neither it nor an extractor is given.
-        weights: A file for that network; see `Inception`.
-        device: Where that network runs.
+    Raises:
+        Unavailable: of less than two images or references; by `compute`.
     """
 
     name = "fid"
     higher_is_better = False
     value_range = (0.0, float("inf"))
-    needs_references = True
+    _features_of_default = 2048
 
-    def __init__(
-        self,
-        extractor: Callable[[Tensor], Tensor] | None = None,
-        inception: Inception | None = None,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        self._inception: Inception | None = None
-        if extractor is None:
-            self._inception = inception or Inception(weights, device)
-            extractor = self._inception.features
-        self._extractor = extractor
-        self.reset()
+    @property
+    def floor(self) -> int:
+        """One more than there are features: the covariance of fewer images has directions without variance."""
+        generated = self.features.generated
+        return (generated.moments.mean.size if generated.count else self._features_of_default) + 1
 
-    def prepare(self) -> None:
-        """Load the network; see `Metric.prepare`."""
-        if self._inception:
-            self._inception.prepare()
+    def value(self) -> float:
+        """The distance of the two sets."""
+        generated, references = self.features.generated.moments, self.features.references.moments
+        return frechet_distance(generated.mean, generated.covariance(), references.mean, references.covariance())
 
-    def update(self, generated: Tensor, references: Tensor | None = None, prompts: Sequence[str] | None = None) -> None:
-        """Add a batch of generated images; the references go to `add_references`."""
-        self._generated.add(self._features(generated))
+    def statistic(self, generated: np.ndarray, references: np.ndarray) -> Callable[[np.ndarray], float]:
+        """See `SetMetric.statistic`; without the variance of the references, which is the same for all images.
 
-    def add_references(self, references: Tensor) -> None:
-        """Add a batch of the references, uint8 (n, 3, height, width)."""
-        self._references.add(self._features(references))
+        With X the centred features of the n images, the last term of `frechet_distance` is the sum of the square roots
+        of the eigenvalues of X C2 X^T / (n - 1): n x n, however many features there are.
+        """
+        mean = references.mean(axis=0)
+        across = generated @ (references - mean).T / np.sqrt(len(references) - 1)
+        gram = across @ across.T
 
-    def _features(self, images: Tensor) -> np.ndarray:
-        return self._extractor(images).detach().cpu().double().numpy()
+        def without(kept: np.ndarray) -> float:
+            rows, block = generated[kept], gram[np.ix_(kept, kept)]
+            block = block - block.mean(axis=0) - block.mean(axis=1, keepdims=True) + block.mean()
+            eigenvalues = np.linalg.eigvalsh(block / (len(kept) - 1)).clip(min=0)
+            apart = np.square(rows.mean(axis=0) - mean).sum()
+            return float(apart + rows.var(axis=0, ddof=1).sum() - 2 * np.sqrt(eigenvalues).sum())
 
-    def compute(self) -> float:
-        """The distance of the two sets, of at least two images each."""
-        if min(self._generated.count, self._references.count) < 2:
-            raise Unavailable("it needs at least two images and two references")
-        return frechet_distance(
-            self._generated.mean,
-            self._generated.covariance(),
-            self._references.mean,
-            self._references.covariance(),
-        )
+        return without
 
     def notes(self) -> list[str]:
         """The number of images, and whether it suffices."""
-        generated, references = self._generated.count, self._references.count
-        note = f"fid: {generated} images and {references} references"
-        enough = len(self._generated.mean) + 1
-        if min(generated, references) < enough:
-            note += f"; with less than {enough} of each it means little: it is too high, and grows as they get fewer"
+        generated, references = self.features.generated, self.features.references
+        note = f"{self.name}: {generated.count} images and {references.count} references"
+        if min(generated.count, references.count) < self.floor:
+            note += (
+                f"; with less than {self.floor} of each it means little: it is too high, and grows as they get fewer"
+            )
         return [note]
-
-    def weights(self) -> dict[str, str] | None:
-        """The network's file; see `Metric.weights`."""
-        return self._inception.weights if self._inception else None
-
-    def reset(self) -> None:
-        """Forget the batches."""
-        self._generated, self._references = Moments(), Moments()
-
-    def release(self) -> None:
-        """Free the network."""
-        if self._inception:
-            self._inception.release()

@@ -82,6 +82,19 @@ class ImageFolder(Sequence[Image.Image]):
                 raise InputError(f"{folder}: no images in it ({', '.join(SUFFIXES)})")
         self.names = list(names)
 
+    def fingerprint(self) -> str:
+        """A text that changes when a file is added, removed or written.
+
+        Raises:
+            InputError: a file is gone.
+        """
+        files = []
+        for path in (self.folder.resolve() / name for name in self.names):
+            _check_file(path)
+            status = path.stat()
+            files.append((str(path), status.st_size, status.st_mtime_ns))
+        return repr(files)
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.names)

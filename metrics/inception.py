@@ -1,4 +1,4 @@
-"""Inception-v3 for FID and Inception Score, run once for both."""
+"""Inception-v3 for Inception Score and the metrics that compare sets of features."""
 
 import io
 from collections.abc import Callable
@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from metrics.errors import InputError
-from metrics.weights import hub_file, provenance, read_state
+from metrics.model import SharedModel
+from metrics.weights import hub_file, read_state
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Activations(NamedTuple):
@@ -24,11 +28,11 @@ class Activations(NamedTuple):
     """Class logits without the bias, as Salimans et al. computed them: float32 (n, 1008)."""
 
 
-class Inception:
+class Inception(SharedModel[Network]):
     """The Inception-v3 of the FID paper (TensorFlow, 2015-12-05), as torch-fidelity ported it.
 
     Images are resized to 299 x 299 by TensorFlow 1's bilinear interpolation without antialiasing, as for the published
-    results. Shared by two metrics, it runs once for each batch.
+    results.
 
     Args:
         weights: A file in torch-fidelity's format; without one, torch.hub's cache or a download.
@@ -40,50 +44,29 @@ class Inception:
         self,
         weights: str | Path | None = None,
         device: str | torch.device = "cpu",
-        network: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+        network: Network | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        self.weights: dict[str, str] | None = None
+        super().__init__(device, network)
         self._path = weights
-        self._custom = self._network = network
-        self._last: tuple[Tensor, Activations] | None = None
 
-    def prepare(self) -> None:
-        """Load the network, once.
+    def _load(self) -> tuple[Network, Path]:
+        # Imported late: with another network torch-fidelity is not needed.
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-        Raises:
-            Unavailable: its weights are neither on this machine nor within reach.
-            InputError: a file that does not hold this network's weights.
-        """
-        if self._network is None:
-            # Imported late: with another network torch-fidelity is not needed.
-            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+        path = Path(self._path) if self._path is not None else hub_file(URL_INCEPTION_V3)
+        return _network(path).to(self.device), path
 
-            path = self._path if self._path is not None else hub_file(URL_INCEPTION_V3)
-            self._network = _network(path).to(self.device)
-            self.weights = provenance(path)
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Activations:
-        """Features and logits of uint8 images (n, 3, height, width), on the CPU."""
-        if self._last is None or self._last[0] is not images:
-            self.prepare()
-            assert self._network is not None
-            features, logits = self._network(images.to(self.device))
-            self._last = (images, Activations(features.cpu(), logits.cpu()))
-        return self._last[1]
+    def _run(self, network: Network, images: Tensor) -> Activations:
+        features, logits = network(images.to(self.device))
+        return Activations(features.cpu(), logits.cpu())
 
     def features(self, images: Tensor) -> Tensor:
-        """The features, for FID, (n, 2048)."""
+        """The features of uint8 images (n, 3, height, width), on the CPU: (n, 2048)."""
         return self(images).features
 
     def logits(self, images: Tensor) -> Tensor:
-        """The logits, for Inception Score, (n, 1008)."""
+        """The logits, for Inception Score, on the CPU: (n, 1008)."""
         return self(images).logits
-
-    def release(self) -> None:
-        """Free the network and the last batch."""
-        self._network, self._last = self._custom, None
 
 
 def _network(path: str | Path) -> "nn.Module":

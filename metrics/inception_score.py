@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 import torch
 from torch import Tensor
 
 from metrics.errors import InputError, Unavailable
 from metrics.inception import Inception
 from metrics.metric import Metric
+from metrics.resampling import MOST_IMAGES, Reservoir, jackknife
 
 ENOUGH = 1000
 ENOUGH_IN_A_SPLIT = 500
@@ -34,12 +36,14 @@ class InceptionScore(Metric):
     name = "inception_score"
     higher_is_better = True
     value_range = (1.0, 1008.0)
+    floor = ENOUGH
 
     _sums: Tensor | None
     _negative_entropies: Tensor
     _counts: Tensor
     _random: np.random.Generator
     _pending: list[int]
+    _sample: Reservoir
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class InceptionScore(Metric):
         probabilities = logs.exp()
         if self._sums is None:
             self._sums = torch.zeros(self._splits, probabilities.shape[1], dtype=torch.float64)
+        self._sample.add(probabilities.numpy())
         splits = torch.tensor([self._next_split() for _ in probabilities])
         self._sums.index_add_(0, splits, probabilities)
         # A probability of 0 times its logarithm, -inf, counts as 0.
@@ -90,6 +95,19 @@ class InceptionScore(Metric):
     def extras(self) -> dict[str, float]:
         """inception_score_std, the standard deviation over the splits (0.0 of a single one)."""
         return {"inception_score_std": self._scores().std(unbiased=False).item()}
+
+    def standard_error(self) -> float | None:
+        """By the jackknife, of a sample's score in one split; see `Metric.standard_error`."""
+        count, sample = int(self._counts.sum()), self._sample.rows
+        if count < 2:
+            return None
+        negative_entropies = scipy.special.xlogy(sample, sample).sum(axis=1)
+
+        def without(kept: np.ndarray) -> float:
+            marginal = sample[kept].mean(axis=0)
+            return float(np.exp(negative_entropies[kept].mean() - scipy.special.xlogy(marginal, marginal).sum()))
+
+        return jackknife(without, len(sample)) * (len(sample) / count) ** 0.5
 
     def _scores(self) -> Tensor:
         images = int(self._counts.sum())
@@ -122,6 +140,7 @@ class InceptionScore(Metric):
         self._counts = torch.zeros(self._splits, dtype=torch.float64)
         self._random = np.random.default_rng(0)
         self._pending = []
+        self._sample = Reservoir(MOST_IMAGES)
 
     def release(self) -> None:
         """Free the network."""

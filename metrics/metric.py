@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from metrics.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -71,6 +73,18 @@ class Metric(ABC):
     def reset(self) -> None:
         """Forget the batches; the model stays loaded."""
 
+    @property
+    def floor(self) -> int:
+        """The fewest images from which the value means something."""
+        return 1
+
+    def standard_error(self) -> float | None:
+        """How far the value would move with other images of the same model; None where that is unknown.
+
+        References and prompts are taken as given. After `compute`.
+        """
+        return None
+
     def extras(self) -> dict[str, float]:
         """Further values, under their own keys; after `compute`."""
         return {}
@@ -128,16 +142,21 @@ class MeanMetric(Metric):
     def update(
         self, generated: "Tensor", references: "Tensor | None" = None, prompts: Sequence[str] | None = None
     ) -> None:
-        """Add up the batch's values; see `Metric.update`."""
-        self._sum += self.values(generated, references, prompts).double().sum().item()
-        self._count += len(generated)
+        """Add the batch's values; see `Metric.update`."""
+        self._values += self.values(generated, references, prompts).double().tolist()
 
     def compute(self) -> float:
         """The mean over the images."""
-        if not self._count:
+        if not self._values:
             raise Unavailable("no images")
-        return self._sum / self._count
+        return math.fsum(self._values) / len(self._values)
+
+    def standard_error(self) -> float | None:
+        """The values' standard deviation, divided by the square root of their number; see `Metric.standard_error`."""
+        if len(self._values) < 2:
+            return None
+        return float(np.std(self._values, ddof=1) / len(self._values) ** 0.5)
 
     def reset(self) -> None:
         """Forget the batches."""
-        self._sum, self._count = 0.0, 0
+        self._values: list[float] = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metrics.errors import InputError
 from metrics.metric import Metric
-from metrics.table import BUILT_IN, DIRECTIONS, RESERVED, MetricInfo, clipped
+from metrics.table import BUILT_IN, DIRECTIONS, ERROR_SUFFIX, RESERVED, MetricInfo, clipped
 
 TAKEN = (*BUILT_IN, *RESERVED)
 
@@ -33,7 +33,7 @@ def register(
     """Add a custom metric to every report from now on; it replaces an earlier one of the same name.
 
     Args:
-        name: Its key in reports.
+        name: Its key in reports; not one that ends in "_se", which is a standard error's.
         metric: A function f(generated, references, prompts) -> float, or a `Metric`, or a subclass of it that can be
             made without arguments. The function gets everything at once: lists of uint8 tensors (3, height, width)
             and of texts, or None for what was not given. References that are pairs come in the order of the images.
@@ -47,7 +47,7 @@ def register(
     Raises:
         InputError: a name that is taken, a weight of the wrong sign, or something that is not a metric.
     """
-    if name in TAKEN or not name:
+    if name in TAKEN or not name or name.endswith(ERROR_SUFFIX):
         raise InputError(f"the name {name!r} is taken: choose another one for your metric")
     if not callable(metric) and not isinstance(metric, Metric):
         raise InputError(f"{name}: a metric is a function or a metrics.Metric, not {type(metric).__name__}")

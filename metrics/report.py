@@ -1,22 +1,25 @@
-"""The report of an evaluation: values, weights, notes, and what is left out with the reasons."""
+"""The report of an evaluation: values, errors, weights, notes, and what is left out with the reasons."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from metrics.composite import composite_of
+from metrics.composite import composite_error, composite_of
 from metrics.errors import Unavailable
 from metrics.metric import Metric
-from metrics.table import COMPOSITE
+from metrics.table import COMPOSITE, error_key
 
 
 @dataclass
 class Report:
     """Collects results in the course of an evaluation; the fields are described at `ImageEvaluator.evaluate`."""
 
+    num_images: int
+    num_references: int
     values: dict[str, float] = field(default_factory=dict)
     composite_parts: list[str] = field(default_factory=list)
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    below_floor: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, metric: Metric) -> None:
@@ -27,32 +30,50 @@ class Report:
             self.left_out[name] = str(reason)
             return
         self.values |= metric.extras()
+        self._add_error(name, metric.standard_error())
+        images = min(self.num_images, self.num_references) if metric.needs_references else self.num_images
+        if images < metric.floor:
+            self.below_floor[name] = metric.floor
         self.notes += metric.notes()
         if source := metric.weights():
             self.weights[name] = dict(source)
 
-    def add_composite(self) -> None:
-        """Compute the composite score of the values so far."""
-        composite = composite_of(self.values)
+    def add_composite(self, guard: bool) -> None:
+        """Compute the composite score of the values so far; guarded, of those whose images suffice."""
+        if self.below_floor:
+            floors = ", ".join(f"{name} {floor}" for name, floor in self.below_floor.items())
+            self.notes.append(f"fewer images than values mean something from: {floors}")
+        low = self.below_floor if guard else {}
+        composite = composite_of({name: value for name, value in self.values.items() if name not in low})
         self.composite_parts = list(composite.parts)
+        without = [
+            f"{name} (below its floor of {low[name]} images)" if name in low else name for name in composite.left_out
+        ]
         if composite.value is None:
-            self.left_out[COMPOSITE] = "none of its parts has a value"
+            reason = f": {', '.join(without)}" if low.keys() & {*composite.left_out} else ""
+            self.left_out[COMPOSITE] = f"none of its parts has a value{reason}"
             return
         self.values[COMPOSITE] = composite.value
-        if composite.left_out:
+        self._add_error(COMPOSITE, composite_error(self.values, composite.parts))
+        if without:
             self.notes.append(
-                f"{COMPOSITE}: of {', '.join(composite.parts)}, without {', '.join(composite.left_out)}; "
+                f"{COMPOSITE}: of {', '.join(composite.parts)}, without {', '.join(without)}; "
                 "compare it only with composites of the same parts"
             )
 
-    def as_dict(self, num_images: int, num_references: int) -> dict[str, Any]:
+    def _add_error(self, name: str, error: float | None) -> None:
+        if error is not None:
+            self.values[error_key(name)] = error
+
+    def as_dict(self) -> dict[str, Any]:
         """The report as a plain dictionary."""
         return {
             **self.values,
             "composite_parts": self.composite_parts,
-            "num_images": num_images,
-            "num_references": num_references,
+            "num_images": self.num_images,
+            "num_references": self.num_references,
             "weights": self.weights,
             "left_out": self.left_out,
+            "below_floor": self.below_floor,
             "notes": self.notes,
         }

@@ -1,6 +1,6 @@
 """Feed images to metrics, one batch in memory at a time."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -8,9 +8,7 @@ from torch import Tensor
 
 from metrics.errors import InputError, Unavailable
 from metrics.images import as_sequence, batches, resized, to_image
-from metrics.references import References
-
-_OF_REFERENCES = "of the references, "
+from metrics.references import OF_REFERENCES, References
 
 
 class Streamed(Protocol):
@@ -47,6 +45,7 @@ def stream(
     prompts: Sequence[str] | None,
     batch_size: int,
     *,
+    with_references: Collection[Streamed] = (),
     progress: Callable[[int], object] = lambda images: None,
     on_unavailable: Callable[[Any, Unavailable], object] | None = None,
 ) -> None:
@@ -58,6 +57,7 @@ def stream(
         references: What they are compared with; pairs are resized to the generated images.
         prompts: A text for each generated image.
         batch_size: The most images in a batch.
+        with_references: Those of the metrics that have the set of references already.
         progress: Called with the number of images after each batch.
         on_unavailable: Called with the metric and the reason when one cannot measure such images; it gets no further
             batches. Without it the exception is raised.
@@ -76,7 +76,7 @@ def stream(
     for indices, images in batches(generated, batch_size):
         pairs = None
         if pairs_of is not None and any(metric.needs_pairs for metric in active):
-            own = [to_image(pairs_of[index], f"{_OF_REFERENCES}{index}") for index in indices]
+            own = [to_image(pairs_of[index], f"{OF_REFERENCES}{index}") for index in indices]
             pairs = torch.stack([resized(image, *images.shape[2:]) for image in own])
         texts = None if prompts is None else [prompts[index] for index in indices]
         for metric in list(active):
@@ -88,9 +88,9 @@ def stream(
                 active.remove(metric)
                 on_unavailable(metric, reason)
         progress(len(indices))
-    comparing = [metric for metric in active if metric.needs_references]
+    comparing = [metric for metric in active if metric.needs_references and metric not in with_references]
     if comparing:
-        for indices, images in batches(everything, batch_size, _OF_REFERENCES):
+        for indices, images in batches(everything, batch_size, OF_REFERENCES):
             for metric in comparing:
                 metric.add_references(images)
             progress(len(indices))

@@ -78,6 +78,7 @@ def test_annotations_are_the_types_and_the_choices():
         "bytes",
         "lpips_weights",
         "inception_weights",
+        "dinov2_weights",
     }
     assert OPTIONS["metric"].choices == ("euclidean", "cosine") and OPTIONS["device"].choices == DEVICES
     assert OPTIONS["loss_function"].choices == tuple(LOSSES)

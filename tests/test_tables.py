@@ -84,7 +84,8 @@ def test_durations(seconds, text):
 
 
 def test_metrics_read_as_people_write_them():
-    names = ("clip_score", "lpips", "inception_score", "fid", "composite_score", "my_own")
-    titles = ["CLIP Score", "LPIPS", "Inception Score", "FID", "Composite Score", "My Own"]
+    names = ("clip_score", "lpips", "inception_score", "fid", "composite_score", "my_own", "cmmd", "fd_dinov2")
+    titles = ["CLIP Score", "LPIPS", "Inception Score", "FID", "Composite Score", "My Own", "CMMD", "FD DINOv2"]
     assert [metric_title(name) for name in names] == titles
-    assert metrics_text({"lpips": 0.12345, "fid": 12.345, "num_images": 20, "notes": []}) == "lpips: 0.1235, fid: 12.35"
+    values = {"lpips": 0.12345, "lpips_se": 0.1, "fid": 12.345, "num_images": 20, "notes": []}
+    assert metrics_text(values) == "lpips: 0.1235, fid: 12.35"

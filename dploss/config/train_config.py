@@ -186,21 +186,22 @@ class TrainConfig:
     num_evaluation_samples: int = option(
         20, EVALUATION, "with --images: held-out images to reconstruct and evaluate", at_least=1, on_resume=True
     )
-    clip_model: str = option("ViT-B-32", EVALUATION, "CLIP score: open_clip model", metavar="NAME", on_resume=True)
+    clip_model: str = option(
+        "ViT-B-32", EVALUATION, "CLIP score and CMMD: open_clip model", metavar="NAME", on_resume=True
+    )
     clip_pretrained: str = option(
         "laion2b_s34b_b79k",
         EVALUATION,
-        "CLIP score: pretrained weights, an open_clip tag, a file or local-dir:FOLDER",
+        "CLIP score and CMMD: pretrained weights, an open_clip tag, a file or local-dir:FOLDER",
         metavar="WEIGHTS",
         on_resume=True,
     )
     lpips_net: Literal["alex", "vgg", "squeeze"] = option("alex", EVALUATION, "LPIPS: backbone", on_resume=True)
-    lpips_weights: str | None = option(
-        None, EVALUATION, "LPIPS: file of the backbone's weights", metavar="FILE", on_resume=True
-    )
+    lpips_weights: str | None = option(None, EVALUATION, "LPIPS: backbone's weights", metavar="FILE", on_resume=True)
     inception_weights: str | None = option(
-        None, EVALUATION, "Inception Score and FID: file of weights", metavar="FILE", on_resume=True
+        None, EVALUATION, "Inception Score, FID, KID and others: weights", metavar="FILE", on_resume=True
     )
+    dinov2_weights: str | None = option(None, EVALUATION, "fd_dinov2: weights", metavar="FILE", on_resume=True)
 
     save_interval: int = option(
         10,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dploss.data import BUILTIN, Vectors
 from dploss.data.vectors import fingerprint_of
@@ -19,6 +19,8 @@ from metrics.errors import InputError as MetricsInputError
 from metrics.folders import CAPTIONS, SUFFIXES, find_images, read_caption_table, read_image, text_beside
 
 _CROP, _STRIDE = 64, 24
+# Pixels high; images of 32 or 64 would be stamps on a screen.
+_SMALLEST_SHOWN = 256
 _PHOTOGRAPHS = {
     "china.jpg": "a photograph of a Chinese temple",
     "flower.jpg": "a photograph of a pink flower",
@@ -95,11 +97,17 @@ def as_image(row: np.ndarray, image_size: int) -> Image.Image:
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
 
 
-def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Two images of one height as one."""
-    both = Image.new("RGB", (left.width + right.width, left.height))
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width, 0))
+def comparison(reference: Image.Image, generated: Image.Image) -> Image.Image:
+    """Two images of one size side by side, a label above each; small ones enlarged, every pixel to a square."""
+    factor = -(-_SMALLEST_SHOWN // reference.height)
+    width, height = factor * reference.width, factor * reference.height
+    letters = max(16, height // 32)
+    label, gap, font = 3 * letters // 2, letters // 4, ImageFont.load_default(letters)
+    both = Image.new("RGB", (2 * width + gap, label + height), "white")
+    draw = ImageDraw.Draw(both)
+    for left, text, image in ((0, "reference", reference), (width + gap, "generated", generated)):
+        draw.text((left + width // 2, label // 2), text, "black", font, anchor="mm")
+        both.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, label))
     return both
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from dploss.experiments.catalog import Experiment, short_ids
 from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED, MeasuredRecall
 from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown, text_table
+from metrics.table import ERROR_SUFFIX
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
 NAME_WIDTH = 28
@@ -169,11 +170,11 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
 
 
 def evaluated(experiment: Experiment) -> dict[str, tuple[list[int], list[float]]]:
-    """Epochs and values of every metric of images that was measured, by its name; without standard deviations."""
+    """Epochs and values of every metric of images that was measured, by its name; no standard errors or deviations."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     for evaluation in experiment.history.evaluations:
         for name, value in evaluation.values().items():
-            if name not in (*LOSSES, "recall") and not name.endswith("_std"):
+            if name not in (*LOSSES, "recall") and not name.endswith(("_std", ERROR_SUFFIX)):
                 epochs, values = curves.setdefault(name, ([], []))
                 epochs.append(evaluation.epoch)
                 values.append(value)

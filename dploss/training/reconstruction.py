@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dploss.config import TrainConfig
-from dploss.data.images import Images, as_image, metrics_errors, side_by_side
+from dploss.data.images import Images, as_image, comparison, metrics_errors
 from dploss.data.split import evenly_spaced
 from dploss.files.atomic import atomic_write
 from dploss.models.autoencoder import ConvAutoencoder
@@ -45,6 +45,7 @@ class Reconstruction:
             lpips_net=config.lpips_net,
             lpips_weights=config.lpips_weights,
             inception_weights=config.inception_weights,
+            dinov2_weights=config.dinov2_weights,
         )
 
     def evaluate(self) -> tuple[np.ndarray, dict[str, Any]]:
@@ -79,7 +80,7 @@ class Reconstruction:
             folder: of the experiment; they lie in its evaluation_samples/.
 
         Returns:
-            Some comparisons, originals on the left, by the tags that TensorBoard shows them under.
+            Some comparisons, the originals as references, by the tags that TensorBoard shows them under.
         """
         folder = folder / SAMPLES
         folder.mkdir(exist_ok=True)
@@ -87,8 +88,8 @@ class Reconstruction:
         shown = {}
         for number, (row, original) in enumerate(zip(reconstructed, self.samples.rows, strict=True)):
             generated = as_image(row, size)
-            comparison = side_by_side(as_image(original, size), generated)
-            for name, image in (("generated", generated), ("comparison", comparison)):
+            compared = comparison(as_image(original, size), generated)
+            for name, image in (("generated", generated), ("comparison", compared)):
                 with atomic_write(folder / f"eval_{name}_{number:03d}.jpg") as file:
                     image.save(file, "JPEG", quality=95)
             caption = self.samples.captions[number]
@@ -96,7 +97,7 @@ class Reconstruction:
                 with atomic_write(folder / f"eval_prompt_{number:03d}.txt") as file:
                     file.write(caption.encode())
             if number < _SHOWN:
-                shown[f"Samples/{number:03d}"] = comparison
+                shown[f"Samples/{number:03d}"] = compared
         return shown
 
 

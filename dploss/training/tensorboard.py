@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dploss.text import metric_title
+from metrics.table import ERROR_SUFFIX
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -69,11 +70,11 @@ class TensorBoardLog:
         self.scalars(dict(zip(tags, (*losses, learning_rate), strict=True)), step)
 
     def evaluation(self, metrics: Mapping[str, Any], is_best: bool, step: int) -> None:
-        """Log what was measured of a checkpoint."""
+        """Log what was measured of a checkpoint; standard errors are in its history."""
         measured = {
             f"Evaluation/{metric_title(name).replace(' ', '_')}": value
             for name, value in metrics.items()
-            if isinstance(value, float)
+            if isinstance(value, float) and not name.endswith(ERROR_SUFFIX)
         }
         self.scalars({**measured, "Evaluation/IsBest": float(is_best)}, step)
 

@@ -18,17 +18,18 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dploss import BestCheckpointTracker
-from dploss.data.images import side_by_side
+from dploss.data.images import comparison
 from dploss.files.atomic import atomic_write
 from dploss.text import metric_title
 from dploss.tracking.directions import known_direction
 from hunyuandit.data import Captioned, pixels, read_square
 from hunyuandit.model import denoising_loss, generator_of, sample
 from metrics import ImageEvaluator, InputError
+from metrics.table import COMPOSITE, ERROR_SUFFIX
 
 SAMPLES = "evaluation_samples"
 VALIDATION_LOSS = "validation_loss"
-_WEIGHTS = ("clip_model", "clip_pretrained", "lpips_net", "lpips_weights", "inception_weights")
+_WEIGHTS = ("clip_model", "clip_pretrained", "lpips_net", "lpips_weights", "inception_weights", "dinov2_weights")
 _SHOWN_IMAGES = 4
 
 
@@ -106,7 +107,7 @@ class CheckpointEvaluator:
             tracked.append(VALIDATION_LOSS if name in report["left_out"] else name)
         self.metric_names = list(dict.fromkeys(tracked))
         # What is out of reach is not asked for again at every evaluation.
-        within_reach = [name for name in measured if name != "composite_score"]
+        within_reach = [name for name in measured if name != COMPOSITE]
         self._evaluator = ImageEvaluator(device=str(self.accelerator.device), metrics=within_reach, **weights)
 
     def open_tracker(self, folder: Path, resumed_from: Path | None) -> None:
@@ -221,7 +222,7 @@ class CheckpointEvaluator:
             say(f"🏆 New best checkpoint! Score: {self.tracker.best.score(self.tracker.metric_name):.4f}")
         say(self.tracker.summary())
         for name, value in metrics.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and not name.endswith(ERROR_SUFFIX):
                 log.add_scalar(f"Evaluation/{metric_title(name).replace(' ', '_')}", value, step)
         log.add_scalar("Evaluation/IsBest", float(is_best), step)
         log.flush()
@@ -232,14 +233,14 @@ class CheckpointEvaluator:
         for index, (generated, photograph, prompt) in enumerate(
             zip(images, self.photographs, self.prompts, strict=True)
         ):
-            comparison = side_by_side(photograph, generated)
-            for name, image in (("generated", generated), ("comparison", comparison)):
+            compared = comparison(photograph, generated)
+            for name, image in (("generated", generated), ("comparison", compared)):
                 with atomic_write(folder / f"eval_{name}_{index:03d}.jpg") as file:
                     image.save(file, "JPEG", quality=95)
             with atomic_write(folder / f"eval_prompt_{index:03d}.txt") as file:
                 file.write(prompt.encode())
             if index < _SHOWN_IMAGES:
-                log.add_image(f"Samples/{index:03d}", np.array(comparison), step, dataformats="HWC")
+                log.add_image(f"Samples/{index:03d}", np.array(compared), step, dataformats="HWC")
 
 
 def say(text: str) -> None:

@@ -104,13 +104,16 @@ def parser(description: str) -> Parser:
     evaluation.add_argument(
         "--sampling-steps", type=_at_least(1), default=50, help=_default("denoising steps of a sample")
     )
-    evaluation.add_argument("--clip-model", default="ViT-B-32", help=_default("CLIP score: an open_clip model"))
+    evaluation.add_argument(
+        "--clip-model", default="ViT-B-32", help=_default("CLIP score and CMMD: an open_clip model")
+    )
     evaluation.add_argument(
         "--clip-pretrained", default="laion2b_s34b_b79k", help=_default("its weights: a tag or a file")
     )
     evaluation.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help=_default("LPIPS"))
     evaluation.add_argument("--lpips-weights", help="LPIPS: a file with the backbone's weights")
-    evaluation.add_argument("--inception-weights", help="Inception Score and FID: a file with the weights")
+    evaluation.add_argument("--inception-weights", help="Inception Score, FID, KID and others: a file with the weights")
+    evaluation.add_argument("--dinov2-weights", help="fd_dinov2: a file with DINOv2's weights")
     return flags
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dploss.data.images import as_image, open_images, side_by_side
+from dploss.data.images import as_image, comparison, open_images
 from dploss.errors import InputError
 from metrics.folders import ImageFolder
 from metrics.images import to_image
@@ -194,8 +194,17 @@ def test_the_builtin_images_are_cut_from_two_photographs():
 def test_rows_become_pictures_again(folder):
     images = open_images(folder, 16)
     assert as_image(images.rows[0], 16).getpixel((3, 3)) == (0, 0, 255)
-    both = side_by_side(as_image(images.rows[0], 16), as_image(images.rows[2] + 5, 16))
-    assert both.size == (32, 16) and both.getpixel((3, 3)) == (0, 0, 255) and both.getpixel((20, 3)) == (255, 255, 255)
+
+
+def test_comparisons_are_labelled_and_large_enough_to_see(folder):
+    images = open_images(folder, 16)
+    both = comparison(as_image(images.rows[0], 16), as_image(images.rows[2] - 5, 16))
+    assert both.size == (2 * 256 + 4, 256 + 24)
+    assert both.getpixel((40, 60)) == (0, 0, 255) and both.getpixel((300, 60)) == (0, 0, 0)
+    labels = np.array(both.crop((0, 0, both.width, 24)).convert("L"))
+    assert labels[:, :256].min() < 100 and labels[:, 260:].min() < 100 and labels[:, 250:270].min() == 255
+    large = comparison(Image.new("RGB", (300, 512)), Image.new("RGB", (300, 512)))
+    assert large.height > 512 and large.width < 610
 
 
 def test_what_cannot_be_read_is_named(folder, tmp_path):

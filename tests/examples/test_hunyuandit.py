@@ -146,7 +146,7 @@ def test_it_leaves_what_the_guide_says(undisturbed):
         for name, suffix in (("generated", "jpg"), ("comparison", "jpg"), ("prompt", "txt"))
     }
     comparison = np.array(Image.open(undisturbed / "evaluation_samples" / "eval_comparison_000.jpg"))
-    assert comparison.shape == (SIZE, 2 * SIZE, 3)
+    assert comparison.shape == (256 + 24, 2 * 256 + 4, 3)
     assert "temple, piece 0" in (undisturbed / "evaluation_samples" / "eval_prompt_000.txt").read_text()
 
     tags = events(undisturbed).Tags()
@@ -557,5 +557,6 @@ def test_the_guide_shows_the_same_in_both_languages_and_its_code_runs(monkeypatc
     finally:
         unregister("warmth")
     flags = parser("about\n\nexamples")._option_string_actions
-    said = set(re.findall(r"`?(--[a-z][a-z-]+)", (ROOT / "docs" / names[0]).read_text(encoding="utf-8")))
-    assert said - {"--extra", "--logdir", "--nproc-per-node"} <= flags.keys()
+    said = set(re.findall(r"`?(--[a-z][a-z0-9-]+)", (ROOT / "docs" / names[0]).read_text(encoding="utf-8")))
+    of_others = {"--extra", "--logdir", "--nproc-per-node", "--guard", "--classifier-weights"}
+    assert said - of_others <= flags.keys()

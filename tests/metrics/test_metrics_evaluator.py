@@ -1,4 +1,6 @@
 import logging
+import math
+import os
 import random
 import subprocess
 import sys
@@ -9,23 +11,38 @@ import torch
 from PIL import Image
 
 from metrics import (
+    CMMD,
     FID,
+    KID,
     LPIPS,
+    MIND,
     PSNR,
     SSIM,
     CLIPScore,
+    Coverage,
+    Density,
+    FDDINOv2,
     ImageEvaluator,
+    ImagePrecision,
+    ImageRecall,
     Inception,
     InceptionScore,
     InputError,
     Metric,
     References,
     Unavailable,
+    composite_of,
+    composite_score,
     register,
     unregister,
 )
+from metrics.composite import composite_error
+from metrics.features import Features
+from metrics.folders import ImageFolder
 from metrics.registry import direction
 from metrics.table import BUILT_IN, DIRECTIONS
+
+ON_INCEPTION = (FID, KID, MIND, ImagePrecision, ImageRecall, Density, Coverage)
 
 
 @pytest.fixture
@@ -46,7 +63,18 @@ def pictures(count, seed=0, size=32):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8))
 
 
-def offline(*registered, batch_size=4):
+class Counted:
+    """A function of batches that counts the images it has seen."""
+
+    def __init__(self, function):
+        self.function, self.images = function, 0
+
+    def __call__(self, images):
+        self.images += len(images)
+        return self.function(images)
+
+
+def offline(*registered, batch_size=4, **settings):
     """An evaluator of all built-in metrics, whose models are small functions of the image, and of registered ones."""
 
     def embed(images, texts):
@@ -55,14 +83,18 @@ def offline(*registered, batch_size=4):
     def features(images):
         return images.float().mean((2, 3)), images.float().mean((2, 3)) / 4
 
-    inception = Inception(network=features)
+    inception = Inception(network=Counted(features))
+    shared = Features(inception.features, inception)
     models = [
         CLIPScore(embed=embed),
         LPIPS(distance=lambda one, other: (one - other).abs().mean((1, 2, 3))),
         InceptionScore(inception=inception),
-        FID(inception=inception),
+        *(kind(features=shared) for kind in ON_INCEPTION),
+        CMMD(extractor=lambda images: images.float().std((2, 3))),
     ]
-    return ImageEvaluator(metrics=[*models, "psnr", "ssim", *registered], batch_size=batch_size)
+    evaluator = ImageEvaluator(metrics=[*models, "psnr", "ssim", *registered], batch_size=batch_size, **settings)
+    evaluator.network = inception.prepare()
+    return evaluator
 
 
 class OutOfReach(Metric):
@@ -89,12 +121,75 @@ class OutOfReach(Metric):
 
 def test_all_metrics_in_one_plain_dictionary():
     result = offline().evaluate(pictures(10), pictures(10, 1), ["text"] * 10)
-    scores = ["clip_score", "lpips", "inception_score", "inception_score_std", "fid", "psnr", "ssim", "composite_score"]
-    assert all(type(result[name]) is float and np.isfinite(result[name]) for name in scores)
+    scores = [name for name in BUILT_IN if name != "fd_dinov2"] + ["composite_score"]
+    values = ["inception_score_std", *scores, *(f"{name}_se" for name in scores)]
+    assert all(type(result[name]) is float and np.isfinite(result[name]) for name in values)
+    assert [name for name in result if isinstance(result[name], float) and name in BUILT_IN] == scores[:-1]
     assert result["num_images"] == result["num_references"] == 10
     assert result["left_out"] == {} and result["weights"] == {}
-    assert result["composite_parts"] == ["clip_score", "inception_score", "lpips", "fid"]
-    assert len(result["notes"]) == 2
+
+
+def test_a_metric_of_fewer_images_than_its_floor_is_marked_and_no_part_of_a_guarded_composite():
+    given = pictures(10), pictures(10, 1), ["text"] * 10
+    guarded, unguarded = offline(guard=True).evaluate(*given), offline().evaluate(*given)
+    # The network has three features: ten images suffice for its Frechet distance.
+    assert guarded["composite_parts"] == ["clip_score", "lpips", "fid"]
+    assert guarded["below_floor"]["inception_score"] == 1000 and "fid" not in guarded["below_floor"]
+    assert "without inception_score (below its floor of 1000 images)" in guarded["notes"][-1]
+    assert any(
+        "mean something from: inception_score 1000, kid 20, cmmd 20, mind 1000" in one for one in guarded["notes"]
+    )
+    assert unguarded["composite_parts"] == ["clip_score", "inception_score", "lpips", "fid"]
+    assert unguarded["composite_score"] == composite_score(unguarded) == composite_score(guarded)
+    assert unguarded["below_floor"] == guarded["below_floor"]
+    same = [name for name in guarded if not name.startswith("composite") and name != "notes"]
+    assert all(guarded[name] == unguarded[name] for name in same)
+
+
+def test_where_the_guard_leaves_no_part_it_says_which_are_few():
+    metric = InceptionScore(extractor=lambda images: images.float().mean((2, 3)))
+    result = ImageEvaluator(metrics=[metric], guard=True).evaluate(pictures(3))
+    assert result["left_out"] == {
+        "composite_score": "none of its parts has a value: clip_score, inception_score "
+        "(below its floor of 1000 images), lpips, fid"
+    }
+
+
+def test_the_error_of_a_composite_is_that_of_its_parts():
+    values = {"clip_score": 0.8, "clip_score_se": 0.03, "lpips": 0.2, "lpips_se": 0.1}
+    assert composite_error(values, ("clip_score", "lpips")) == pytest.approx(math.hypot(0.4 * 0.03, 0.2 * 0.1) / 0.4)
+    assert composite_error(values | {"fid": 3.0}, ("clip_score", "fid")) is None
+    assert composite_of(values) == composite_of({name: values[name] for name in ("clip_score", "lpips")})
+
+
+def test_the_network_sees_the_same_references_once(tmp_path):
+    evaluator, references = offline(), pictures(9, 1)
+    first = evaluator.evaluate(pictures(4), references)
+    assert evaluator.network.images == 4 + 9
+    evaluator.release()
+    again = evaluator.evaluate(pictures(4), list(references.numpy()))
+    assert evaluator.network.images == 4 + 9 + 4 and again == first
+    references[3] //= 2
+    changed = evaluator.evaluate(pictures(4), references)
+    assert evaluator.network.images == 4 + 9 + 4 + 4 + 9 and changed["fid"] != first["fid"]
+
+    for number, image in enumerate(references):
+        Image.fromarray(image.movedim(0, 2).numpy()).save(tmp_path / f"{number}.png")
+    of_files = offline()
+    for _ in range(2):
+        assert of_files.evaluate(pictures(4), ImageFolder(tmp_path))["fid"] == pytest.approx(changed["fid"])
+    assert of_files.network.images == 4 + 9 + 4
+    os.utime(tmp_path / "3.png", ns=(0, 0))
+    of_files.evaluate(pictures(4), ImageFolder(tmp_path))
+    assert of_files.network.images == 4 + 9 + 4 + 4 + 9
+
+
+def test_references_of_an_evaluation_that_failed_are_not_taken_for_known():
+    evaluator = offline()
+    broken = [*pictures(5, 1).numpy(), np.ones((3, 32, 32)) * 9]
+    with pytest.raises(InputError):
+        evaluator.evaluate(pictures(4), broken)
+    assert evaluator.evaluate(pictures(4), broken[:5]) == offline().evaluate(pictures(4), broken[:5])
 
 
 def test_batches_and_kinds_of_images_make_no_difference():
@@ -112,7 +207,7 @@ def test_images_of_mixed_sizes_keep_their_references():
     assert result["psnr"] == 100 and result["lpips"] == 0
 
 
-def test_a_set_of_references_is_for_fid_alone():
+def test_references_of_another_number_are_a_set():
     result = offline().evaluate(pictures(4), pictures(9, 1))
     assert result["fid"] > 0 and result["num_references"] == 9
     assert result["left_out"]["psnr"] == "4 images but 9 references make no pairs"
@@ -128,7 +223,7 @@ def test_a_reason_is_logged_once_and_always_reported(caplog):
         first = evaluator.evaluate(pictures(2), pictures(2), ["a", "b"])
         again = evaluator.evaluate(pictures(2), pictures(2), ["a", "b"])
     logged = [record.getMessage() for record in caplog.records if record.name == "metrics"]
-    assert sorted(line.split()[0] for line in logged) == sorted(missing)
+    assert logged == ["left out: clip_score, lpips, inception_score, fid: its weights are not on this machine"]
     assert first["left_out"] == again["left_out"] and first["left_out"].keys() == {*missing, "composite_score"}
     assert "not on this machine" in first["left_out"]["clip_score"]
     assert first["psnr"] == 100 and not {*missing} & first.keys()
@@ -202,7 +297,7 @@ def test_a_metric_of_ones_own_may_be_unavailable_or_fail(own):
 def test_names_and_ready_metrics_are_taken_together(own):
     own("count", lambda images, *_: len(images), True)
     result = ImageEvaluator(metrics=[Brightness(), "psnr", "count"]).evaluate(pictures(2), pictures(2))
-    assert [name for name in result if isinstance(result[name], float)] == ["psnr", "brightness", "count"]
+    assert [name for name in result if isinstance(result[name], float)] == ["psnr", "psnr_se", "brightness", "count"]
     assert result["brightness"] == pytest.approx(pictures(2).double().mean().item() / 255)
 
 
@@ -215,12 +310,13 @@ def test_a_ready_metric_replaces_the_built_in_of_its_name():
 
 
 def test_the_table_has_what_the_classes_say(own):
-    classes = [CLIPScore, LPIPS, InceptionScore, FID, PSNR, SSIM]
-    assert [(one.name, one.higher_is_better) for one in classes] == [
-        (name, info.higher_is_better) for name, info in BUILT_IN.items()
-    ]
+    made = [CLIPScore(), LPIPS(), InceptionScore(), CMMD(), FDDINOv2("file"), PSNR(), SSIM()]
+    made += [kind() for kind in ON_INCEPTION]
+    assert {one.name: (one.higher_is_better, one.floor) for one in made} == {
+        name: (info.higher_is_better, info.floor) for name, info in BUILT_IN.items()
+    }
     own("less", lambda *_: 0.0, False)
-    assert direction("less") is False and direction("inception_score_std") is None
+    assert direction("less") is False and direction("inception_score_std") is direction("fid_se") is None
     assert {name: direction(name) for name in DIRECTIONS} == DIRECTIONS
 
 
@@ -240,6 +336,8 @@ def test_images_too_small_for_one_metric_leave_the_others():
         ({"metrics": ["fidd"]}, "no metric has the name 'fidd'; there are clip_score"),
         ({"metrics": ["psnr", PSNR()]}, "two metrics have the name 'psnr'"),
         ({"metrics": [OutOfReach("notes")]}, "the name 'notes' is taken"),
+        ({"metrics": [OutOfReach("mine_se")]}, "the name 'mine_se' is taken"),
+        ({"metrics": ["fd_dinov2"]}, "needs a file of weights"),
         ({"metrics": [PSNR]}, "by its name or as a metrics.Metric, not as ABCMeta"),
         ({"device": "abacus"}, "device abacus"),
         ({"lpips_net": "resnet"}, "nets"),

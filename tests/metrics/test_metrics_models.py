@@ -120,6 +120,26 @@ def test_weights_out_of_reach_are_said(no_network):
             metric.prepare()
 
 
+def test_weights_out_of_reach_are_asked_for_once_for_all_metrics(monkeypatch):
+    asked = []
+
+    def unreachable(url):
+        asked.append(url)
+        raise Unavailable("not on this machine")
+
+    monkeypatch.setattr("metrics.inception.hub_file", unreachable)
+    inception = Inception()
+    for _ in range(2):
+        for metric in (FID(inception=inception), InceptionScore(inception=inception)):
+            with pytest.raises(Unavailable, match="not on this machine"):
+                metric.prepare()
+    assert len(asked) == 1
+    inception.release()
+    with pytest.raises(Unavailable):
+        inception.prepare()
+    assert len(asked) == 2
+
+
 def test_a_wrong_file_in_the_cache_is_found(no_network):
     path = Path(torch.hub.get_dir(), "checkpoints", "net-01234567.pth")
     path.parent.mkdir(parents=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import metrics.composite
 from metrics import FID, InceptionScore, InputError, Unavailable, composite_of, composite_score, register, unregister
-from metrics.fid import Moments, frechet_distance
+from metrics.fid import frechet_distance
+from metrics.moments import Moments
 
 
 def tiny_features(images):
@@ -90,7 +91,7 @@ def test_fid_says_how_many_images_and_that_they_are_few():
 
 
 def test_fid_of_one_image_is_undefined():
-    with pytest.raises(Unavailable, match="two images"):
+    with pytest.raises(Unavailable, match="at least 2 images"):
         FID(extractor=tiny_features).measure(pictures(1), pictures(4))
     with pytest.raises(Unavailable, match="needs references"):
         FID(extractor=tiny_features).measure(pictures(4))
@@ -194,6 +195,7 @@ def test_a_metric_of_ones_own_enters_the_composite():
     [
         (("fid", len, True), "taken"),
         (("", len, True), "taken"),
+        (("mine_se", len, True), "taken"),
         (("mine", 3, True), "not int"),
         (("mine", dict, True), "not a metrics.Metric"),
         (("mine", len, True, -1.0), "above 0"),

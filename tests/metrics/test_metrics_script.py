@@ -50,7 +50,32 @@ def test_a_table_for_people(folders, capsys):
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith("psnr ") and lines[0].endswith("higher is better")
+    assert " ± " in lines[0] and "psnr_se" not in out
     assert any(line.startswith("clip_score") and line.endswith("left out: it needs prompts") for line in lines)
+
+
+def test_values_of_too_few_images_are_marked_and_left_out_where_asked_for(folders, capsys):
+    (folders / "my_score_for_test.py").write_text(
+        "import torch\nfrom metrics import InceptionScore, register\n"
+        "class Mine(InceptionScore):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(extractor=lambda images: images.float().mean((2, 3)))\n"
+        "register('mine', Mine, True, weight=1.0)\n"
+    )
+    from metrics import unregister
+
+    flags = ["generated", "--import", "my_score_for_test", "--metrics", "mine"]
+    try:
+        assert main([*flags, "--guard"]) == 0
+        out = capsys.readouterr().out
+        assert out.splitlines()[0].endswith("higher is better *")
+        assert "mine (below its floor of 1000 images)" in out and "\ncomposite_score " in out.replace(" - ", "")
+        for more in ([], ["--no-guard"]):
+            assert main([*flags, *more, "--json"]) == 0
+            report = json.loads(capsys.readouterr().out)
+            assert report["composite_score"] == 1.0 and report["below_floor"] == {"mine": 1000}
+    finally:
+        unregister("mine")
 
 
 def test_a_metric_of_ones_own_is_in_the_table_and_the_json(folders, capsys):

@@ -62,7 +62,7 @@ def test_a_training_on_images_leaves_what_it_made(settings, capsys):
         for number in range(3)
         for name, suffix in (("generated", "jpg"), ("comparison", "jpg"), ("prompt", "txt"))
     )
-    assert Image.open(folder / "evaluation_samples" / "eval_comparison_000.jpg").size == (32, 16)
+    assert Image.open(folder / "evaluation_samples" / "eval_comparison_000.jpg").size == (2 * 256 + 4, 256 + 24)
     assert "photograph" in (folder / "evaluation_samples" / "eval_prompt_000.txt").read_text()
 
     encoder = load_encoder(folder / "best.pt")
