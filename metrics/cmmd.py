@@ -36,6 +36,7 @@ class CMMD(MMD):
     unbiased = False
     scale = 1000.0
     fewest = (1, 1)
+    # As of KID; its bias is the same for all checkpoints that have as many images.
     floor = 20
 
     def __init__(

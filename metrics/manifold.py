@@ -23,6 +23,7 @@ class ManifoldMetric(SetMetric):
 
     higher_is_better = True
     value_range = (0.0, 1.0)
+    # Among few images the balls are wide, and the shares steps of one image.
     floor = 1000
     neighbours: ClassVar[int]
     of_references: ClassVar[bool] = True

@@ -75,7 +75,7 @@ class Metric(ABC):
 
     @property
     def floor(self) -> int:
-        """The fewest images from which the value means something."""
+        """The fewest images from which the value means something; below, it is marked in reports."""
         return 1
 
     def standard_error(self) -> float | None:

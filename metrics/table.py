@@ -16,15 +16,12 @@ class MetricInfo:
         weight: Its weight in the composite score; 0 where it is no part of it.
         scale: Maps its value to 0..1 for the composite score.
         digits: Decimals that it is shown with.
-        floor: The fewest images from which it means something. Below, it is reported and marked, and no part of a
-            guarded composite score.
     """
 
     higher_is_better: bool
     weight: float
     scale: Callable[[float], float]
     digits: int = field(default=4, kw_only=True)
-    floor: int = field(default=1, kw_only=True)
 
 
 def clipped(value: float) -> float:
@@ -37,22 +34,20 @@ def error_key(name: str) -> str:
     return name + ERROR_SUFFIX
 
 
-# In the order of reports. Floors: of FID one image more than features, else the covariance is singular; of Inception
-# Score two splits of 500; of MIND its authors' fewest. KID has no bias, and CMMD the same one at one number of images:
-# 20 for an interval to read. Of precision to coverage the balls are wide among few images, and the steps 1 / images.
+# In the order of reports.
 BUILT_IN: dict[str, MetricInfo] = {
     "clip_score": MetricInfo(True, 0.4, float),
     "lpips": MetricInfo(False, -0.2, lambda distance: min(1.0, distance)),
-    "inception_score": MetricInfo(True, 0.3, lambda score: min(1.0, score / 5), digits=2, floor=1000),
-    "fid": MetricInfo(False, -0.1, lambda distance: distance / (distance + 100), digits=2, floor=2049),
-    "kid": MetricInfo(False, 0.0, clipped, digits=5, floor=20),
-    "cmmd": MetricInfo(False, 0.0, clipped, floor=20),
-    "mind": MetricInfo(False, 0.0, clipped, digits=2, floor=1000),
-    "image_precision": MetricInfo(True, 0.0, clipped, floor=1000),
-    "image_recall": MetricInfo(True, 0.0, clipped, floor=1000),
-    "density": MetricInfo(True, 0.0, clipped, floor=1000),
-    "coverage": MetricInfo(True, 0.0, clipped, floor=1000),
-    "fd_dinov2": MetricInfo(False, 0.0, clipped, digits=2, floor=1025),
+    "inception_score": MetricInfo(True, 0.3, lambda score: min(1.0, score / 5), digits=2),
+    "fid": MetricInfo(False, -0.1, lambda distance: distance / (distance + 100), digits=2),
+    "kid": MetricInfo(False, 0.0, clipped, digits=5),
+    "cmmd": MetricInfo(False, 0.0, clipped),
+    "mind": MetricInfo(False, 0.0, clipped, digits=2),
+    "image_precision": MetricInfo(True, 0.0, clipped),
+    "image_recall": MetricInfo(True, 0.0, clipped),
+    "density": MetricInfo(True, 0.0, clipped),
+    "coverage": MetricInfo(True, 0.0, clipped),
+    "fd_dinov2": MetricInfo(False, 0.0, clipped, digits=2),
     "psnr": MetricInfo(True, 0.0, clipped, digits=2),
     "ssim": MetricInfo(True, 0.0, clipped),
 }
