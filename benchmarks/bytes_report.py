@@ -41,9 +41,9 @@ _FAMILIES = {
     "TurboQuant, 2 to 4 bits": ("TurboQuant", "turbovec"),
     "EDEN, 2 to 4 bits": ("EDEN",),
     "ASH, 1 to 4 bits": ("ASH",),
-    "trellis, trained": ("trained",),
     "int8, trained": ("trained int8",),
     "binary, trained, float queries or Hamming": ("trained binary",),
+    "trellis, trained": ("trained",),
     "binary, float queries or Hamming": ("binary",),
     "signs of PCA": ("PCA, signs",),
     "PCA, 4 to 8 bits": ("PCA",),
@@ -119,7 +119,7 @@ def figure(entries: Sequence[dict[str, Any]]) -> Figure:
     for place, data in enumerate(sets):
         panel = drawn.add_subplot(1, len(sets), place + 1)
         for number, (family, names) in enumerate(families.items()):
-            ours = names[0] == "trained" or names[0] in CODES
+            ours = names[0].startswith("trained") or names[0] in CODES
             style: dict[str, Any] = {"color": _COLOURS(number), "marker": "o", "linestyle": "-" if ours else ":"}
             if family == LIMIT:
                 style = {"color": "black", "linestyle": "--"}
