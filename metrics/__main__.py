@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from metrics.errors import InputError
 from metrics.folders import ImageFolder, read_captions
 from metrics.registry import BUILT_IN, direction
-from metrics.table import error_key
+from metrics.table import JACKKNIFE, error_key
 
 if TYPE_CHECKING:
     from metrics.references import References
@@ -120,6 +120,7 @@ def measure(args: argparse.Namespace) -> int:
     paired = None if references is None else pair(generated, references, args.metrics or ())
     with _no_warnings():
         report = evaluator.evaluate(generated, paired, prompts)
+    del report[JACKKNIFE]
     print(json_text(report) if args.json else "\n".join(table(report)))
     return 0
 

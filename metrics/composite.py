@@ -1,12 +1,12 @@
 """The composite score: one value out of several metrics; higher is better."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from metrics.registry import registered
-from metrics.table import BUILT_IN, MetricInfo, error_key
+from metrics.table import BUILT_IN, MetricInfo
 
 
 @dataclass(frozen=True)
@@ -57,31 +57,6 @@ def composite_of(metrics: Mapping[str, Any]) -> Composite:
     total = sum(weight * part for weight, part in present.values())
     positive = sum(weight for weight, _ in present.values() if weight > 0)
     return Composite(total / (positive or 1.0), tuple(present), tuple(left_out))
-
-
-def composite_error(metrics: Mapping[str, Any], parts: Sequence[str]) -> float | None:
-    """The standard error of a composite score, from those of its parts, as if these were independent.
-
-    Each part is moved up and down by its standard error, scaled and weighted as in `composite_of`.
-
-    Args:
-        metrics: Values by name, and standard errors under `error_key` of it.
-        parts: The metrics in the score.
-
-    Returns:
-        The error; None where that of a part is unknown.
-    """
-    infos = _parts()
-    total = positive = 0.0
-    for name in parts:
-        error = metrics.get(error_key(name))
-        if error is None:
-            return None
-        info = infos[name]
-        up, down = info.scale(metrics[name] + error), info.scale(metrics[name] - error)
-        total += (info.weight * (up - down) / 2) ** 2
-        positive += max(info.weight, 0.0)
-    return math.sqrt(total) / (positive or 1.0)
 
 
 def composite_score(metrics: Mapping[str, Any]) -> float | None:

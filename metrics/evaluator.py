@@ -117,7 +117,8 @@ class ImageEvaluator:
 
         Returns:
             A plain dictionary: each metric's value under its name (and "inception_score_std"), its standard error under
-            `<name>_se` where it has one; "composite_score" and the "composite_parts" it is made of; "num_images",
+            `<name>_se` where it has one, and what that follows from in "jackknife": {metric: its values without each of
+            up to 20 groups of images}; "composite_score" and the "composite_parts" it is made of; "num_images",
             "num_references"; "weights": {metric: {"source": path, "sha256": digest}}; "left_out": {metric: why it has
             no value}; "below_floor": {metric: the fewest images from which its value means something} for metrics that
             had fewer; "notes": what to know when reading the values. A reason is also logged as a warning, once.

@@ -141,14 +141,14 @@ class SetMetric(Metric):
             raise Unavailable(f"it needs at least {images} images and {references} references")
         return self.value()
 
-    def standard_error(self) -> float | None:
-        """By the jackknife over the generated images, for these references; see `Metric.standard_error`."""
+    def jackknife(self) -> np.ndarray | None:
+        """Without groups of the generated images, for these references; see `Metric.jackknife`."""
         count = self.features.generated.count
         if count <= self.fewest[0]:
             return None
         rows = few_of(self.features.generated.rows())
         statistic = self.statistic(rows, self.features.references.rows())
-        return jackknife(statistic, len(rows)) * (len(rows) / count) ** 0.5
+        return jackknife(statistic, len(rows), count)
 
     def notes(self) -> list[str]:
         """That a sample of the images was compared, where it was."""

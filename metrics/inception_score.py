@@ -96,8 +96,8 @@ class InceptionScore(Metric):
         """inception_score_std, the standard deviation over the splits (0.0 of a single one)."""
         return {"inception_score_std": self._scores().std(unbiased=False).item()}
 
-    def standard_error(self) -> float | None:
-        """By the jackknife, of a sample's score in one split; see `Metric.standard_error`."""
+    def jackknife(self) -> np.ndarray | None:
+        """Of a sample's score in one split; see `Metric.jackknife`."""
         count, sample = int(self._counts.sum()), self._sample.rows
         if count < 2:
             return None
@@ -107,7 +107,7 @@ class InceptionScore(Metric):
             marginal = sample[kept].mean(axis=0)
             return float(np.exp(negative_entropies[kept].mean() - scipy.special.xlogy(marginal, marginal).sum()))
 
-        return jackknife(without, len(sample)) * (len(sample) / count) ** 0.5
+        return jackknife(without, len(sample), count)
 
     def _scores(self) -> Tensor:
         images = int(self._counts.sum())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from metrics.errors import Unavailable
+from metrics.resampling import jackknife, jackknife_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,12 +79,17 @@ class Metric(ABC):
         """The fewest images from which the value means something; below, it is marked in reports."""
         return 1
 
-    def standard_error(self) -> float | None:
-        """How far the value would move with other images of the same model; None where that is unknown.
+    def jackknife(self) -> np.ndarray | None:
+        """Values without each of several groups of images; None where they are unknown. After `compute`.
 
-        References and prompts are taken as given. After `compute`.
+        They may lack what is the same for all of them. References and prompts are taken as given.
         """
         return None
+
+    def standard_error(self) -> float | None:
+        """How far the value would move with other images of the same model; None where that is unknown."""
+        values = self.jackknife()
+        return None if values is None else jackknife_error(values)
 
     def extras(self) -> dict[str, float]:
         """Further values, under their own keys; after `compute`."""
@@ -150,6 +156,11 @@ class MeanMetric(Metric):
         if not self._values:
             raise Unavailable("no images")
         return math.fsum(self._values) / len(self._values)
+
+    def jackknife(self) -> np.ndarray | None:
+        """See `Metric.jackknife`."""
+        values = np.array(self._values)
+        return jackknife(lambda kept: float(values[kept].mean()), len(values)) if len(values) > 1 else None
 
     def standard_error(self) -> float | None:
         """The values' standard deviation, divided by the square root of their number; see `Metric.standard_error`."""

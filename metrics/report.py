@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from metrics.composite import composite_error, composite_of
+import numpy as np
+
+from metrics.composite import Composite, composite_of
 from metrics.errors import Unavailable
 from metrics.metric import Metric
-from metrics.table import COMPOSITE, error_key
+from metrics.resampling import jackknife_error
+from metrics.table import COMPOSITE, JACKKNIFE, error_key
 
 
 @dataclass
@@ -16,6 +19,7 @@ class Report:
     num_images: int
     num_references: int
     values: dict[str, float] = field(default_factory=dict)
+    jackknife: dict[str, list[float]] = field(default_factory=dict)
     composite_parts: list[str] = field(default_factory=list)
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -30,6 +34,9 @@ class Report:
             self.left_out[name] = str(reason)
             return
         self.values |= metric.extras()
+        values = metric.jackknife()
+        if values is not None and np.isfinite(values).all():
+            self.jackknife[name] = (self.values[name] + values - values.mean()).tolist()
         self._add_error(name, metric.standard_error())
         images = min(self.num_images, self.num_references) if metric.needs_references else self.num_images
         if images < metric.floor:
@@ -54,12 +61,23 @@ class Report:
             self.left_out[COMPOSITE] = f"none of its parts has a value{reason}"
             return
         self.values[COMPOSITE] = composite.value
-        self._add_error(COMPOSITE, composite_error(self.values, composite.parts))
+        self._add_jackknife_of(composite)
         if without:
             self.notes.append(
                 f"{COMPOSITE}: of {', '.join(composite.parts)}, without {', '.join(without)}; "
                 "compare it only with composites of the same parts"
             )
+
+    def _add_jackknife_of(self, composite: Composite) -> None:
+        """The composite's own, where all its parts have theirs, which belong to the same images."""
+        parts = [self.jackknife.get(name, []) for name in composite.parts]
+        if len({len(values) for values in parts}) > 1 or not parts[0]:
+            return
+        for values in zip(*parts, strict=True):
+            score = composite_of(dict(zip(composite.parts, values, strict=True))).value
+            assert score is not None
+            self.jackknife.setdefault(COMPOSITE, []).append(score)
+        self._add_error(COMPOSITE, jackknife_error(np.array(self.jackknife[COMPOSITE])))
 
     def _add_error(self, name: str, error: float | None) -> None:
         if error is not None:
@@ -69,6 +87,7 @@ class Report:
         """The report as a plain dictionary."""
         return {
             **self.values,
+            JACKKNIFE: self.jackknife,
             "composite_parts": self.composite_parts,
             "num_images": self.num_images,
             "num_references": self.num_references,

@@ -1,4 +1,4 @@
-"""How far would a value move with other images? Standard errors by the jackknife, from a sample of bounded size."""
+"""How far would a value move with other images? The jackknife, from a sample of bounded size."""
 
 from collections.abc import Callable
 
@@ -43,17 +43,27 @@ def few_of(rows: np.ndarray) -> np.ndarray:
     return rows[np.random.default_rng(0).choice(len(rows), MOST_IMAGES, replace=False)]
 
 
-def jackknife(statistic: Callable[[np.ndarray], float], count: int) -> float:
-    """The standard error of a statistic of `count` images, by deleting groups of them (Kott 2001).
+def jackknife(statistic: Callable[[np.ndarray], float], count: int, of: int | None = None) -> np.ndarray:
+    """A statistic of `count` images without each of several groups of them, (G,): what standard errors follow from.
 
-    sqrt((G - 1) / G * sum over the groups of (value without the group - mean of these values)^2), for G random groups
-    of equal size up to one image. With as many groups as images it is the jackknife of Tukey (1958).
+    There are 20 random groups of equal size up to one image, or as many as images; the same for the same count, so that
+    the values of two evaluations of the same prompts belong to each other.
 
     Args:
         statistic: Indices of the images that are kept, sorted -> the value.
         count: The number of images, at least 2.
+        of: Of how many images these are a sample; the values then lie as close together as those of all would.
     """
     groups = min(count, GROUPS)
     group_of = np.random.default_rng(0).permutation(count) % groups
     values = np.array([statistic(np.flatnonzero(group_of != group)) for group in range(groups)])
-    return float(np.sqrt((groups - 1) * values.var()))
+    return values.mean() + (values - values.mean()) * (count / (of or count)) ** 0.5
+
+
+def jackknife_error(values: np.ndarray) -> float:
+    """The standard error that `jackknife`'s values say: sqrt((G - 1) / G * sum of (value - mean)^2) (Kott 2001).
+
+    With as many groups as images it is that of Tukey (1958). Of the differences of two evaluations' values it is that
+    of the difference, in which what both share cancels.
+    """
+    return float(np.sqrt((len(values) - 1) * np.var(values)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 COMPOSITE = "composite_score"
 ERROR_SUFFIX = "_se"
+JACKKNIFE = "jackknife"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ RESERVED = (
     "inception_score_std",
     COMPOSITE,
     "composite_parts",
+    JACKKNIFE,
     "num_images",
     "num_references",
     "weights",

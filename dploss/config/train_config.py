@@ -168,7 +168,7 @@ class TrainConfig:
     min_delta: float | Literal["auto"] = option(
         0.0,
         EVALUATION,
-        "by how much a new best must exceed the one before, else it is a tie; auto: by the standard error of recalls",
+        "how far a new best must exceed the one before, else it is a tie; auto: the standard error of their gap",
         metavar="X|auto",
         at_least=0,
         on_resume=True,

@@ -10,6 +10,7 @@ from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.stored import stored_recall
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.history import Recall
+from metrics.resampling import jackknife
 
 
 class HeldOutRows:
@@ -51,10 +52,10 @@ class HeldOutRows:
         rows = self.rows[self.index]
         return stored_recall(self.evaluator, rows, encode(rows), code, rerank)
 
-    def standard_error(
+    def jackknife(
         self, encode: Callable[[np.ndarray, int | None], np.ndarray], code: StoredForm | None = None
-    ) -> float:
-        """The standard error of recall@k over the rows; of a Matryoshka encoder, that of the mean over its sizes.
+    ) -> list[float]:
+        """Recall@k of queries without each of several groups of rows; of a Matryoshka encoder the mean over its sizes.
 
         Args:
             encode: rows and d, or None -> (n, d) float32 latents.
@@ -67,7 +68,8 @@ class HeldOutRows:
             if code is not None:
                 latents, queries = search_form(code, code.encode(latents), latents)
             kept.append(self.evaluator.neighbours_kept(rows, latents, [(k, k)], queries)[0])
-        return float(np.std(np.mean(kept, axis=0) / k, ddof=1) / np.sqrt(len(rows)))
+        shares = np.mean(kept, axis=0) / k
+        return jackknife(lambda index: float(shares[index].mean()), len(rows)).tolist()
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""

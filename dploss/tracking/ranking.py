@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
+import numpy as np
+
 from dploss.tracking.directions import direction_of, known_direction
-from metrics.table import COMPOSITE
+from metrics.resampling import jackknife_error
+from metrics.table import COMPOSITE, JACKKNIFE
 
 AUTO: Literal["auto"] = "auto"
 _SHOWN = 60
@@ -68,6 +71,18 @@ class Entry:
         error = self.score(f"{metric_name}_se")
         return error if error is not None and error >= 0 else None
 
+    def has_error(self, metric_name: str) -> bool:
+        """Whether something says how far the metric's value is to be trusted."""
+        return self.standard_error(metric_name) is not None or self.jackknife(metric_name) is not None
+
+    def jackknife(self, metric_name: str) -> list[float] | None:
+        """The metric's values without each of several groups of samples; None where there are none."""
+        of_metrics = self.metrics.get(JACKKNIFE)
+        values = of_metrics.get(metric_name) if isinstance(of_metrics, Mapping) else None
+        if not isinstance(values, list) or len(values) < 2:
+            return None
+        return values if all(type(one) is float and math.isfinite(one) for one in values) else None
+
     def _number(self, metric_name: str) -> int | float | None:
         value = self.metrics.get(metric_name)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
@@ -80,8 +95,8 @@ class Ranking:
     Attributes:
         metric_name: the metric.
         higher_is_better: its direction.
-        min_delta: a new best must be better than the best before it by more than this; "auto": than
-            sqrt(se² + se²) of the standard errors of the two. By 0, an equal score is enough.
+        min_delta: a new best must be better than the best before it by more than this; "auto": than the standard
+            error of their difference, see `band`. By 0, an equal score is enough.
     """
 
     metric_name: str
@@ -112,9 +127,16 @@ class Ranking:
         return [best, *others, *sorted(of_other_parts, key=_age, reverse=True)]
 
     def band(self, one: Entry, other: Entry) -> float:
-        """By how much two scores must differ to be told apart."""
+        """By how much two scores must differ to be told apart.
+
+        With "auto", the standard error of their difference: by the jackknife values of both, as they come from the same
+        samples; or sqrt(se² + se²) of standard errors measured as NAME_se, as if they did not.
+        """
         if self.min_delta != AUTO:
             return self.min_delta
+        first, second = (entry.jackknife(self.metric_name) for entry in (one, other))
+        if first and second and len(first) == len(second):
+            return jackknife_error(np.subtract(first, second))
         errors = [entry.standard_error(self.metric_name) for entry in (one, other)]
         known = [error for error in errors if error is not None]
         return math.hypot(*known) if len(known) == len(errors) else 0.0

@@ -42,9 +42,9 @@ class BestCheckpointTracker:
             `directions.known_direction`.
         save_top_k: number of best checkpoints to keep by each metric, at least 1.
         keep_every_n_steps: checkpoints at steps that are multiples of it are never deleted; 0: no such rule.
-        min_delta: a new best must exceed the present one by more than this, at least 0; "auto": by more than
-            sqrt(se² + se²) of the standard errors measured of the two as NAME_se. Else it is a tie, and the present one
-            stays the best. By 0 an equal score is enough.
+        min_delta: a new best must exceed the present one by more than this, at least 0; "auto": by more than the
+            standard error of their difference, see `ranking.Ranking.band`. Else it is a tie, and the present one stays
+            the best. By 0 an equal score is enough.
         keep: further rules of what to keep, such as `retention.BestN`, `EveryNSeconds`, or a function of your own.
         prune: whether checkpoints that no rule wants are deleted. Only those given to `update` ever are, and never
             those of the latest step, nor the one that the run was resumed from.
@@ -142,7 +142,8 @@ class BestCheckpointTracker:
         self._state.check_writer()
         self._begin_anew(int(step), name)
         order = 1 + max((entry.order for entry in self._entries), default=-1)
-        new = Entry(name, int(step), int(epoch), plain_metrics(metrics), order, time.time())
+        with_band = [one.metric_name for one in self.rankings if one.min_delta == AUTO]
+        new = Entry(name, int(step), int(epoch), plain_metrics(metrics, with_band), order, time.time())
         self._warn_of(new)
         entries = [*(entry for entry in self._folder.present(self._entries) if entry.path != name), new]
         incumbents = {metric_name: path for metric_name, path in self._best.items() if path != name}
@@ -186,8 +187,8 @@ class BestCheckpointTracker:
         }
 
     def _tops(self) -> Mapping[Ranking, list[Entry]]:
-        known = self._best
-        return {one: one.ranked(self._entries, known.get(one.metric_name))[: self.save_top_k] for one in self.rankings}
+        best = self._best
+        return {one: one.ranked(self._entries, best.get(one.metric_name))[: self.save_top_k] for one in self.rankings}
 
     def _select(self, entries: list[Entry], incumbents: Mapping[str, str]) -> Selection:
         protected = {
@@ -200,7 +201,7 @@ class BestCheckpointTracker:
             doubt, metric_name = ranking.doubt(new, top[0] if top else None), ranking.metric_name
             if doubt is not None:
                 _log.warning("step %d: %s", new.step, doubt)
-            elif ranking.min_delta == AUTO and new.standard_error(metric_name) is None:
+            elif ranking.min_delta == AUTO and not new.has_error(metric_name):
                 if metric_name not in self._without_error:
                     _log.warning("%s_se was not measured: compared without a noise band", metric_name)
                 self._without_error.add(metric_name)

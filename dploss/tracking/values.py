@@ -2,23 +2,32 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
+
+from metrics.table import JACKKNIFE
 
 # Deeper values are stored as their text: the state is refused when read if it is nested more than 50 levels deep.
 _DEPTH = 20
 _TEXT = 200
 
 
-def plain_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+def plain_metrics(metrics: Mapping[Any, Any], with_jackknife: Collection[str] = ()) -> dict[str, Any]:
     """Metrics ready for JSON; nothing that one of them holds raises an error.
 
     Numbers of NumPy, torch, `decimal` and `fractions` become floats or ints, ints beyond the range of a float infinite;
     keys become text. What JSON cannot hold is stored as the beginning of its text. None, "not measured", is left out.
+
+    Args:
+        metrics: by name.
+        with_jackknife: metrics whose jackknife values are kept; a report has those of all.
     """
-    return {_text(key): plain(value) for key, value in metrics.items() if value is not None}
+    found = {_text(key): plain(value) for key, value in metrics.items() if value is not None}
+    values = found.pop(JACKKNIFE, None)
+    kept = {name: values[name] for name in with_jackknife if values.get(name)} if isinstance(values, dict) else {}
+    return {**found, JACKKNIFE: kept} if kept else found
 
 
 def plain(value: Any, depth: int = 0) -> Any:

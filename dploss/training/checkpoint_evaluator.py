@@ -11,7 +11,7 @@ from dploss.experiments.summary import LOSSES
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
-from metrics.table import BUILT_IN, COMPOSITE
+from metrics.table import BUILT_IN, COMPOSITE, JACKKNIFE
 
 if TYPE_CHECKING:
     from dploss.training.reconstruction import Reconstruction
@@ -46,7 +46,7 @@ class CheckpointEvaluator:
         epoch: int,
         losses: Mapping[str, float],
         recall: float | None,
-        recall_error: float | None,
+        recall_jackknife: list[float] | None,
     ) -> Evaluation | None:
         """Evaluate a checkpoint that was just saved.
 
@@ -56,7 +56,8 @@ class CheckpointEvaluator:
             epoch: finished epochs.
             losses: the epoch's, by name; none of the start, which no epoch led to.
             recall: on held-out rows; of a Matryoshka encoder the mean over its sizes.
-            recall_error: its standard error, which the tracker alone is told; None where it was not measured.
+            recall_jackknife: its values without groups of the rows; None where they were not measured. As those of
+                other metrics, they are for the tracker alone.
 
         Returns:
             What was measured; None of the start where checkpoints are ranked by a loss.
@@ -70,7 +71,9 @@ class CheckpointEvaluator:
             metrics = {**measured, **metrics}
             for tag, image in self.reconstruction.save(reconstructed, checkpoint.parent).items():
                 self.log.image(tag, image, step)
-        is_best = self.tracker.update(step, epoch, checkpoint, {**metrics, "recall_se": recall_error})
+        without_groups = {**metrics.get(JACKKNIFE, {}), "recall": recall_jackknife}
+        is_best = self.tracker.update(step, epoch, checkpoint, {**metrics, JACKKNIFE: without_groups})
+        metrics = {name: value for name, value in metrics.items() if name != JACKKNIFE}
         if is_best and losses:
             self.progress.log(f"🏆 New best checkpoint! Score: {metrics[self.tracker.metric_name]:.4f}")
         self.log.evaluation(metrics, is_best, step)

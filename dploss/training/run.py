@@ -199,7 +199,7 @@ class ExperimentRun(TrainingRun):
             of_sizes = [values[-1] for values in self.history.recall_by_dim.values()]
             ranked_by = fmean(of_sizes) if of_sizes else recall.value if recall else None
             evaluation = evaluator.evaluate(
-                path, self.trainer.step, self.trainer.epoch, losses, ranked_by, self._recall_error()
+                path, self.trainer.step, self.trainer.epoch, losses, ranked_by, self._recall_jackknife()
             )
             if evaluation is not None:
                 self.history.evaluations.append(evaluation)
@@ -223,10 +223,10 @@ class ExperimentRun(TrainingRun):
         )
         return recall
 
-    def _recall_error(self) -> float | None:
+    def _recall_jackknife(self) -> list[float] | None:
         if self.metric_name != "recall" or self.config.min_delta != AUTO:
             return None
-        return self.held_out.standard_error(lambda rows, dim: self.encoder.encode(rows, dim=dim), self.encoder.code)
+        return self.held_out.jackknife(lambda rows, dim: self.encoder.encode(rows, dim=dim), self.encoder.code)
 
     def state(self) -> Checkpoint:
         """What a checkpoint holds."""

@@ -92,7 +92,7 @@ def parser(description: str) -> Parser:
         default=0.0,
         metavar="X|auto",
         help=_default(
-            "by how much a new best must exceed the one before, else it is a tie; auto: by the standard errors of both"
+            "how far a new best must exceed the one before, else it is a tie; auto: the standard error of their gap"
         ),
     )
     evaluation.add_argument(

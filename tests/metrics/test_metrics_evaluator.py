@@ -1,5 +1,4 @@
 import logging
-import math
 import os
 import random
 import subprocess
@@ -31,12 +30,10 @@ from metrics import (
     Metric,
     References,
     Unavailable,
-    composite_of,
     composite_score,
     register,
     unregister,
 )
-from metrics.composite import composite_error
 from metrics.features import Features
 from metrics.folders import ImageFolder
 from metrics.registry import direction
@@ -142,7 +139,7 @@ def test_a_metric_of_fewer_images_than_its_floor_is_marked_and_no_part_of_a_guar
     assert unguarded["composite_parts"] == ["clip_score", "inception_score", "lpips", "fid"]
     assert unguarded["composite_score"] == composite_score(unguarded) == composite_score(guarded)
     assert unguarded["below_floor"] == guarded["below_floor"]
-    same = [name for name in guarded if not name.startswith("composite") and name != "notes"]
+    same = [name for name in guarded if not name.startswith("composite") and name not in ("notes", "jackknife")]
     assert all(guarded[name] == unguarded[name] for name in same)
 
 
@@ -155,11 +152,26 @@ def test_where_the_guard_leaves_no_part_it_says_which_are_few():
     }
 
 
-def test_the_error_of_a_composite_is_that_of_its_parts():
-    values = {"clip_score": 0.8, "clip_score_se": 0.03, "lpips": 0.2, "lpips_se": 0.1}
-    assert composite_error(values, ("clip_score", "lpips")) == pytest.approx(math.hypot(0.4 * 0.03, 0.2 * 0.1) / 0.4)
-    assert composite_error(values | {"fid": 3.0}, ("clip_score", "fid")) is None
-    assert composite_of(values) == composite_of({name: values[name] for name in ("clip_score", "lpips")})
+def test_the_error_of_a_composite_is_that_of_the_composites_without_each_image():
+    def mean(images):
+        return images.double().mean((1, 2, 3)) / 255
+
+    class Brightness(CLIPScore):
+        def values(self, generated, references, prompts):
+            return mean(generated)
+
+    images, others = pictures(6), pictures(6, seed=1)
+    distance = LPIPS(distance=lambda one, other: (one - other).double().abs().mean((1, 2, 3)))
+    metrics = [Brightness(embed=lambda *_: None), distance]
+    result = ImageEvaluator(metrics=metrics).evaluate(images, others, ["text"] * 6)
+    without = []
+    for left_out in range(6):
+        kept = [index for index in range(6) if index != left_out]
+        few = ImageEvaluator(metrics=metrics).evaluate(images[kept], others[kept], ["text"] * 5)
+        assert few["composite_parts"] == ["clip_score", "lpips"]
+        without.append(few["composite_score"])
+    assert sorted(result["jackknife"]["composite_score"]) == pytest.approx(sorted(without))
+    assert result["composite_score_se"] == pytest.approx((5 / 6 * np.square(without - np.mean(without)).sum()) ** 0.5)
 
 
 def test_the_network_sees_the_same_references_once(tmp_path):

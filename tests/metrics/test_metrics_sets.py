@@ -24,7 +24,7 @@ from metrics import (
 )
 from metrics.features import Features
 from metrics.mind import DIRECTIONS, _directions
-from metrics.resampling import Reservoir, jackknife
+from metrics.resampling import Reservoir, jackknife, jackknife_error
 
 ON_INCEPTION = (FID, KID, MIND, ImagePrecision, ImageRecall, Density, Coverage)
 SET_METRICS = (*ON_INCEPTION, CMMD)
@@ -195,7 +195,7 @@ def test_fid_and_its_error_of_fewer_images_than_features():
 @given(st.integers(2, 60), st.integers(0, 99))
 def test_the_jackknife_of_a_mean_is_its_standard_error(count, seed):
     values = rows(count, 1, seed=seed)[:, 0]
-    error = jackknife(lambda kept: values[kept].mean(), count)
+    error = jackknife_error(jackknife(lambda kept: values[kept].mean(), count))
     plain = values.std(ddof=1) / count**0.5
     assert error == pytest.approx(plain, rel=1e-9 if count <= 20 else 0.9)
 

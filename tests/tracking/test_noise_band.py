@@ -28,6 +28,26 @@ def test_a_tie_is_listed_and_the_best_stays(tmp_path):
     assert content["checkpoints"][1]["tie_within"] == pytest.approx(0.5**0.5)
 
 
+def test_what_two_evaluations_share_is_no_noise(tmp_path):
+    tracker = BestCheckpointTracker(tmp_path, "psnr", min_delta="auto")
+    of_images = [10.0, 20.0, 30.0, 40.0]
+    # Every image gains 0.5: sure, however far the images are apart. Then some gain and some lose.
+    for step, gains, is_best in ((1, [0, 0, 0, 0], True), (2, [0.5] * 4, True), (3, [4, -3, 4, -2], False)):
+        values = [one + gain for one, gain in zip(of_images, gains, strict=True)]
+        without = [(sum(values) - one) / 3 for one in values]
+        path = tmp_path / f"{step}.pt"
+        path.write_text("weights")
+        metrics = {"psnr": sum(values) / 4, "psnr_se": 6.5, "jackknife": {"psnr": without, "ssim": without}}
+        assert tracker.update(step, 0, path, metrics) is is_best
+    state = json.loads((tmp_path / "best_checkpoints.json").read_text())
+    assert all(list(one["metrics"]["jackknife"]) == ["psnr"] for one in state["checkpoints"])
+    # Of other numbers of images, or damaged, the standard errors count.
+    for step, without in ((4, [30.0] * 3), (5, ["x"] * 4), (6, None)):
+        path = tmp_path / f"{step}.pt"
+        path.write_text("weights")
+        assert not tracker.update(step, 0, path, {"psnr": 29.0, "psnr_se": 6.5, "jackknife": {"psnr": without}})
+
+
 def test_the_incumbent_is_kept_though_others_score_higher(tmp_path):
     tracker = BestCheckpointTracker(tmp_path, "psnr", save_top_k=1, min_delta=1.0)
     assert [update(tracker, step, 20 + step / 10) for step in range(1, 5)] == [True, False, False, False]

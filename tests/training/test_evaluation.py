@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import math
 import random
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from dploss.errors import InputError
 from dploss.models.build import load_encoder
 from dploss.training.launch import new_experiment, resumed_experiment
 from dploss.training.reconstruction import choose_samples
+from metrics.resampling import jackknife_error
 
 SMALL = {
     "images": "builtin",
@@ -172,15 +172,17 @@ def test_a_new_best_must_exceed_the_noise_of_recall(tmp_path, more):
     best = history.evaluations[0]
     measured = {one["epoch"]: one["metrics"] for one in state["checkpoints"]}
     for evaluation in history.evaluations[1:]:
-        errors = [measured[one.epoch]["recall_se"] for one in (best, evaluation)]
-        exceeds = evaluation.metrics["recall"] - best.metrics["recall"] > math.hypot(*errors)
+        without = [np.array(measured[one.epoch]["jackknife"]["recall"]) for one in (best, evaluation)]
+        difference = evaluation.metrics["recall"] - best.metrics["recall"]
+        exceeds = difference > jackknife_error(without[1] - without[0])
+        exceeds = exceeds or difference == 0 == jackknife_error(without[1] - without[0])
         assert evaluation.is_best is exceeds
         best = evaluation if exceeds else best
     assert state["min_delta"] == "auto" and state["checkpoints"][0]["epoch"] == best.epoch
     # The history, and what is drawn of it, is as without a band.
-    assert all("recall_se" not in one.metrics for one in history.evaluations)
-    # Of 30 rows and 5 neighbours: a fraction's standard error is at most that of a coin.
-    assert all(0 < metrics["recall_se"] < 0.5 / 29**0.5 for metrics in measured.values())
+    assert all("jackknife" not in one.metrics for one in history.evaluations)
+    for metrics in measured.values():
+        assert np.mean(metrics["jackknife"]["recall"]) == pytest.approx(metrics["recall"], abs=0.02)
 
 
 def test_a_band_where_a_loss_is_tracked_is_said_to_be_none(tmp_path, caplog):
