@@ -30,8 +30,9 @@ def curved(n: int, dim: int = DIM, seed: int = 0) -> np.ndarray:
 def fitted(name: str) -> Code:
     """A code of 4 bytes for 24 dimensions; a trained one for `curved` rows, whether or not it gains of them."""
     with pytest.MonkeyPatch.context() as patch:
-        # Small steps on few rows, for tests that run side by side.
+        # Few and small steps, for tests that run side by side.
         patch.setattr("dploss.codes.by_loss._BATCH", 128)
+        patch.setattr("dploss.codes.by_loss._STEPS", 100)
         patch.setattr("dploss.codes.by_loss.shares_kept", lambda *_: (0, 1))
         code = ALL_CODES[name].fit(rows_for(name, 400 if name in CODES else 3000), N_BYTES)
     assert code.name == name

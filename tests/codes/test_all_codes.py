@@ -94,7 +94,7 @@ def test_codes_keep_neighbours(name):
     exact = np.square(rows).sum(axis=1) - 2 * rows @ rows.T.astype(float)
     scores = code.score(rows, code.encode(rows))
     correlations = [np.corrcoef(one, other)[0, 1] for one, other in zip(exact, scores, strict=True)]
-    assert np.mean(correlations) > (0.6 if "float16" in name or name == "trained binary" else 0.75)
+    assert np.mean(correlations) > (0.5 if "float16" in name or name == "trained binary" else 0.75)
 
 
 @all_codes

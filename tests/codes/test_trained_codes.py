@@ -96,9 +96,11 @@ def test_training_gains_neighbours_of_rows_that_it_has_not_seen(start):
     assert after > before + (0.01 if start in REFINED else 0)
 
 
-def test_numbers_that_are_trained_keep_more_neighbours_of_embeddings():
+def test_numbers_that_are_trained_keep_more_neighbours_of_embeddings(monkeypatch):
+    monkeypatch.setattr("dploss.codes.by_loss._BATCH", 128)
+    monkeypatch.setattr("dploss.codes.by_loss._STEPS", 150)
     rows = np.asarray(open_vectors(limit=3500).rows, np.float32)
-    latents = PCA.fit(rows[:3000], 128).encode_renormalised(rows)
+    latents = PCA.fit(rows[:3000], 64).encode_renormalised(rows)
     known, others = latents[:3000], latents[3000:]
     closed, code = fit_code("int8", known, 16), fit_code("int8", known, 16, DPLossV3())
     before, after = (nearest_share(one.score(others, one.encode(others)), others) for one in (closed, code))
@@ -169,7 +171,7 @@ def test_squared_distances_are_right_in_the_mean(start):
     code, rows, queries = fitted(TRAINED[start].name), curved(500, seed=1), curved(200, seed=2)
     estimates = (code.score(queries, code.encode(rows)) + code.squared_norms(queries)[:, None]) * code.unit**2
     true = np.square(queries[:, None] - rows).sum(axis=2)
-    assert estimates.mean() == pytest.approx(true.mean(), rel=0.02)
+    assert estimates.mean() == pytest.approx(true.mean(), rel=0.03)
 
 
 def test_the_flipped_bits_are_those_of_a_greedy_loop():
