@@ -86,10 +86,9 @@ class Metric(ABC):
         """
         return None
 
-    def standard_error(self) -> float | None:
-        """How far the value would move with other images of the same model; None where that is unknown."""
-        values = self.jackknife()
-        return None if values is None else jackknife_error(values)
+    def standard_error(self, without_groups: np.ndarray) -> float:
+        """How far the value would move with other images of the same model, from what `jackknife` gave."""
+        return jackknife_error(without_groups)
 
     def extras(self) -> dict[str, float]:
         """Further values, under their own keys; after `compute`."""
@@ -162,10 +161,8 @@ class MeanMetric(Metric):
         values = np.array(self._values)
         return jackknife(lambda kept: float(values[kept].mean()), len(values)) if len(values) > 1 else None
 
-    def standard_error(self) -> float | None:
-        """The values' standard deviation, divided by the square root of their number; see `Metric.standard_error`."""
-        if len(self._values) < 2:
-            return None
+    def standard_error(self, without_groups: np.ndarray) -> float:
+        """The values' standard deviation, divided by the square root of their number; surer than by groups of them."""
         return float(np.std(self._values, ddof=1) / len(self._values) ** 0.5)
 
     def reset(self) -> None:

@@ -37,7 +37,7 @@ class Report:
         values = metric.jackknife()
         if values is not None and np.isfinite(values).all():
             self.jackknife[name] = (self.values[name] + values - values.mean()).tolist()
-        self._add_error(name, metric.standard_error())
+            self.values[error_key(name)] = metric.standard_error(values)
         images = min(self.num_images, self.num_references) if metric.needs_references else self.num_images
         if images < metric.floor:
             self.below_floor[name] = metric.floor
@@ -77,11 +77,7 @@ class Report:
             score = composite_of(dict(zip(composite.parts, values, strict=True))).value
             assert score is not None
             self.jackknife.setdefault(COMPOSITE, []).append(score)
-        self._add_error(COMPOSITE, jackknife_error(np.array(self.jackknife[COMPOSITE])))
-
-    def _add_error(self, name: str, error: float | None) -> None:
-        if error is not None:
-            self.values[error_key(name)] = error
+        self.values[error_key(COMPOSITE)] = jackknife_error(np.array(self.jackknife[COMPOSITE]))
 
     def as_dict(self) -> dict[str, Any]:
         """The report as a plain dictionary."""
