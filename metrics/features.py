@@ -15,7 +15,7 @@ from metrics.model import SharedModel
 from metrics.moments import Moments
 from metrics.resampling import Reservoir, few_of, jackknife
 
-# So many rows of features are kept of a set; of a larger one, a uniform sample.
+# Rows of features that are kept of a set, at most; of a larger one, a uniform sample.
 MOST_ROWS = 5000
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 GROUPS = 20
-# A jackknife recomputes a value for every group; beyond so many images it uses a sample of them.
+# A jackknife recomputes a value for every group; of more images it uses a sample of this many.
 MOST_IMAGES = 500
 
 

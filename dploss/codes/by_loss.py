@@ -14,7 +14,7 @@ from torch import Tensor
 from dploss.codes.code import Code
 from dploss.codes.neighbours import shares_kept
 from dploss.data.split import evenly_spaced
-from dploss.losses.distance_preserving import DPLoss, without_diagonal
+from dploss.losses.distance_preserving import DPLoss, DPLossV3, without_diagonal
 
 _Start = TypeVar("_Start", bound=Code)
 _Trained = TypeVar("_Trained", bound=Code)
@@ -27,17 +27,19 @@ _HELD_OUT, _MOST_ASKING = 4, 2000
 def trained_or_start(
     latents: np.ndarray,
     fit: Callable[[np.ndarray], _Start],
-    train: Callable[[_Start, np.ndarray], _Trained],
+    train: Callable[[_Start, np.ndarray, DPLoss], _Trained],
     scores: Callable[[_Start | _Trained, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    loss: DPLoss | None,
 ) -> _Start | _Trained:
     """Train a code where that pays: tried with three quarters of the rows, on the other quarter.
 
     Args:
         latents: (n, d) float32; of fewer than two batches, or equal ones, nothing is trained.
         fit: makes the start, in closed form, of (m, d) latents.
-        train: makes another code of the start and its latents.
+        train: makes another code of the start, its latents and the loss.
         scores: from a code, (n, d) latents and the (m,) indices of those that ask, (m, n) scores of the stored rows for
             float queries, and others for queries that are stored, too.
+        loss: None: DPLossV3.
 
     Returns:
         The trained code where one keeps more for float queries, and as much among stored rows; or the start.
@@ -46,11 +48,11 @@ def trained_or_start(
     others, rest = latents[~is_held_out], latents[is_held_out]
     if len(latents) < 2 * _BATCH or (others == others[0]).all():
         return start
-    before, ask = fit(others), evenly_spaced(len(rest), _MOST_ASKING)
-    found = [scores(code, rest, ask) for code in (before, train(before, others))]
+    before, ask, loss = fit(others), evenly_spaced(len(rest), _MOST_ASKING), loss or DPLossV3()
+    found = [scores(code, rest, ask) for code in (before, train(before, others, loss))]
     floats, stored = (shares_kept(rest, ask, kind) for kind in zip(*found, strict=True))
     pays = floats[1] > floats[0] and stored[1] >= stored[0]
-    return train(start, latents) if pays else start
+    return train(start, latents, loss) if pays else start
 
 
 def minimise(

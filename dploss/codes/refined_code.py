@@ -101,7 +101,7 @@ class RefinedCode(RotatedCode):
         points, biases = code._scaled(points, codes)
         scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
         refined, alone = shares_kept(rows, ask, scores)
-        # Recall of so many neighbours differs by as much from chance: not worth what the decoder costs.
+        # Recall of this many neighbours differs by as much by chance: not worth what the decoder costs.
         if refined < alone + (0.5 / (K * len(ask))) ** 0.5:
             return linear
         values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)

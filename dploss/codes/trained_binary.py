@@ -17,7 +17,7 @@ from dploss.codes.binary import BinaryCode
 from dploss.codes.by_loss import minimise, of_float_queries, trained_or_start
 from dploss.codes.code import check_latents, checked, in_blocks
 from dploss.codes.rotation import Rotation
-from dploss.losses.distance_preserving import DPLoss, DPLossV3, without_diagonal
+from dploss.losses.distance_preserving import DPLoss, without_diagonal
 
 # Measured: more favour float queries, and cost Hamming distances.
 _FLIPPED = 1 / 32
@@ -73,11 +73,7 @@ class TrainedBinaryCode(BinaryCode):
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-
-        def train(start: BinaryCode, rows: np.ndarray) -> TrainedBinaryCode:
-            return _trained(start, rows, loss or DPLossV3())
-
-        return trained_or_start(latents, lambda rows: BinaryCode.fit(rows, n_bytes), train, _scores)
+        return trained_or_start(latents, lambda rows: BinaryCode.fit(rows, n_bytes), _trained, _scores, loss)
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.

@@ -14,9 +14,9 @@ from dploss.codes.by_loss import minimise, of_float_queries, trained_or_start
 from dploss.codes.code import checked, in_blocks
 from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import Rotation
-from dploss.losses.distance_preserving import DPLoss, DPLossV3, pairwise_distances, without_diagonal
+from dploss.losses.distance_preserving import DPLoss, pairwise_distances, without_diagonal
 
-_LEAST_SQUARE = 1e-6
+_LEAST_SQUARE, _TINY = 1e-6, 1e-30
 
 
 class TrainedElementwiseCode(ElementwiseCode):
@@ -61,11 +61,7 @@ class TrainedElementwiseCode(ElementwiseCode):
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-
-        def train(start: ElementwiseCode, rows: np.ndarray) -> ElementwiseCode:
-            return cls._trained(start, rows, loss or DPLossV3())
-
-        return trained_or_start(latents, lambda rows: cls.start_type.fit(rows, n_bytes), train, _scores)
+        return trained_or_start(latents, lambda rows: cls.start_type.fit(rows, n_bytes), cls._trained, _scores, loss)
 
     @classmethod
     def _trained(cls, start: ElementwiseCode, latents: np.ndarray, loss: DPLoss) -> Self:
@@ -78,11 +74,7 @@ class TrainedElementwiseCode(ElementwiseCode):
         length_axis = torch.from_numpy(start.length_axis)
 
         def stored(batch: Tensor) -> Tensor:
-            numbers = batch @ axes
-            whole, kept = (one.square().sum(dim=1, keepdim=True) for one in (batch, numbers))
-            numbers = numbers * (whole / kept.clamp(min=_LEAST_SQUARE)) ** (start.power / 2)
-            lacking = whole - numbers.square().sum(dim=1, keepdim=True) - start.least
-            numbers = numbers + lacking.clamp(min=_LEAST_SQUARE).sqrt() * length_axis
+            numbers = unrounded(batch, axes, start.power, start.least, length_axis, _LEAST_SQUARE)
             rounded = start.elements(start._codes(numbers.detach().numpy() / start.step)) * np.float32(start.step)
             return numbers + (torch.from_numpy(rounded) - numbers).detach()
 
@@ -148,6 +140,26 @@ class TrainedInt4Code(TrainedElementwiseCode, Int4Code):
 
     name: ClassVar[str] = "trained int4"
     start_type = Int4Code
+
+
+def unrounded(
+    centred: Tensor, axes: Tensor, power: float, least: float, length_axis: Tensor, least_square: float = 0.0
+) -> Tensor:
+    """What `ElementwiseCode` stores of rows before it is rounded, by torch.
+
+    Args:
+        centred: (n, d) float32.
+        axes: (d, p) float32.
+        power: see `ElementwiseCode`.
+        least: see `ElementwiseCode`.
+        length_axis: (p,) float32; see `ElementwiseCode`.
+        least_square: what the length is completed by at least, squared: the square root has no gradient at 0.
+    """
+    rows = centred @ axes
+    whole, kept = (part.square().sum(dim=1, keepdim=True) for part in (centred, rows))
+    rows = rows * (whole / kept.clamp(min=_TINY)) ** (power / 2)
+    lacking = whole - rows.square().sum(dim=1, keepdim=True)
+    return rows + (lacking.clamp(min=0) - least).clamp(min=least_square).sqrt() * length_axis
 
 
 def _scores(code: ElementwiseCode, rows: np.ndarray, ask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from dploss.codes.code import Code
 from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import RotatedCode
 from dploss.codes.trained_binary import TrainedBinaryCode
-from dploss.codes.trained_elementwise import TrainedFloat16Code, TrainedInt4Code, TrainedInt8Code
+from dploss.codes.trained_elementwise import TrainedFloat16Code, TrainedInt4Code, TrainedInt8Code, unrounded
 
 _LEAST_EXPONENT, _HALF_DIGITS, _LARGEST_HALF = -14, 10, 65504.0
 
@@ -87,11 +87,7 @@ class ElementwiseModule(CodeModule):
     def forward(self, latents: Tensor) -> Tensor:
         """See `CodeModule.forward`."""
         centred = (latents - self.mean) / self.scale
-        rows = centred @ self.axes
-        whole, kept = (part.square().sum(dim=1, keepdim=True) for part in (centred, rows))
-        rows = rows * torch.where(kept > 0, whole / kept, 1.0) ** (self.power / 2)
-        lacking = (whole - rows.square().sum(dim=1, keepdim=True)).clamp(min=0)
-        rows = rows + (lacking - self.least).clamp(min=0).sqrt() * self.length_axis
+        rows = unrounded(centred, self.axes, self.power, self.least, self.length_axis)
         return self.to_bytes(rows / self.step).to(torch.uint8)
 
     @abstractmethod

@@ -35,7 +35,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     try:
         return _plain(value, depth)
     except Exception:
-        # Tensors of several values, objects whose methods raise: training goes on, whatever was measured.
+        # Tensors of several values, objects whose methods raise: the training continues, whatever was measured.
         return _text(value)
 
 

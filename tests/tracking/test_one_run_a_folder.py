@@ -137,7 +137,7 @@ def test_two_trackers_in_a_folder_are_refused(tmp_path):
         with pytest.raises(TrackerConflictError, match="another tracker has written it since; give every run a folder"):
             update(other, 2, {"psnr": 30.0})
     assert (tmp_path / "best_checkpoints.json").read_bytes() == before and names(tmp_path) == ["0001.pt", "0002.pt"]
-    # The first goes on, until one that has read its state takes over.
+    # The first continues, until one that has read its state takes over.
     update(one, 3, {"psnr": 10.0})
     third = BestCheckpointTracker(tmp_path, "psnr", save_top_k=1)
     update(one, 4, {"psnr": 11.0})
@@ -184,7 +184,7 @@ def test_a_new_run_in_an_old_folder_is_kept_apart(tmp_path, caplog):
         update(new, step, {"psnr": 10.0 + step})
     assert names(tmp_path) == ["0030.pt", "0old10.pt", "0old20.pt"]
     assert os.readlink(tmp_path / "best.pt") == "0030.pt" and [one.step for one in new.top] == [30]
-    # A third run, and then one that goes on.
+    # A third run, and then one that continues.
     update(BestCheckpointTracker(tmp_path, "psnr", save_top_k=1), 5, {"psnr": 1.0})
     assert (tmp_path / "best_checkpoints.previous1.json").exists()
     caplog.clear()
