@@ -41,8 +41,7 @@ _LARGE, _TRAIN, _QUERIES = 50_000, 40_000, 5_000
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="bytes.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("bytes.py", __doc__)
     flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
     flags.add_argument("--bytes", type=int, nargs="+", metavar="N", help=f"(default: {_BYTES}; with --quick {_QUICK})")
     flags.add_argument("--methods", nargs="+", choices=(*METHODS, LIMIT), metavar="NAME", help="(default: all)")

@@ -34,8 +34,7 @@ _INERTIA = 4
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="make_trellis_tables.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("make_trellis_tables.py", __doc__)
     flags.add_argument("--out", type=Path, default=OUT, metavar="NPZ", help="(default: where the package has them)")
     return flags
 

@@ -45,8 +45,7 @@ _EXAMPLES = re.compile(r';\s*"')
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="make_wordnet.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("make_wordnet.py", __doc__)
     flags.add_argument(
         "--wordnet",
         type=Path,

@@ -31,8 +31,7 @@ _K = 10
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="matryoshka.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("matryoshka.py", __doc__)
     flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
     flags.add_argument("--limit", type=int, default=10_000, help="first N rows (default: %(default)s)")
     flags.add_argument(

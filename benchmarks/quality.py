@@ -55,8 +55,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="quality.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("quality.py", __doc__)
     number = whole_number(1)
     flags.add_argument("--data", nargs="+", default=[], metavar="FILE", help="vectors beside the built-in ones")
     flags.add_argument("--limit", type=number, default=10_000, metavar="N", help="rows of each (default: %(default)s)")

@@ -37,8 +37,7 @@ KEYS = ("data", "rows", "epochs", "size", "method")
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="rows.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("rows.py", __doc__)
     flags.add_argument("--data", required=True, metavar="FILE", help="vectors, in random order")
     flags.add_argument("--rows", type=int, nargs="+", default=[5_000, 10_000, 30_000, 90_000], metavar="N")
     flags.add_argument("--epochs", type=int, nargs="+", default=[100, 100, 40, 20], metavar="N", help="of each --rows")

@@ -47,8 +47,7 @@ class Case:
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="start.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("start.py", __doc__)
     flags.add_argument("--data", nargs="+", default=["builtin"], metavar="FILE", help="(default: builtin)")
     flags.add_argument(
         "--sizes",

@@ -189,8 +189,7 @@ TRIALS: dict[str, tuple[dict[str, Any], Change]] = {
 
 def parser() -> Parser:
     """The script's flags."""
-    summary, examples = __doc__.split("\n\nExamples:\n")
-    flags = Parser(prog="trials.py", description=summary, epilog=f"Examples:\n{examples}")
+    flags = Parser("trials.py", __doc__)
     flags.add_argument("--data", default="builtin", help="(default: %(default)s)")
     flags.add_argument("--limit", type=int, default=10_000, help="(default: %(default)s)")
     flags.add_argument("--sizes", type=int, nargs="+", default=[64], help="(default: 64)")

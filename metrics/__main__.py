@@ -23,6 +23,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from metrics.errors import InputError
@@ -49,11 +50,13 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """The command's flags."""
-    about, examples = __doc__.split("\n\nExamples", 1)
+    prog = "dploss metrics" if Path(sys.argv[0]).stem == "dploss" else "python -m metrics"
+    # `python -OO` leaves no docstring.
+    about, heading, examples = (__doc__ or "").replace("python -m metrics", prog).partition("\n\nExamples")
     flags = Parser(
-        prog="python -m metrics",
+        prog=prog,
         description=about,
-        epilog="Examples" + examples,
+        epilog=heading.strip() + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -18,6 +18,8 @@ LAYERS = [
     {"evaluation", "encoding", "plots", "search"},
     {"training"},
     {"integrations"},
+    {"commands"},
+    {"__main__"},
     {"short_embedding", "vectors"},  # the names of older versions
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -8,9 +8,9 @@ from conftest import ROOT
 from no_network import no_weights
 from small_models import TEXTS, tiny_model
 
-import train
 from dploss import DPEncoder, load_encoder
 from dploss.codes.build import fit_code
+from dploss.commands import train
 from dploss.config import TrainConfig
 from dploss.training.launch import new_experiment
 

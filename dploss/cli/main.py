@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from dploss.cli.names import as_started
 from dploss.config import flag_name
 from dploss.errors import InputError, SettingError, one_line
 
@@ -16,10 +17,22 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that keeps the help's line breaks, and whose errors are one line."""
+    """A parser that keeps the help's line breaks, and whose errors are one line.
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+    Args:
+        script: the file's name; --help and errors call it as it was started.
+        doc: the script's docstring, with "Examples" on a line of its own; None under `python -OO`, which has none.
+    """
+
+    def __init__(self, script: str, doc: str | None) -> None:
+        about, heading, examples = as_started(doc or "").partition("\n\nExamples")
+        super().__init__(
+            prog=as_started(script),
+            description=about,
+            epilog=heading.strip() + examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and leave with exit code 2."""
@@ -37,8 +50,8 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
     try:
         return action(args)
     except InputError as error:
-        message = error.named(flag_name) if isinstance(error, SettingError) else error
-        print(f"{parser.prog}: {message}", file=sys.stderr)
+        message = error.named(flag_name) if isinstance(error, SettingError) else str(error)
+        print(f"{parser.prog}: {as_started(message)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output, `| head` say, has all that it wanted; the interpreter would flush once more.

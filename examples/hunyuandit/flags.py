@@ -9,14 +9,13 @@ from dploss.cli.main import Parser
 from dploss.tracking.ranking import AUTO
 
 
-def parser(description: str) -> Parser:
+def parser(doc: str | None) -> Parser:
     """The script's flags.
 
     Args:
-        description: the script's docstring: a line on what it does, a blank line, examples.
+        doc: the script's docstring: what it does, a blank line, examples.
     """
-    about, examples = description.split("\n\n", 1)
-    flags = Parser(prog="train_hunyuandit.py", description=about, epilog=examples)
+    flags = Parser("train_hunyuandit.py", doc)
 
     model = flags.add_argument_group("model and data")
     source = model.add_mutually_exclusive_group(required=True)

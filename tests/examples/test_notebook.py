@@ -105,7 +105,7 @@ def test_without_experiments_it_has_train_py_make_two(tmp_path):
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from train import parser
+from dploss.commands.train import parser
 flags = parser().parse_args()
 made = Path("checkpoints", f"of_{{flags.latent_dim}}_numbers")
 made.mkdir(parents=True)

@@ -14,9 +14,8 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-import test
-import train
-import visualize_training
+from dploss.commands import test, train
+from dploss.commands import visualize as visualize_training
 from dploss.errors import InputError
 from dploss.experiments.catalog import find_experiment, list_experiments, open_experiment
 from dploss.experiments.checkpoints import load_checkpoint

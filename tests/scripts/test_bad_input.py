@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import quick_plot
-import test
-import train
-import visualize_training
 from dploss.cli.main import Parser
 from dploss.cli.main import run as run_action
+from dploss.commands import plot as quick_plot
+from dploss.commands import test, train
+from dploss.commands import visualize as visualize_training
 from dploss.config import OPTIONS, flag_name
 from dploss.experiments.history import TrainHistory
 
@@ -125,7 +124,7 @@ def test_memory_that_does_not_suffice_is_one_line(error, capsys):
     def greedy(args: object) -> int:
         raise error
 
-    assert run_action(greedy, Parser(prog="greedy"), []) == 1
+    assert run_action(greedy, Parser("greedy", None), []) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("greedy: out of memory")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import quick_plot
+from dploss.commands import plot as quick_plot
 
 
 @pytest.fixture

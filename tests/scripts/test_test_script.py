@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.random_projection import GaussianRandomProjection
 
-import test as script
+from dploss.commands import test as script
 from dploss.config import TrainConfig
 from dploss.data import open_vectors, split_rows
 from dploss.experiments.catalog import list_experiments
@@ -278,7 +278,7 @@ def test_a_file_of_training_rows_is_refused(unseen, experiments, tmp_path, capsy
 
 
 def test_codes_stay_beside_their_rows_where_training_rows_are_left_out(report, experiments, tmp_path, capsys):
-    import encode
+    from dploss.commands import encode
 
     rows = np.concatenate([open_vectors().rows[500:560], shuffled(open_vectors(limit=400).rows)])
     np.save(tmp_path / "other.npy", rows)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-import train
+from dploss.commands import train
 from dploss.data import open_vectors
 
 SMALL = ("--latent-dim", 16, "--hidden-dims", 24, "--limit", 300, "--batch-size", 64)

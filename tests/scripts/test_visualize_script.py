@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 from wcwidth import wcswidth
 
-import visualize_training
+from dploss.commands import visualize as visualize_training
 from dploss.experiments.catalog import list_experiments
 
 

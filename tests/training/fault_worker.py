@@ -34,7 +34,7 @@ import torch._dynamo  # noqa: E402
 
 import dploss.files.atomic  # noqa: E402
 import dploss.training.launch  # noqa: E402
-import train  # noqa: E402
+from dploss.commands import train  # noqa: E402
 from dploss.experiments.checkpoints import load_checkpoint  # noqa: E402
 from dploss.experiments.history import TrainHistory  # noqa: E402
 from dploss.experiments.layout import load_config  # noqa: E402

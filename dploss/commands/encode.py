@@ -1,0 +1,148 @@
+"""Encode a file of vectors with a trained encoder, or decode what was encoded.
+
+Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the input's other columns), .fvecs or
+.fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary values in .parquet,
+unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales included. After a stop or a
+kill the same command resumes.
+
+Examples:
+  encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
+  encode.py vectors.npy short.fbin --experiment_id 3f2a
+  encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
+  encode.py vectors.npy bits.npy --dtype binary         a bit per dimension, as FAISS's binary indexes have them
+  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 dimensions
+  encode.py vectors.parquet codes.parquet               of train.py --bytes 64: 64 bytes a row
+  encode.py --decode codes.parquet latents.parquet      float32 latents from codes, by the checkpoint that made them
+  encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
+  test.py --encoded short.npy                           recall of the codes in the file
+"""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.codes.quantizer import DTYPES
+from dploss.config import DEVICES
+from dploss.errors import InputError
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    flags = Parser("encode.py", __doc__)
+    flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
+    flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
+    flags.add_argument(
+        "--decode",
+        action="store_true",
+        help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
+    )
+    add_experiment_flags(flags)
+    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument("--column", help="the column that holds the vectors, or the codes")
+    flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
+    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
+    flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
+    flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
+    flags.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: parquet to a folder of parquet, on all cores or on a cluster (default: %(default)s)",
+    )
+    flags.add_argument("--quiet", action="store_true", help="print only warnings, errors and the result")
+    return flags
+
+
+def encode(args: Namespace) -> int:
+    """Encode or decode, and print the path of the output."""
+    if args.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
+    path = checkpoint_to_decode(args) if args.decode else checkpoint_of(args)
+
+    # Imported here: --help and wrong flags should not wait for torch.
+    from tqdm import tqdm
+
+    from dploss.encoding.decode import DecodeJob
+    from dploss.encoding.job import EncodeJob
+    from dploss.experiments.checkpoints import load_checkpoint
+    from dploss.experiments.record import ExperimentRecord
+    from dploss.models.build import encoder_of
+    from dploss.models.device import pick_device
+
+    device = pick_device(args.device)
+    checkpoint = load_checkpoint(path)
+    encoder = encoder_of(checkpoint, path).to(device)
+    record = ExperimentRecord.from_dict(checkpoint["config"])
+    if record.config.images is not None:
+        raise InputError(f"{path}: this encoder takes images; encode.py encodes vectors")
+    job: DecodeJob | EncodeJob
+    if args.decode:
+        job = DecodeJob(
+            Path(args.input),
+            Path(args.output),
+            encoder.code,
+            checkpoint=path,
+            experiment_id=record.origin.experiment_id,
+            column=args.column,
+            batch_size=args.batch_size,
+        )
+    else:
+        job = EncodeJob(
+            encoder,
+            args.input,
+            Path(args.output),
+            checkpoint=path,
+            experiment_id=record.origin.experiment_id,
+            dtype=args.dtype,
+            column=args.column,
+            dim=args.dim,
+            batch_size=args.batch_size,
+            folder=args.engine == "ray",
+        )
+    if not args.quiet:
+        prefix = "de" if args.decode else "en"
+        print(f"{prefix}coding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
+        if job.done:
+            print(f"{job.done:,} rows were {prefix}coded by an earlier run", file=sys.stderr)
+    hidden = args.quiet or not sys.stderr.isatty()
+    with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
+        if isinstance(job, EncodeJob) and args.engine == "ray":
+            from dploss.encoding.ray_engine import encode_with_ray
+
+            complete = encode_with_ray(job, device.type, bar.update, stop)
+        else:
+            complete = job.run(bar.update, stop)
+    if not complete:
+        print(f"interrupted after {job.done:,} rows; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    print(args.output)
+    return 0
+
+
+def checkpoint_to_decode(args: Namespace) -> Path:
+    """The checkpoint whose code decodes: the named one, or that which the codes were made with.
+
+    Raises:
+        InputError: flags that do not go with --decode, a sidecar that is missing or invalid, or no such checkpoint.
+    """
+    for flag, given in (("--dtype", args.dtype), ("--dim", args.dim), ("--engine ray", args.engine == "ray" or None)):
+        if given is not None:
+            raise InputError(f"{flag} does not go with --decode, which writes all of the latents as float32")
+    if args.checkpoint or args.experiment_id:
+        return checkpoint_of(args)
+
+    from dploss.codes.encoded_file import read_origins
+
+    path = Path(read_origins(Path(args.input)).checkpoint)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such checkpoint, which made {args.input}; name it by --checkpoint")
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(encode, parser(), argv)

@@ -1,0 +1,169 @@
+"""Train an encoder that reduces the dimensions of vectors, or of images, and preserves their nearest neighbours.
+
+Examples:
+  train.py                                          the built-in vectors, 768 -> 512 dimensions
+  train.py --data my.parquet --latent-dim 128       your own, 128 dimensions
+  train.py --latent-dim 128 --epochs 0              the start alone: PCA, renormalised
+  train.py --bytes 64 --epochs 0                    stored in 64 bytes a vector, in seconds
+  train.py --bytes 64                               ... and trained for it
+  train.py --bytes 64 --code auto                   ... by the code that keeps most neighbours of the start
+  train.py --data 'shards/*.parquet' --column emb --metric cosine
+  train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
+  train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
+  train.py --target-recall 0.95                     the fewest dimensions that keep 95 % of the neighbours
+  train.py --target-recall 0.9 --bytes --epochs 0   the fewest bytes that keep 90 %
+  train.py --images my_pictures/                    a convolutional autoencoder of images
+  train.py --resume 3f2a                            resume experiment 3f2a...
+  train.py --resume 3f2a --epochs 200               ... for more epochs
+  torchrun --nproc-per-node 4 train.py --data big.npy    several processes, one for each GPU
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dploss.cli.flags import add_settings, environment_settings
+from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.cli.names import as_started, command_line
+from dploss.config import TrainConfig, flag_name
+from dploss.errors import SettingError, TrainingError, one_line
+from dploss.experiments.catalog import find_experiment
+from dploss.training.progress import Progress, summary
+from dploss.training.torchrun import is_main_process, n_processes
+
+if TYPE_CHECKING:
+    from dploss.training.run import TrainingRun
+
+# What --bytes is without a number.
+_FEWEST = -1
+
+
+def parser() -> Parser:
+    """The script's flags."""
+    flags = Parser("train.py", __doc__)
+    flags.add_argument(
+        "--resume",
+        metavar="ID",
+        help="resume an experiment as if it had never stopped: its UUID, a unique prefix, or a path; its own settings "
+        "hold, but --data or --images (if moved), --epochs, --device, and the flags of evaluation and output may be "
+        "given anew",
+    )
+    flags.add_argument(
+        "--target-recall",
+        type=float,
+        metavar="RECALL",
+        help="train several sizes, find the smallest latent-dim whose held-out recall@k reaches this (0 to 1); with "
+        "--bytes, without a number, the fewest bytes whose closed form does, and train that",
+    )
+    flags.add_argument(
+        "--rerank",
+        type=int,
+        metavar="FACTOR",
+        help="with --target-recall and --bytes: count k x FACTOR candidates, re-ranked by the originals",
+    )
+    add_settings(flags, alone={"bytes": _FEWEST})
+    return flags
+
+
+def train(args: Namespace) -> int:
+    """Train, and print the result."""
+    given = vars(args)
+    reference, target, rerank = given.pop("resume"), given.pop("target_recall"), given.pop("rerank")
+    fewest = given.get("bytes") == _FEWEST
+    if fewest and target is None:
+        raise SettingError("{bytes} needs a number, or {target_recall} to find it")
+    if fewest:
+        del given["bytes"]
+    elif target is not None and "bytes" in given:
+        raise SettingError("{target_recall} finds the bytes: give {bytes} without a number")
+    if target is not None and (reference is not None or ("latent_dim" in given and not fewest)):
+        other = "{resume}" if reference else "{latent_dim}"
+        raise SettingError(f"{{target_recall}} trains sizes anew: leave {other} out")
+    if rerank is not None and not fewest:
+        raise SettingError("{rerank} goes with {target_recall} and {bytes}")
+    if target is not None and n_processes() > 1:
+        raise SettingError("{target_recall} trains in one process: start it without torchrun")
+    config = TrainConfig(**environment_settings() | given) if reference is None else None
+    if reference is not None:
+        # An unknown experiment is said in one line, at once.
+        find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
+    if is_main_process():
+        source = f"experiment {reference}" if config is None else config.images or config.data
+        Progress(given.get("quiet", False)).log(one_line(f"reading {source} ..."))
+
+    # Imported late: --help, a wrong flag and the first line need not wait for torch.
+    from dploss.training.launch import new_experiment, resumed_experiment
+
+    if config is not None and target is not None:
+        return train_bytes(config, target, 1 if rerank is None else rerank) if fewest else train_sizes(config, target)
+    return train_one(resumed_experiment(reference, given) if config is None else new_experiment(config))
+
+
+def train_one(training: "TrainingRun") -> int:
+    """Train, and print the result."""
+    from dploss.training.distributed import leave_process_group
+    from dploss.training.run import ExperimentRun
+
+    again = f"{command_line('train.py')} --resume {training.folder}" if isinstance(training, ExperimentRun) else ""
+    try:
+        with interrupt_flag() as should_stop:
+            history = training.run(should_stop)
+    except TrainingError as error:
+        return failed(f"{error.named(flag_name)}; the last checkpoint is intact")
+    except OSError as error:
+        # A full disk, say.
+        return failed(f"{error}; what was saved before is whole, resume with: {again}")
+    finally:
+        leave_process_group()
+    if history.status == "interrupted":
+        if again:
+            print(f"interrupted; resume with: {again}", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(training, ExperimentRun):
+        print(summary(history, training.folder))
+    return 0
+
+
+def train_bytes(config: TrainConfig, target: float, rerank: int) -> int:
+    """Find the fewest bytes that reach the target, print the curve, and train them."""
+    from dploss.training.byte_search import ByteSearch
+    from dploss.training.launch import new_experiment
+
+    search = ByteSearch(config, target, rerank)
+    with interrupt_flag() as should_stop:
+        found = search.run(should_stop)
+    print("\n".join(search.lines()))
+    return INTERRUPTED if found is None else train_one(new_experiment(found))
+
+
+def train_sizes(config: TrainConfig, target: float) -> int:
+    """Train sizes until the smallest that reaches the target is found, and print what each gave."""
+    from dploss.training.size_search import SizeSearch
+
+    search = SizeSearch(config, target)
+    try:
+        with interrupt_flag() as should_stop:
+            history = search.run(should_stop)
+    except TrainingError as error:
+        return failed(error.named(flag_name))
+    for trial in search.trials:
+        print(trial)
+    if history is None:
+        print(f"interrupted; what was trained is in {search.folder}", file=sys.stderr)
+        return INTERRUPTED
+    if len(search.trials) > 1:
+        print(f"the sizes that were not taken are in {search.folder}", file=sys.stderr)
+    print(summary(history, search.trials[-1].folder))
+    return 0
+
+
+def failed(reason: str) -> int:
+    """Say why a training stopped."""
+    print(as_started(f"train.py: {reason}"), file=sys.stderr)
+    return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return run(train, parser(), argv)
