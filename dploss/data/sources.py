@@ -83,7 +83,9 @@ def _of_dataset(folder: Path) -> list[Path]:
     with decoding(path, "not the state of a dataset"):
         state = read_json(path, "not readable")
         if state.get("_indices_data_files"):
-            raise InputError(f"{folder}: a dataset with an index; save it anew: dataset.flatten_indices().save_to_disk()")
+            raise InputError(
+                f"{folder}: a dataset with an index; save it anew: dataset.flatten_indices().save_to_disk()"
+            )
         names = [file["filename"] for file in state["_data_files"]]
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("it names no files of this folder")
@@ -94,12 +96,12 @@ def _is_ipc(path: Path) -> bool:
     return path.suffix.lower() in IPC_SUFFIXES
 
 
-def unknown_format(name: str, known: tuple[str, ...]) -> InputError:
+def unknown_format(name: str, known: str) -> InputError:
     """The error of a file of a format that is not read; the message says what to do, where its content tells.
 
     Args:
         name: of the file, which exists.
-        known: suffixes of the formats that are read.
+        known: the formats that are read, for the message.
     """
     path = Path(name)
     suffix, inner = path.suffix.lower(), inner_suffix(path)
@@ -115,8 +117,10 @@ def unknown_format(name: str, known: tuple[str, ...]) -> InputError:
         return InputError(f"{name}: JSON is read a row on every line; write it so: jq -c '.[]' {name} > rows.jsonl")
     likely = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None) or _kind_of_archive(path)
     if likely is None:
-        return InputError(f"{name}: unknown format; known are {', '.join(known)}")
-    return InputError(f"{name}: unknown format {suffix or 'without a suffix'}, but it looks like {likely}: rename it so")
+        return InputError(f"{name}: unknown format; known are {known}")
+    return InputError(
+        f"{name}: unknown format {suffix or 'without a suffix'}, but it looks like {likely}: rename it so"
+    )
 
 
 def _kind_of_archive(path: Path) -> str | None:

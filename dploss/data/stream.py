@@ -65,7 +65,7 @@ class VectorStream:
         return [[os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in self.files]
 
     def parts(self, least: int) -> list[tuple[int, int]]:
-        """The rows of tables cut between row groups or record batches: the first row of each part, and the one after its last.
+        """The rows cut between row groups or record batches: the first row of each part, and the one after its last.
 
         Args:
             least: rows that a part has at least, but for the last.

@@ -21,7 +21,7 @@ from dploss.data.memmap import BFLOAT16, MappedRows, unit_rows
 from dploss.data.sources import ipc_files, matching, unknown_format
 from dploss.errors import InputError, SettingError
 from dploss.files.compressed import COMPRESSIONS, inner_suffix
-from dploss.files.given import expanded, refuse_remote
+from dploss.files.given import refuse_remote
 from dploss.files.untrusted import regular_file
 
 BUILTIN = "builtin"
@@ -38,7 +38,9 @@ _READERS = {
     **dict.fromkeys(BINS, read_bin),
 }
 _COMPRESSED = (".jsonl", ".ndjson", ".csv", ".tsv")
-_KNOWN = (".parquet", *IPC_SUFFIXES, *_READERS, *(f"{inner}{outer}" for inner in _COMPRESSED for outer in COMPRESSIONS))
+_KNOWN = ", ".join((".parquet", *IPC_SUFFIXES, *_READERS)) + (
+    f", and {', '.join(_COMPRESSED)} compressed as {' or '.join(COMPRESSIONS)}"
+)
 _CHUNK_VALUES = 2**22
 # Squared distances of larger values overflow float32.
 _LARGEST = 1e15
@@ -92,7 +94,7 @@ def local_name(source: str | Path) -> str:
         InputError: it is empty, a URL or a name of the Hugging Face Hub.
     """
     refuse_remote(str(source))
-    return str(expanded(source))
+    return os.path.expanduser(source)
 
 
 def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dploss.data.formats.columns import CONVENTIONAL, choose_column
+from dploss.data.formats.columns import choose_column
 from dploss.errors import InputError, SettingError
 from dploss.files.compressed import inner_suffix, open_bytes
 from dploss.files.untrusted import decoding
@@ -165,8 +165,10 @@ def _is_header(rows: list[list[str]]) -> bool:
     whole = [name for name in names if name.strip().isdigit()]
     if len(whole) > 1 and [int(name) for name in whole] == list(range(len(whole))):
         return True
-    return any(
-        not is_number(name) and any(is_number(row[index]) or _is_list(row[index]) for row in others if len(row) > index)
+    values = [[is_number(cell) or _is_list(cell) for cell in row] for row in others]
+    no_values = bool(others) and not any(map(any, values))
+    return no_values or any(
+        not is_number(name) and any(row[index] for row in values if len(row) > index)
         for index, name in enumerate(names)
     )
 
