@@ -1,9 +1,9 @@
 """Encode a file of vectors with a trained encoder, or decode what was encoded.
 
-Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the input's other columns), .fvecs or
-.fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary values in .parquet,
-unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales included. After a stop or a
-kill the same command resumes.
+Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the other columns of parquet or
+Arrow), .fvecs or .fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary
+values in .parquet, unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales
+included. After a stop or a kill the same command resumes.
 
 Examples:
   encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest

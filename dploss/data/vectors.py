@@ -71,10 +71,12 @@ def open_vectors(
     """Read vectors as float32 rows and check them.
 
     Args:
-        source: "builtin"; a .npy, .npz, .parquet, .jsonl, .safetensors, .hdf5, .fvecs, .bvecs, .fbin, .f16bin,
-            .u8bin or .i8bin file; a folder or a glob of .parquet shards, read in the order of their names.
-        column: the column (npz, hdf5, safetensors: array) of the vectors; by default embedding, embeddings, emb,
-            vector, vectors or embedding_json (JSON text), else the only column of lists.
+        source: "builtin"; a .parquet, .arrow, .npy, .npz, .jsonl, .csv, .tsv, .pt, .safetensors, .hdf5, .fvecs, .bvecs,
+            .fbin, .f16bin, .u8bin or .i8bin file; a folder or a glob of .parquet or .arrow shards, read in the order of
+            their names; a folder of datasets' save_to_disk. docs/DATA.md says what is read of each.
+        column: the column (npz, hdf5, safetensors, pt: array) of the vectors, a field of a struct as struct.field; by
+            default embedding, embeddings, emb, vector, vectors or embedding_json (JSON text), else the only column of
+            lists; of .csv else the columns of numbers, which a pattern such as dim_* chooses too.
         limit: only the first `limit` rows.
         metric: "euclidean", or "cosine", which normalises every row to length 1.
 

@@ -56,8 +56,8 @@ def first_bad_line(text: bytes, path: Sequence[str], kind: pa.DataType) -> tuple
 
 
 def paths_of(fields: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The way to every field, and to the fields of objects as object.field; a key that has a dot comes first."""
-    paths = {name: [name] for name in fields}
+    """The way to every field, of an object to its fields as object.field; a key that has a dot itself comes first."""
+    paths = {name: [name] for name, value in fields.items() if not isinstance(value, dict)}
     for name, value in fields.items():
         if isinstance(value, dict):
             for inner, path in paths_of(value).items():

@@ -162,8 +162,8 @@ def _is_header(rows: list[list[str]]) -> bool:
     names, others = rows[0], rows[1:]
     if any(_is_list(name) or (is_number(name) and not name.strip().isdigit()) for name in names):
         return False
-    whole = [name for name in names if name.strip().isdigit()]
-    if len(whole) > 1 and [int(name) for name in whole] == list(range(len(whole))):
+    whole = [name.strip() for name in names if name.strip().isdigit()]
+    if len(whole) > 1 and whole == _numbers(0, len(whole)):
         return True
     values = [[is_number(cell) or _is_list(cell) for cell in row] for row in others]
     no_values = bool(others) and not any(map(any, values))
@@ -175,5 +175,9 @@ def _is_header(rows: list[list[str]]) -> bool:
 
 def _count_rows(cells: list[str]) -> bool:
     """Whether cells are 0, 1, 2, ..., or 1, 2, 3, ..."""
-    numbers = [int(cell) if cell.strip().isdecimal() else -1 for cell in cells]
-    return len(numbers) > 2 and numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    counts = [cell.strip() for cell in cells]
+    return len(counts) > 2 and any(counts == _numbers(first, len(counts)) for first in (0, 1))
+
+
+def _numbers(first: int, count: int) -> list[str]:
+    return list(map(str, range(first, first + count)))

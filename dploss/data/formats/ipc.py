@@ -75,8 +75,8 @@ class IpcTable:
                 raise InputError(f"{path}: version 1 of Feather is not read; write it with pyarrow.feather anew")
             self._data = pa.py_buffer(self._memory)
             self.schema = self._open(None).schema
+            self.columns = columns_of(self.schema)
             declared = Declared(self._data)
-        self.columns = columns_of(self.schema)
         self.groups = declared.rows
         self.n_rows = sum(self.groups)
         check_claim(path, max(declared.unpacked, _FLOAT_BYTES * self.n_rows))

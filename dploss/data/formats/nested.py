@@ -30,7 +30,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def columns_of(schema: pa.Schema) -> dict[str, bool]:
-    """Every column, and every field of a struct as struct.field; whether it holds lists."""
+    """Every column, of a struct its fields as struct.field, and whether it holds lists."""
     return {name: is_list(_stored(_type_at(schema, path))) for name, path in _paths(schema).items()}
 
 
@@ -71,11 +71,10 @@ def _without_field(values: pa.StructArray, path: list[str]) -> pa.Array | None:
 
 
 def _paths(schema: pa.Schema) -> dict[str, list[str]]:
-    """The way to every column and field, by name; a column whose name has a dot comes before the field it could be."""
-    paths = {name: [name] for name in schema.names}
-    for field in schema:
-        for path in _fields(field):
-            paths.setdefault(".".join(path), path)
+    """The way to every column and field that is no struct, by name; of equal names the shortest, a column's own."""
+    paths: dict[str, list[str]] = {}
+    for path in sorted((path for field in schema for path in _fields(field)), key=len):
+        paths.setdefault(".".join(path), path)
     return paths
 
 
