@@ -49,9 +49,8 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         does not suffice, 130 for Ctrl-C; for these the reason is one line on stderr.
     """
     print_anything()
-    args = parser.parse_args(argv)
     try:
-        return action(args)
+        return action(parser.parse_args(argv))
     except InputError as error:
         message = error.named(flag_name) if isinstance(error, SettingError) else str(error)
         print(f"{parser.prog}: {as_started(message)}", file=sys.stderr)

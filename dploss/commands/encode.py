@@ -1,9 +1,9 @@
 """Encode a file of vectors with a trained encoder, or decode what was encoded.
 
-Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the input's other columns), .fvecs or
-.fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary values in .parquet,
-unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales included. After a stop or a
-kill the same command resumes.
+Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the other columns of parquet or
+Arrow), .fvecs or .fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary
+values in .parquet, unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales
+included. After a stop or a kill the same command resumes.
 
 Examples:
   encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
@@ -23,25 +23,36 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
 from dploss.errors import InputError
+from dploss.files.given import refuse_remote
 
 
 def parser() -> Parser:
     """The script's flags."""
     flags = Parser("encode.py", __doc__)
-    flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
-    flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
+    flags.add_argument(
+        "input",
+        metavar="INPUT",
+        action=PathFlag,
+        help="vectors: a file, a quoted glob, a folder of parquet or arrow, 'builtin' (docs/DATA.md has all)",
+    )
+    flags.add_argument("output", metavar="OUTPUT", action=PathFlag, help=".npy, .parquet, .fvecs or .fbin")
     flags.add_argument(
         "--decode",
         action="store_true",
         help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
     )
     add_experiment_flags(flags)
-    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        action=PathFlag,
+        help="a checkpoint, instead of an experiment's best or latest",
+    )
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")
     flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
     flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
@@ -59,6 +70,7 @@ def parser() -> Parser:
 
 def encode(args: Namespace) -> int:
     """Encode or decode, and print the path of the output."""
+    refuse_remote(args.input)
     if args.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
     path = checkpoint_to_decode(args) if args.decode else checkpoint_of(args)

@@ -29,11 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import Parser, run
 from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files.atomic import json_text
+from dploss.files.given import refuse_remote
 
 if TYPE_CHECKING:
     from dploss.codes.code import Code
@@ -45,10 +46,16 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("test.py", __doc__)
     add_experiment_flags(flags)
-    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        action=PathFlag,
+        help="a checkpoint, instead of an experiment's best or latest",
+    )
     flags.add_argument(
         "--encoded",
         metavar="FILE",
+        action=PathFlag,
         help="evaluate this output of encode.py, too; its encoder and vectors are the default",
     )
     flags.add_argument(
@@ -58,7 +65,9 @@ def parser() -> Parser:
         "pip install 'dploss[faiss]'",
     )
     data = flags.add_argument_group("data")
-    data.add_argument("--data", metavar="VECTORS", help="other vectors (default: the experiment's held-out rows)")
+    data.add_argument(
+        "--data", metavar="VECTORS", action=PathFlag, help="other vectors (default: the experiment's held-out rows)"
+    )
     data.add_argument("--column", help="with --data: the column that holds the vectors")
     data.add_argument("--limit", type=int, help="with --data: only the first LIMIT rows")
     data.add_argument(
@@ -74,6 +83,7 @@ def parser() -> Parser:
         nargs="?",
         const="",
         metavar="FIGURE",
+        action=PathFlag,
         help="draw originals and latents side by side (default: spaces.png beside the checkpoint)",
     )
     shown.add_argument("--plot-method", choices=("tsne", "pca"), default="tsne", help="(default: %(default)s)")
@@ -86,6 +96,8 @@ def test(args: Namespace) -> int:
     problem = contradiction(args)
     if problem:
         raise InputError(problem)
+    for source in filter(None, (args.data, args.encoded)):
+        refuse_remote(source)
     if args.encoded:
         name_origins(args)
     path = checkpoint_of(args)

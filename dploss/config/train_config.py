@@ -36,8 +36,8 @@ class TrainConfig:
     data: str = option(
         "builtin",
         DATA,
-        "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards), .jsonl, .hdf5, .safetensors, .fvecs, "
-        ".bvecs, .fbin, .f16bin, .u8bin, .i8bin; 'builtin': 10,000 WordNet entries of 768 dimensions",
+        "vectors: .parquet, .arrow (file, quoted glob, folder of shards or dataset), .npy, .npz, .jsonl, .csv, "
+        ".pt, .safetensors, .hdf5, .fbin, ... (docs/DATA.md); 'builtin': 10,000 WordNet entries of 768 dimensions",
         metavar="PATH",
         on_resume=True,
     )
@@ -223,7 +223,7 @@ class TrainConfig:
                 value = setting.default if self.images is None else setting.image_default
                 value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
             setting.check(int(value) if isinstance(value, NotGiven) else value)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+            object.__setattr__(self, name, setting.plain(value))
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):

@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from dploss.data.formats.binary import BINS, VECS, read_bin, read_safetensors, read_vecs
+from dploss.data.formats.csv import read_csv
 from dploss.data.formats.hdf5 import read_hdf5
+from dploss.data.formats.ipc import IPC_SUFFIXES, read_ipc
 from dploss.data.formats.jsonl import read_jsonl
 from dploss.data.formats.npy import read_npy, read_npz
 from dploss.data.formats.parquet import read_parquet
-from dploss.data.memmap import MappedRows, unit_rows
+from dploss.data.formats.tensors import read_tensor
+from dploss.data.memmap import BFLOAT16, MappedRows, unit_rows
+from dploss.data.sources import ipc_files, matching, unknown_format
 from dploss.errors import InputError, SettingError
+from dploss.files.compressed import COMPRESSIONS, inner_suffix
+from dploss.files.given import refuse_remote
 from dploss.files.untrusted import regular_file
 
 BUILTIN = "builtin"
@@ -23,14 +29,18 @@ _BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
 _READERS = {
     ".npy": read_npy,
     ".npz": read_npz,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
+    **dict.fromkeys((".jsonl", ".ndjson"), read_jsonl),
+    **dict.fromkeys((".csv", ".tsv"), read_csv),
+    **dict.fromkeys((".pt", ".pth"), read_tensor),
     ".safetensors": read_safetensors,
-    ".hdf5": read_hdf5,
-    ".h5": read_hdf5,
+    **dict.fromkeys((".hdf5", ".h5"), read_hdf5),
     **dict.fromkeys(VECS, read_vecs),
     **dict.fromkeys(BINS, read_bin),
 }
+_COMPRESSED = (".jsonl", ".ndjson", ".csv", ".tsv")
+_KNOWN = ", ".join((".parquet", *IPC_SUFFIXES, *_READERS)) + (
+    f", and {', '.join(_COMPRESSED)} compressed as {' or '.join(COMPRESSIONS)}"
+)
 _CHUNK_VALUES = 2**22
 # Squared distances of larger values overflow float32.
 _LARGEST = 1e15
@@ -61,10 +71,12 @@ def open_vectors(
     """Read vectors as float32 rows and check them.
 
     Args:
-        source: "builtin"; a .npy, .npz, .parquet, .jsonl, .safetensors, .hdf5, .fvecs, .bvecs, .fbin, .f16bin,
-            .u8bin or .i8bin file; a folder or a glob of .parquet shards, read in the order of their names.
-        column: the column (npz, hdf5, safetensors: array) of the vectors; by default embedding, embeddings, emb,
-            vector, vectors or embedding_json (JSON text), else the only column of lists.
+        source: "builtin"; a .parquet, .arrow, .npy, .npz, .jsonl, .csv, .tsv, .pt, .safetensors, .hdf5, .fvecs, .bvecs,
+            .fbin, .f16bin, .u8bin or .i8bin file; a folder or a glob of .parquet or .arrow shards, read in the order of
+            their names; a folder of datasets' save_to_disk. docs/DATA.md says what is read of each.
+        column: the column (npz, hdf5, safetensors, pt: array) of the vectors, a field of a struct as struct.field; by
+            default embedding, embeddings, emb, vector, vectors or embedding_json (JSON text), else the only column of
+            lists; of .csv else the columns of numbers, which a pattern such as dim_* chooses too.
         limit: only the first `limit` rows.
         metric: "euclidean", or "cosine", which normalises every row to length 1.
 
@@ -72,9 +84,19 @@ def open_vectors(
         InputError: no such file, a format or column that cannot be read, or rows that are ragged, not numbers, not
             finite, all zeros under cosine, or fewer than 3. The message names the file and the row, counted from 0.
     """
-    name = str(source)
+    name = local_name(source)
     vectors = as_vectors(read_matrix(name, column, limit), name, metric)
     return vectors if name == BUILTIN else replace(vectors, source=str(Path(name).absolute()))
+
+
+def local_name(source: str | Path) -> str:
+    """The name of a source on this machine, `~` expanded.
+
+    Raises:
+        InputError: it is empty, a URL or a name of the Hugging Face Hub.
+    """
+    refuse_remote(str(source))
+    return os.path.expanduser(source)
 
 
 def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:
@@ -108,7 +130,7 @@ def read_matrix(name: str, column: str | None = None, limit: int | None = None) 
             raise InputError(f"{name}: there are no rows in it")
         raise InputError(f"{name}: it holds an array of shape {rows.shape}, not a matrix (rows, dimensions)")
     stored = rows.stored if isinstance(rows, MappedRows) else rows
-    if stored.dtype.kind not in "fiu":
+    if stored.dtype.kind not in "fiu" and stored.dtype != BFLOAT16:
         raise InputError(f"{name}: it holds {stored.dtype} values, not numbers")
     if stored is not rows:
         return rows
@@ -117,16 +139,28 @@ def read_matrix(name: str, column: str | None = None, limit: int | None = None) 
 
 
 def _read(name: str, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
+    ipc = ipc_files(name)
+    if ipc:
+        return read_ipc(ipc, column, limit)
     shards = parquet_files(name)
     if shards:
         return read_parquet(shards, column, limit)
     path = Path(name)
-    suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise InputError(f"{name}: unknown format; known are .parquet, {', '.join(_READERS)}")
+    suffix = inner_suffix(path)
+    if suffix not in _READERS or (suffix != path.suffix.lower() and suffix not in _COMPRESSED):
+        raise unknown_format(name, _KNOWN)
     if path.stat().st_size == 0:
         raise InputError(f"{name}: the file is empty")
     return _READERS[suffix](path, column, limit)
+
+
+def table_files(name: str) -> list[Path]:
+    """The files of Arrow tables, parquet or IPC, that a source stands for, in the order of their rows; or none.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    return ipc_files(name) or parquet_files(name)
 
 
 def parquet_files(name: str) -> list[Path]:
@@ -141,14 +175,14 @@ def parquet_files(name: str) -> list[Path]:
     if os.path.isdir(path):
         shards = sorted(shard for shard in path.rglob("*.parquet") if not shard.is_dir())
         if not shards:
-            raise InputError(f"{name}: no .parquet files in this folder")
+            raise InputError(f"{name}: no .parquet files in this folder, and no .arrow")
         return shards
     if not os.path.exists(path) and glob.has_magic(name):
-        shards = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        shards = matching(name)
         if not shards:
             raise InputError(f"{name}: no file matches")
         if any(shard.suffix.lower() != ".parquet" for shard in shards):
-            raise InputError(f"{name}: a glob must match .parquet files alone")
+            raise InputError(f"{name}: a glob must match .parquet files alone, or .arrow")
         return shards
     return [path] if regular_file(path).suffix.lower() == ".parquet" else []
 

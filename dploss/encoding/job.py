@@ -73,7 +73,7 @@ class EncodeJob(ResumableJob):
             raise SettingError("{dim} must be within 1 and {most}, got {value}", most=encoder.latent_dim, value=kept)
         self.stream = VectorStream(source, column)
         if folder and self.stream.column is None:
-            raise SettingError("{source}: {engine} ray reads parquet alone", source=source)
+            raise SettingError("{source}: {engine} ray reads parquet and Arrow IPC files alone", source=source)
         if any(output.absolute() == Path(path).absolute() for path in self.stream.files):
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:
@@ -85,7 +85,7 @@ class EncodeJob(ResumableJob):
             checkpoint=str(checkpoint.absolute()),
             checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
             source=self.stream.state(),
-            data=source if source == "builtin" else str(Path(source).absolute()),
+            data=source if source == "builtin" else str(Path(self.stream.name).absolute()),
             column=column,
             rows=self.stream.rows,
             dtype=dtype,

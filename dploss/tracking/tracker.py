@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dploss.files.atomic import write_json
+from dploss.files.given import expanded
 from dploss.tracking.best_links import BestLinks
 from dploss.tracking.folder import CheckpointFolder
 from dploss.tracking.ranking import AUTO, Entry, Ranking, make_rankings
@@ -73,7 +74,7 @@ class BestCheckpointTracker:
         if keep_every_n_steps < 0:
             raise ValueError(f"keep_every_n_steps must be at least 0, got {keep_every_n_steps}")
         # The process may change its folder later.
-        self.checkpoint_dir = Path(checkpoint_dir).absolute()
+        self.checkpoint_dir = expanded(checkpoint_dir).absolute()
         self.rankings = make_rankings(metric_name, higher_is_better, min_delta)
         self.save_top_k = save_top_k
         self.keep_every_n_steps = keep_every_n_steps

@@ -260,7 +260,7 @@ def test_folders_and_globs_without_shards_are_named(tmp_path):
     with pytest.raises(InputError, match="no file matches"):
         open_vectors(tmp_path / "*.parquet")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match="unknown format; known are .parquet, .npy"):
+    with pytest.raises(InputError, match="unknown format; known are .parquet, .arrow"):
         open_vectors(tmp_path / "notes.txt")
     with pytest.raises(InputError, match="must match .parquet files alone"):
         open_vectors(f"{tmp_path}/*.txt")

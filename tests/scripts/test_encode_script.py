@@ -179,7 +179,7 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
             ("builtin", "short.npy", "--engine", "ray"),
             "short.npy: --engine ray writes a new folder, but this is the name of a file",
         ),
-        (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet alone"),
+        (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet and Arrow IPC files alone"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(flags, message, call, checkpoints, tmp_path):

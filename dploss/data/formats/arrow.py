@@ -3,13 +3,16 @@
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from dploss.data.formats.nested import is_list, unwrapped
 from dploss.errors import InputError, SettingError
 
 _JSON_BLOCK = 2**24
@@ -21,19 +24,23 @@ def arrow_file(path: Path) -> pa.OSFile:
     return pa.OSFile(os.fsencode(path))
 
 
-def parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Array:
-    """The values of one field of newline-delimited JSON objects."""
+def parse_json(text: bytes | pa.Buffer, path: Sequence[str], kind: pa.DataType) -> pa.Array:
+    """The values of one field, or of a field of an object in it, of newline-delimited JSON objects."""
+    first, *inner = path
+    for name in reversed(inner):
+        kind = pa.struct([(name, kind)])
     table = pyarrow.json.read_json(
         pa.BufferReader(text),
         read_options=pyarrow.json.ReadOptions(block_size=_JSON_BLOCK),
         parse_options=pyarrow.json.ParseOptions(
-            explicit_schema=pa.schema([(column, kind)]), unexpected_field_behavior="ignore"
+            explicit_schema=pa.schema([(first, kind)]), unexpected_field_behavior="ignore"
         ),
     )
-    return table.column(column).combine_chunks()
+    values = table.column(first).combine_chunks()
+    return pc.struct_field(values, inner) if inner else values
 
 
-def first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, int, str] | None:
+def first_bad_line(text: bytes, path: Sequence[str], kind: pa.DataType) -> tuple[int, int, str] | None:
     """Row, line and fault of the first line that Arrow cannot have parsed; Arrow itself counts within blocks."""
     expected = str if kind == pa.string() else list
     row = 0
@@ -46,13 +53,30 @@ def first_bad_line(text: bytes, column: str, kind: pa.DataType) -> tuple[int, in
             return row, line_number, f"is not JSON: {error}"
         if not isinstance(fields, dict):
             return row, line_number, "is no JSON object"
-        value = fields.get(column)
+        value = value_at(fields, path)
         if value is not None and not isinstance(value, expected):
             return row, line_number, f"holds {type(value).__name__} where row 0 holds {expected.__name__}"
         if expected is list and not all(type(item) in (int, float) for item in value or ()):
             return row, line_number, "holds a value that is not a number"
         row += 1
     return None
+
+
+def paths_of(fields: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The way to every field, of an object to its fields as object.field; a key that has a dot itself comes first."""
+    paths = {name: [name] for name, value in fields.items() if not isinstance(value, dict)}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            for inner, path in paths_of(value).items():
+                paths.setdefault(f"{name}.{inner}", [name, *path])
+    return paths
+
+
+def value_at(fields: Any, path: Sequence[str]) -> Any:
+    """The value that a way of `paths_of` leads to; None where a part of it is missing."""
+    for name in path:
+        fields = fields.get(name) if isinstance(fields, dict) else None
+    return fields
 
 
 def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | None) -> np.ndarray:
@@ -64,6 +88,7 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
         first_row: the index of the first entry, for messages.
         above: rows read before, whose dimensions these must have.
     """
+    values = unwrapped(source, values, first_row)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _lists_from_text(source, values, first_row)
     if not is_list(values.type) or not _is_number(values.type.value_type):
@@ -95,9 +120,9 @@ def _lists_from_text(source: str, texts: pa.Array, first_row: int) -> pa.Array:
     text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), nothing)[0].as_buffer()
     kind = pa.list_(pa.float64())
     try:
-        values = parse_json(text, "v", kind)
+        values = parse_json(text, ["v"], kind)
     except pa.ArrowInvalid as error:
-        bad = first_bad_line(text.to_pybytes(), "v", kind)
+        bad = first_bad_line(text.to_pybytes(), ["v"], kind)
         raise InputError(f"{source}: row {first_row + bad[0]} {bad[2]}" if bad else f"{source}: {error}") from error
     if len(values) != len(texts):
         raise InputError(f"{source}: the JSON text of some row holds more than one value")
@@ -111,11 +136,6 @@ def _refuse_null(source: str, values: pa.Array, first_row: int) -> None:
 
 def _first_null(values: pa.Array) -> int:
     return np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds lists."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:
