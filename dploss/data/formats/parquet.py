@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dploss.data.formats.arrow import to_rows
+from dploss.data.formats.arrow import arrow_file, to_rows
 from dploss.data.formats.columns import choose_column
 from dploss.data.formats.nested import columns_of, pick, rows_at_a_time
 from dploss.data.memmap import MappedRows, forget_pages, map_file, new_matrix
@@ -162,7 +162,7 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
     with decoding(path, _TROUBLE):
         if regular_file(path).stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        file = pq.ParquetFile(path, buffer_size=_BUFFER)
+        file = pq.ParquetFile(arrow_file(path), buffer_size=_BUFFER)
         return file, columns_of(file.schema_arrow)
 
 
