@@ -12,15 +12,15 @@ from dploss.data.formats.arrow import to_rows
 from dploss.data.formats.columns import choose_column
 from dploss.data.formats.parquet import open_parquet, parquet_batches
 from dploss.data.split import evenly_spaced
-from dploss.data.vectors import check_values, parquet_files, read_matrix
+from dploss.data.vectors import parquet_files, read_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import decoding
 
-_SAMPLED_GROUPS = 16
+_SAMPLED_GROUPS, _BLOCK_ROWS = 16, 8192
 
 
 class VectorStream:
-    """The rows of a source, read once, in order.
+    """The rows of a source, read once, in order; what cannot be used is for `BadRows` to find.
 
     Args:
         source: as `open_vectors` takes it. Parquet is decoded as it is read; of other formats those that can stay on
@@ -41,6 +41,7 @@ class VectorStream:
         self.name = source
         self.files = parquet_files(source) or [Path(source)]
         self.column: str | None = None
+        self.dim = 0
         if parquet_files(source):
             self._open_shards(column)
         else:
@@ -54,10 +55,12 @@ class VectorStream:
         sizes = [file.metadata.num_rows for _, file, _ in self._shards]
         self._starts = [0, *accumulate(sizes)]
         self.rows = self._starts[-1]
-        first = next(self._parquet(0), None)
-        if first is None:
+        if not self.rows:
             raise InputError(f"{self.name}: there are no rows in it")
-        self.dim = first[0].shape[1]
+        # The first rows may all be null.
+        self.dim = next((rows.shape[1] for rows, _ in self._parquet(0, _BLOCK_ROWS) if rows.shape[1]), 0)
+        if not self.dim:
+            raise InputError(f"{self.name}: all of its {self.rows:,} rows are null or empty")
 
     def state(self) -> list[list[str | int]]:
         """What changes when the source does: each file's path, size and time of change in ns."""
@@ -80,7 +83,7 @@ class VectorStream:
     def batches(
         self, start: int, size: int, beside: bool = False, stop: int | None = None
     ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        """From row `start` to row `stop`, at most about `size` rows at a time, checked.
+        """From row `start` to row `stop`, at most about `size` rows at a time.
 
         Args:
             start: the first row, 0..N.
@@ -92,7 +95,7 @@ class VectorStream:
             (n, D) float32 rows, and the other columns of these rows.
 
         Raises:
-            InputError: rows that are ragged, null or not finite.
+            InputError: a file that cannot be read.
         """
         if self.column is None:
             pieces: Iterator[tuple[np.ndarray, pa.Table | None]] = (
@@ -105,8 +108,6 @@ class VectorStream:
             if left <= 0:
                 return
             rows, others = rows[:left], None if others is None else others[:left]
-            check_values(self.name, start, rows)
-            start += len(rows)
             left -= len(rows)
             yield rows, others
 
@@ -121,7 +122,8 @@ class VectorStream:
 
     def _parquet(self, start: int, size: int = 1, beside: bool = False) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
         assert self.column is not None, "parquet has columns"
-        columns, above = None if beside else [self.column], None
+        columns = None if beside else [self.column]
+        above = np.empty((0, self.dim)) if self.dim else None
         for (path, file, _), first in zip(self._shards, self._starts, strict=False):
             if first + file.metadata.num_rows <= start:
                 continue
@@ -130,6 +132,5 @@ class VectorStream:
                 for place, batch in parquet_batches(path, file, self.column, columns, skip, size):
                     rows = to_rows(str(path), batch.column(self.column), place, above).astype(np.float32)
                     if len(rows):
-                        above = rows
                         others = pa.table(batch).drop_columns(self.column) if beside else None
                         yield rows, others
