@@ -36,6 +36,12 @@ class TrainConfig:
         None, DATA, "column, key or array of the vectors (default: the only one, or a usual name)", metavar="NAME"
     )
     limit: int | None = option(None, DATA, "use the first N rows only", at_least=3)
+    skip_bad_rows: bool = option(
+        False,
+        DATA,
+        "leave out rows that cannot be used (null, empty, of other dimensions, not finite, of zeros under cosine); "
+        "the rows of limit are counted before",
+    )
     metric: Literal["euclidean", "cosine"] = option(
         "euclidean", DATA, "distance whose neighbours are preserved; cosine normalises every row"
     )
@@ -217,6 +223,8 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
+        if self.images is not None and self.skip_bad_rows:
+            raise SettingError("{skip_bad_rows} is for vectors: leave it out with {images}")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
             raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:

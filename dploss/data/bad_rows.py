@@ -51,6 +51,7 @@ class BadRows:
 
     Attributes:
         first_fault: what is wrong with it, where it passed by here.
+        first_place: where it is, for who knows of several files to set.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class BadRows:
     ) -> None:
         self.zeros, self.n_rows, self.first_row = zeros, n_rows, first_row
         self.kinds = Counter(kinds or {})
-        self.first_fault = ""
+        self.first_fault = self.first_place = ""
 
     @property
     def count(self) -> int:
@@ -113,8 +114,8 @@ class BadRows:
     def __str__(self) -> str:
         """How many of how many rows, of what kinds, and the first: for a person."""
         kinds = ", ".join(f"{self.kinds[kind]:,} {kind}" for kind in _KINDS if self.kinds[kind])
-        fault = f", {self.first_fault}" if self.first_fault else ""
-        return f"{self.count:,} of {self.n_rows:,} rows cannot be used ({kinds}); the first, row {self.first_row}{fault}"
+        first = f"row {self.first_row}{self.first_place}" + (f", {self.first_fault}" if self.first_fault else "")
+        return f"{self.count:,} of {self.n_rows:,} rows cannot be used ({kinds}); the first, {first}"
 
     def error(self, source: str, advice: str = "") -> InputError:
         """The refusal of a source.
@@ -124,8 +125,8 @@ class BadRows:
             advice: what a person can do about any kind; settings stand in braces.
         """
         advices = [
-            "use {metric} euclidean" if self.kinds[_ZEROS] else "",
-            "divide all rows by a number" if self.kinds[_LARGE] else "",
+            "use {metric} euclidean" if self.kinds[_ZEROS] == self.count else "",
+            "divide all rows by a number" if self.kinds[_LARGE] == self.count else "",
             advice,
         ]
         listed = ", or ".join(filter(None, advices))
@@ -151,7 +152,14 @@ def _kinds(bad: np.ndarray) -> np.ndarray:
     marked = (bits == bits[:, :1]).all(axis=1) & (bits[:, 0] >= _NAN) & (bits[:, 0] <= _NAN + _FREE)
     payload = np.where(marked, bits[:, 0] - _NAN, 0)
     not_finite = ~np.isfinite(bad).all(axis=1)
-    cases = [payload == _IS_NULL, payload == _HAS_NULL, payload == _LENGTH, payload > _LENGTH, not_finite, bad.any(axis=1)]
+    cases = [
+        payload == _IS_NULL,
+        payload == _HAS_NULL,
+        payload == _LENGTH,
+        payload > _LENGTH,
+        not_finite,
+        bad.any(axis=1),
+    ]
     return np.select(cases, range(len(cases)), len(cases))
 
 

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from dploss.data.formats.binary import BINS, VECS, read_bin, read_safetensors, r
 from dploss.data.formats.hdf5 import read_hdf5
 from dploss.data.formats.jsonl import read_jsonl
 from dploss.data.formats.npy import read_npy, read_npz
-from dploss.data.formats.parquet import read_parquet
+from dploss.data.formats.parquet import open_parquet, read_parquet
 from dploss.data.memmap import MappedRows, select, unit_rows
-from dploss.errors import InputError, SettingError
+from dploss.errors import InputError
 from dploss.files.untrusted import regular_file
 from metrics.paths import visible_files, visible_matches
 
@@ -91,10 +91,20 @@ def open_vectors(
             rows, or rows that cannot be used and are not to be left out: the message counts them, and names the first,
             counted from 0.
     """
-    name = str(source)
+    name, zeros, kept = str(source), metric != "cosine", None
     rows = read_matrix(name, column, limit)
-    vectors = _checked(rows, name, metric, skip_bad_rows, "{skip_bad_rows} leaves them out")
-    return vectors if name == BUILTIN else replace(vectors, source=str(Path(name).absolute()))
+    _check_count(name, rows)
+    fingerprint, usable, bad = _look_through(rows, zeros)
+    if bad.count:
+        bad.first_place = place_in_shards(name, bad.first_row)
+        if not skip_bad_rows:
+            raise bad.error(name, "{skip_bad_rows} leaves them out")
+        kept = np.flatnonzero(usable)
+        rows = select(rows, kept)
+        _check_count(f"{name}: {bad}", rows)
+        fingerprint, _, _ = _look_through(rows, zeros)
+    source = name if name == BUILTIN else str(Path(name).absolute())
+    return Vectors(_as_compared(rows, metric), source, fingerprint, kept=kept, bad=bad)
 
 
 def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:
@@ -106,28 +116,22 @@ def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidea
         metric: "euclidean", or "cosine", which normalises every row to length 1.
 
     Raises:
-        InputError: see `open_vectors`.
+        InputError: fewer than 3 rows, or rows that cannot be used.
     """
-    return _checked(rows, name, metric, skip_bad_rows=False, advice="")
+    _check_count(name, rows)
+    fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
+    return Vectors(_as_compared(rows, metric), name, fingerprint)
 
 
-def _checked(rows: np.ndarray | MappedRows, name: str, metric: str, skip_bad_rows: bool, advice: str) -> Vectors:
-    """Rows as Vectors, those that cannot be used left out, or refused with this advice."""
+def _check_count(name: str, rows: np.ndarray | MappedRows) -> None:
     if len(rows) < _FEWEST:
         raise InputError(f"{name}: it has {len(rows)} rows, training needs at least {_FEWEST}")
-    zeros, kept = metric != "cosine", None
-    fingerprint, usable, bad = _look_through(rows, zeros)
-    if bad.count and not skip_bad_rows:
-        raise bad.error(name, advice)
-    if bad.count:
-        kept = np.flatnonzero(usable)
-        if len(kept) < _FEWEST:
-            raise InputError(f"{name}: {bad}; {len(kept)} are left, training needs at least {_FEWEST}")
-        rows = select(rows, kept)
-        fingerprint, _, _ = _look_through(rows, zeros)
-    if metric == "cosine":
-        rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
-    return Vectors(rows, name, fingerprint, kept=kept, bad=bad)
+
+
+def _as_compared(rows: np.ndarray | MappedRows, metric: str) -> np.ndarray | MappedRows:
+    if metric != "cosine":
+        return rows
+    return rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)
 
 
 def read_matrix(name: str, column: str | None = None, limit: int | None = None) -> np.ndarray | MappedRows:
@@ -195,20 +199,31 @@ def _chunks(rows: np.ndarray | MappedRows) -> Iterator[tuple[int, np.ndarray]]:
         yield start, rows[start : start + step]
 
 
-def fingerprint_of(name: str, rows: np.ndarray | MappedRows) -> str:
+def fingerprint_of(name: str, rows: np.ndarray | MappedRows, zeros: bool = True) -> str:
     """The "sha256:..." of rows (N, D) float32, which are checked meanwhile.
 
     Args:
         name: where they came from, for messages.
         rows: all of them.
+        zeros: whether a row may be all zeros.
 
     Raises:
-        InputError: a value that is not finite, or too large for distances.
+        InputError: a value that is not finite, or too large for distances, or a row of zeros.
     """
-    fingerprint, _, bad = _look_through(rows, zeros=True)
+    fingerprint, _, bad = _look_through(rows, zeros)
     if bad.count:
         raise bad.error(name)
     return fingerprint
+
+
+def place_in_shards(name: str, row: int | None) -> str:
+    """In which file of several a row of a source is, in words; empty for a source of one file, and for no row."""
+    shards = parquet_files(name)
+    if row is None or len(shards) < 2:
+        return ""
+    ends = np.cumsum([open_parquet(shard)[0].metadata.num_rows for shard in shards])
+    shard = int(np.searchsorted(ends, row, side="right"))
+    return f" (row {row - (ends[shard - 1] if shard else 0)} of {shards[shard]})"
 
 
 def _look_through(rows: np.ndarray | MappedRows, zeros: bool) -> tuple[str, np.ndarray, BadRows]:

@@ -71,7 +71,9 @@ def test_a_value_that_is_not_finite_is_named_with_its_row(write, tmp_path):
     for value in (np.nan, np.inf, -1e300):
         rows = ROWS.copy()
         rows[17, 2] = value
-        with pytest.raises(InputError, match=r"rows\.\w+: 1 of 40 rows .* row 17, has (nan|inf|-inf) in dimension 2 as"):
+        with pytest.raises(
+            InputError, match=r"rows\.\w+: 1 of 40 rows .* row 17, has (nan|inf|-inf) in dimension 2 as"
+        ):
             open_vectors(write(tmp_path / "rows", rows))
 
 

@@ -66,7 +66,8 @@ def test_a_training_prints_what_its_rows_are_like(builtin, tmp_path, capsys):
     rows[17] *= 1e5
     (line,) = warnings(rows)
     assert line.startswith(f"warning: {tmp_path}/rows.npy: row 17 is far from all others: its norm is 1e+05")
-    (line,) = warnings(np.repeat(builtin[:3], 200, axis=0))
+    trained, line = warnings(np.repeat(builtin[:3], 200, axis=0))
+    assert "60 of 60 held-out rows are identical to a training row: recall on them says little" in trained
     assert line.startswith("warning: 60 of 60 held-out rows have more than 5 nearest neighbours")
     assert "and 60 are identical to another row" in line
 

@@ -95,8 +95,8 @@ def _usual(lengths: np.ndarray) -> int:
 
 def _marked(values: pa.Array, flat: pa.Array, lengths: np.ndarray, width: int) -> np.ndarray:
     """(n, width) float32, of lists that are not all vectors."""
-    is_null, has_null = _nulls(values), np.zeros(len(values), bool)
-    has_null[np.searchsorted(np.cumsum(lengths), np.flatnonzero(_nulls(flat)), side="right")] = True
+    is_null, has_null = nulls(values), np.zeros(len(values), bool)
+    has_null[np.searchsorted(np.cumsum(lengths), np.flatnonzero(nulls(flat)), side="right")] = True
     usable = (lengths == width) & ~is_null & ~has_null
     rows = np.empty((len(values), width), np.float32)
     rows[~usable] = marks(is_null, has_null, lengths)[~usable]
@@ -105,7 +105,8 @@ def _marked(values: pa.Array, flat: pa.Array, lengths: np.ndarray, width: int) -
     return rows
 
 
-def _nulls(values: pa.Array) -> np.ndarray:
+def nulls(values: pa.Array) -> np.ndarray:
+    """(n,) bool: which values are null."""
     return np.from_dlpack(values.is_null().cast(pa.uint8())).view(bool)
 
 
