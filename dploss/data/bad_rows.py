@@ -88,7 +88,7 @@ class BadRows:
         if not usable.all():
             bad = rows[~usable]
             kinds = _kinds(bad)
-            self.kinds.update(dict(zip(_KINDS, np.bincount(kinds, minlength=len(_KINDS)).tolist(), strict=True)))
+            self.kinds.update({_KINDS[kind]: int((kinds == kind).sum()) for kind in np.unique(kinds)})
             self._remember(int(np.argmin(usable)), _fault(bad[0], _KINDS[kinds[0]]))
         self.n_rows += len(rows)
         return usable
@@ -134,7 +134,7 @@ class BadRows:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {"kinds": {kind: n for kind, n in self.kinds.items() if n}, "first_row": self.first_row}
+        return {"kinds": dict(self.kinds), "first_row": self.first_row}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], zeros: bool = True, n_rows: int = 0) -> "BadRows":
@@ -169,6 +169,6 @@ def _fault(row: np.ndarray, kind: str) -> str:
         return f"has {row.view(np.uint32)[0] - _NAN - _LENGTH} dimensions, not {len(row)}"
     if kind in (_NOT_FINITE, _LARGE):
         column = np.argmin(np.abs(row) <= _LARGEST)
-        return f"has {row[column]} in dimension {column} as float32"
+        return f"has {row[column]:g} in dimension {column} as float32"
     words = {_HOLE: "has a null among its values", _ZEROS: "is all zeros, which has no direction"}
     return words.get(kind, f"is {kind}")

@@ -98,10 +98,11 @@ def open_vectors(
     if bad.count:
         bad.first_place = place_in_shards(name, bad.first_row)
         if not skip_bad_rows:
-            raise bad.error(name, "{skip_bad_rows} leaves them out")
+            raise bad.error(name, "{skip_bad_rows} leaves them out" if usable.sum() >= _FEWEST else "")
         kept = np.flatnonzero(usable)
+        if len(kept) < _FEWEST:
+            raise InputError(f"{name}: {bad}; {len(kept)} are left, training needs at least {_FEWEST}")
         rows = select(rows, kept)
-        _check_count(f"{name}: {bad}", rows)
         fingerprint, _, _ = _look_through(rows, zeros)
     source = name if name == BUILTIN else str(Path(name).absolute())
     return Vectors(_as_compared(rows, metric), source, fingerprint, kept=kept, bad=bad)

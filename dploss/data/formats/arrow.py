@@ -101,7 +101,7 @@ def _marked(values: pa.Array, flat: pa.Array, lengths: np.ndarray, width: int) -
     rows = np.empty((len(values), width), np.float32)
     rows[~usable] = marks(is_null, has_null, lengths)[~usable]
     with np.errstate(over="ignore"):
-        rows[usable] = np.from_dlpack(values.filter(pa.array(usable)).flatten()).reshape(-1, width)
+        rows[usable] = np.from_dlpack(values.filter(pa.array(usable)).flatten()).reshape(usable.sum(), width)
     return rows
 
 
