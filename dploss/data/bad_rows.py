@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -141,9 +142,12 @@ class BadRows:
         """From what `as_dict` gave; the other arguments are the class's.
 
         Raises:
-            KeyError, TypeError, ValueError: it is something else.
+            AttributeError, KeyError, TypeError, ValueError: it is something else.
         """
-        return cls(zeros, n_rows, {kind: int(stored["kinds"][kind]) for kind in stored["kinds"]}, stored["first_row"])
+        kinds, first_row = stored["kinds"], stored["first_row"]
+        if not all(type(n) is int for n in kinds.values()) or type(first_row) not in (int, NoneType):
+            raise ValueError(f"kinds is {kinds!r}, first_row {first_row!r}")
+        return cls(zeros, n_rows, kinds, first_row)
 
 
 def _kinds(bad: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ from dploss.models.encoder import DPEncoder, Encoder
 _SAMPLE = 10_000
 
 
-def has_zeros(encoder: Encoder) -> bool:
-    """Whether it encodes vectors of zeros: under cosine they have no direction."""
+def allows_zeros(encoder: Encoder) -> bool:
+    """Whether vectors of zeros can be encoded: under cosine they have no direction."""
     return not (isinstance(encoder, DPEncoder) and encoder.metric == "cosine")
 
 
@@ -97,7 +97,7 @@ class EncodeJob(ResumableJob):
             dtype=dtype,
             dim=kept,
         )
-        super().__init__(output, task, self.stream.column, source, has_zeros(encoder))
+        super().__init__(output, task, self.stream.column, source, allows_zeros(encoder))
 
     def _form(self) -> Form:
         """For int8 and float16, fitted to a sample of rows from the whole source."""
@@ -108,7 +108,7 @@ class EncodeJob(ResumableJob):
         sample = np.empty((0, dim))
         if dtype in ("int8", "float16"):
             sample = self.stream.sample(_SAMPLE)
-            sample = sample[BadRows(has_zeros(self.encoder)).look(sample)]
+            sample = sample[BadRows(allows_zeros(self.encoder)).look(sample)]
             if not len(sample):
                 raise InputError(f"{self.name}: none of the rows from which {dtype} is fitted can be used")
             sample = self.encoder.encode(sample, self.batch_size, dim)

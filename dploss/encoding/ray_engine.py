@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from dploss.codes.encoded_file import Form
 from dploss.data.bad_rows import BadRows
 from dploss.data.stream import VectorStream
-from dploss.encoding.job import EncodeJob, has_zeros, store_rows
-from dploss.encoding.resumable import Task, stored_rows
+from dploss.encoding.job import EncodeJob, allows_zeros, store_rows
+from dploss.encoding.resumable import Task, convert_usable
 from dploss.encoding.writers import ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
@@ -125,10 +125,10 @@ def _write_part(task: Task, device: str, batch_size: int, form: Form, part: _Par
     path = Path(part.path)
     writer = ParquetWriter(path.with_name(f".{path.stem}.tmp"), form, stream.column, 0)
     size = 0
-    bad = BadRows(has_zeros(encoder), part.start)
+    bad = BadRows(allows_zeros(encoder), part.start)
     for rows, others in stream.batches(part.start, batch_size, True, part.stop):
         usable = bad.look(rows)
-        stored = stored_rows(rows, usable, form, lambda rows, form: store_rows(encoder, rows, form, batch_size))
+        stored = convert_usable(rows, usable, form, lambda rows, form: store_rows(encoder, rows, form, batch_size))
         writer.append(stored, usable, others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:

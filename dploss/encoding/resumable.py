@@ -71,7 +71,7 @@ def check_place(output: Path) -> None:
     check_writable(output.parent)
 
 
-def stored_rows(
+def convert_usable(
     rows: np.ndarray, usable: np.ndarray, form: Form, convert: Callable[[np.ndarray, Form], np.ndarray]
 ) -> np.ndarray:
     """Rows -> (n, width) of the form: those that can be used are converted, others are 0."""
@@ -186,7 +186,7 @@ class ResumableJob(ABC):
             for rows, usable, others in self._batches(keep_columns):
                 if not (usable.all() or keep_columns or form.stored[0].kind == "f"):
                     raise self._nowhere_to_say(form)
-                stored = stored_rows(rows, usable, form, self._convert)
+                stored = convert_usable(rows, usable, form, self._convert)
                 writer.append(stored, usable, others)
                 self.done += len(rows)
                 size += max(rows.nbytes, stored.nbytes)

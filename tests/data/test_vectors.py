@@ -137,7 +137,7 @@ def test_shards_are_read_in_the_order_of_their_names(tmp_path, monkeypatch):
         np.testing.assert_array_equal(open_vectors(source).rows, ROWS[:39].astype(np.float32))
     assert len(open_vectors(tmp_path, limit=20).rows) == 20
     write_parquet(tmp_path / "shard-3", ROWS[:4, :5])
-    with pytest.raises(InputError, match=r"4 of 43 rows .* row 39, has 5 dimensions, not 6"):
+    with pytest.raises(InputError, match=r"4 of 43 rows .* row 39 \(row 0 of .*shard-3\.parquet\), has 5 dim.*, not 6"):
         open_vectors(tmp_path)
 
 
