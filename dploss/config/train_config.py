@@ -40,7 +40,7 @@ class TrainConfig:
         False,
         DATA,
         "leave out rows that cannot be used (null, empty, of other dimensions, not finite, of zeros under cosine); "
-        "the rows of limit are counted before",
+        "limit counts them too",
     )
     metric: Literal["euclidean", "cosine"] = option(
         "euclidean", DATA, "distance whose neighbours are preserved; cosine normalises every row"

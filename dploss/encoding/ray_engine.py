@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from dploss.codes.encoded_file import Form
 from dploss.data.bad_rows import BadRows
+from dploss.data.formats.arrow import arrow_file
 from dploss.data.stream import VectorStream
 from dploss.encoding.job import EncodeJob, allows_zeros, store_rows
 from dploss.encoding.resumable import Task, convert_usable
@@ -141,7 +142,7 @@ def _write_part(task: Task, device: str, batch_size: int, form: Form, part: _Par
 def _bad_rows_of(path: Path) -> BadRows:
     """The rows of a finished part that could not be used."""
     with decoding(path, "not a readable parquet file"):
-        file = pq.read_metadata(path)
+        file = pq.read_metadata(arrow_file(path))
         return BadRows.from_dict(json.loads((file.metadata or {}).get(_BAD_ROWS, _NONE)), n_rows=file.num_rows)
 
 
