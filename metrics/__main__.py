@@ -26,8 +26,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from metrics.captions import read_captions
 from metrics.errors import InputError
-from metrics.folders import ImageFolder, read_captions
+from metrics.folders import ImageFolder
 from metrics.registry import BUILT_IN, direction
 from metrics.table import JACKKNIFE, error_key
 

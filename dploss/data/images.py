@@ -1,6 +1,7 @@
 """Folders of images -> float32 rows of pixels, with their captions; a small set cut from two sample photographs.
 
-Files are found and decoded by `metrics.folders`, which needs no torch, so that training and metrics read them alike.
+Files are found by `metrics.folders` and decoded by `metrics.decoding`, without torch: training and metrics read them
+alike.
 """
 
 import os
@@ -15,8 +16,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from dploss.data import BUILTIN, Vectors
 from dploss.data.vectors import fingerprint_of
 from dploss.errors import InputError, SettingError
+from metrics.captions import CAPTIONS, read_caption_table, text_beside
+from metrics.decoding import read_image
 from metrics.errors import InputError as MetricsInputError
-from metrics.folders import CAPTIONS, SUFFIXES, find_images, read_caption_table, read_image, text_beside
+from metrics.folders import SUFFIXES, find_images
 
 _CROP, _STRIDE = 64, 24
 # Pixels high; images of 32 or 64 would be stamps on a screen.

@@ -12,7 +12,9 @@ from torch.utils.data import Dataset, Sampler
 
 from dploss.data.split import evenly_spaced
 from metrics import InputError
-from metrics.folders import CAPTIONS, check_image, find_images, read_caption_table, read_image, text_beside
+from metrics.captions import CAPTIONS, read_caption_table, text_beside
+from metrics.decoding import check_image, read_image
+from metrics.folders import find_images
 from metrics.images import to_image
 
 

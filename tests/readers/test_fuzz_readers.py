@@ -47,8 +47,9 @@ from dploss.experiments.summary import listing, summary
 from dploss.models.build import load_encoder
 from dploss.tracking.retention import EveryNSeconds
 from dploss.tracking.tracker import BestCheckpointTracker
+from metrics.captions import read_captions
 from metrics.errors import InputError as MetricsInputError
-from metrics.folders import ImageFolder, read_captions
+from metrics.folders import ImageFolder
 from metrics.images import to_image
 from metrics.weights import read_state
 
@@ -594,7 +595,7 @@ def test_headers_that_claim_what_is_not_there(descr, shape, message, tmp_path, s
 @pytest.fixture
 def little_memory(monkeypatch) -> None:
     monkeypatch.setattr("dploss.files.untrusted.SMALL_BYTES", 2**16)
-    monkeypatch.setattr("metrics.folders.SMALL_BYTES", 2**16)
+    monkeypatch.setattr("metrics.decoding.SMALL_BYTES", 2**16)
 
 
 def zeros_npz(path: Path) -> None:
