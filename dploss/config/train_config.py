@@ -51,8 +51,8 @@ class TrainConfig:
     images: str | None = option(
         None,
         DATA,
-        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, a .txt beside each "
-        "image, or the subfolder's name); 'builtin': crops of two photographs",
+        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, metadata.csv, a "
+        ".txt beside each image, or the subfolder's name); 'builtin': crops of two photographs",
         metavar="FOLDER",
         on_resume=True,
     )
@@ -64,6 +64,7 @@ class TrainConfig:
         at_most=1024,
         multiple_of=8,
     )
+    skip_bad_images: bool = option(False, DATA, "with --images: leave out images that cannot be read")
     val_fraction: float = option(
         0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
     )
@@ -177,11 +178,7 @@ class TrainConfig:
         False, EVALUATION, "delete evaluated checkpoints that are not among the best", on_resume=True, with_images=True
     )
     keep_every_n_steps: int = option(
-        10_000,
-        EVALUATION,
-        "never delete checkpoints at multiples of N steps (0: no such rule)",
-        at_least=0,
-        on_resume=True,
+        10_000, EVALUATION, "never delete checkpoints at multiples of N steps (0: off)", at_least=0, on_resume=True
     )
     num_evaluation_samples: int = option(
         20, EVALUATION, "with --images: held-out images to reconstruct and evaluate", at_least=1, on_resume=True

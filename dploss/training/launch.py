@@ -9,7 +9,7 @@ from dploss.config import OPTIONS, TrainConfig
 from dploss.data import Vectors, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
 from dploss.data.images import Images
-from dploss.errors import InputError, SettingError
+from dploss.errors import InputError, SettingError, one_line
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links
 from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
@@ -95,7 +95,8 @@ def _prepare(
     held_out = HeldOutRows(vectors.rows, held_out_index, config.k, config.matryoshka_dims, config.seed)
     if is_main:
         tied = held_out.ties().warning("held-out rows") if held_out else None
-        for doubt in (*doubts(config, input_dim, len(trainer.train_index)), far_rows(source, distances), tied):
+        notes = map(one_line, vectors.notes) if isinstance(vectors, Images) else ()
+        for doubt in (*notes, *doubts(config, input_dim, len(trainer.train_index)), far_rows(source, distances), tied):
             if doubt is not None:
                 progress.warn(doubt)
     if checkpoint is not None:

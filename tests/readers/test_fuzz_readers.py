@@ -234,6 +234,13 @@ def csv_files(folder: Path) -> None:
     (folder / "captions.csv").write_text(CAPTIONS)
 
 
+def metadata_files(folder: Path) -> None:
+    _, *rows = CAPTIONS.splitlines()
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    objects = [{"file_name": f"{number}.png", "text": "picture", "size": [20, 20]} for number in range(3)]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, objects)))
+
+
 def read_vectors(path: Path) -> None:
     assert np.isfinite(open_vectors(path).rows).all()
 
@@ -351,7 +358,8 @@ def read_metrics_image(path: Path) -> None:
 
 
 def read_metrics_captions(path: Path) -> None:
-    assert all(read_captions(path, ImageFolder(with_pictures(path))))
+    captions, _ = read_captions(path, ImageFolder(with_pictures(path)))
+    assert len(captions) == 3
 
 
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
@@ -368,6 +376,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "jsonl texts": (jsonl_files, read_row_texts),
     "images": (image_files, read_images),
     "captions": (csv_files, read_captioned),
+    "metadata": (metadata_files, read_captioned),
     "text beside": (csv_files, read_text_beside),
     "history": (json_files("history", HISTORY), read_history),
     "config": (json_files("config", CONFIG), read_config),
@@ -548,7 +557,7 @@ def test_among_images_and_shards_it_is_named_too(kind, tmp_path, soon):
         with_pictures(folder / name)
         (folder / name).unlink(missing_ok=True)
         SPECIAL.get(kind, link_to(name))(folder / name)
-        with pytest.raises(InputError, match=rf"{re.escape(str(folder / name))}: (not a file|no such file)"):
+        with pytest.raises(InputError, match=rf"{re.escape(str(folder))}.*{name}\W+(not a file|no such file)"):
             read(folder)
 
 
