@@ -44,15 +44,13 @@ def table(report: dict[str, Any]) -> list[str]:
 
 
 def _wrapped(start: str, text: str, indent: int | None = None) -> list[str]:
-    """Text after a start, in lines of `_COLUMNS` where its words allow it; the further ones are indented."""
-    # A path is not broken, so that it can be copied.
+    """Text after a start, in lines of `_COLUMNS`, of which the further ones are indented."""
     further = " " * (len(start) if indent is None else indent)
     return wrap(
         text,
         _COLUMNS,
         initial_indent=start,
         subsequent_indent=further,
-        break_long_words=False,
         break_on_hyphens=False,
     )
 
