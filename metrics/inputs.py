@@ -78,7 +78,10 @@ def read_inputs(
     folders = [ImageFolder(folder) for folder in (generated, references) if folder is not None]
     with tqdm(total=sum(map(len, folders)), desc="reading", unit="image", leave=False, disable=None) as bar:
         reasons = [folder.unreadable(bar.update) for folder in folders]
-    bad = [unreadable_line(one.folder, len(one), why) for one, why in zip(folders, reasons, strict=True) if why]
+    # One folder may be given as both.
+    bad = dict.fromkeys(
+        unreadable_line(one.folder, len(one), why) for one, why in zip(folders, reasons, strict=True) if why
+    )
     if bad and not skip_bad_images:
         raise InputError(f"{'; '.join(bad)}; --skip-bad-images leaves them out")
     notes = [f"{line}; left out" for line in bad]
@@ -86,6 +89,7 @@ def read_inputs(
     for folder in folders:
         if others := left_out([folder.folder / name for name in folder.names], folder.others, used):
             notes.append(f"{folder.folder}: left out: {others}")
+    notes = [*dict.fromkeys(notes)]
 
     images, *compared = [_without(folder, why) for folder, why in zip(folders, reasons, strict=True)]
     if lost := [name for name in images.names if compared and name in reasons[1]]:
