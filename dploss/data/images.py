@@ -46,6 +46,10 @@ class Images(Vectors):
     notes: tuple[str, ...] = ()
 
 
+class UnreadableImagesError(InputError):
+    """Images among others that cannot be read; they can be skipped."""
+
+
 def open_images(
     source: str | Path = BUILTIN, image_size: int = 64, limit: int | None = None, skip_bad_images: bool = False
 ) -> Images:
@@ -63,7 +67,8 @@ def open_images(
         skip_bad_images: whether images that cannot be read are left out.
 
     Raises:
-        InputError: no folder, fewer than three images in it, or images that cannot be read; the message names them.
+        UnreadableImagesError: images that cannot be read, and are not skipped; the message names the first few.
+        InputError: no folder, or fewer than three images in it that can be read.
     """
     name = str(source)
     if name == BUILTIN:
@@ -80,9 +85,7 @@ def open_images(
     rows = _empty_rows(name, min(len(paths), limit or len(paths)), image_size, others)
     index, bad = _read_into(rows, Path(name), paths, image_size)
     if bad and not skip_bad_images:
-        template = "{line}; {skip_bad_images} leaves {them} out"
-        line, them = unreadable_line(name, len(paths), bad), "it" if len(bad) == 1 else "them"
-        raise SettingError(template, line=line, them=them)
+        raise UnreadableImagesError(unreadable_line(name, len(paths), bad))
     if len(index) < _FEWEST:
         raise InputError(f"{unreadable_line(name, len(paths), bad)}; training needs at least {_FEWEST} that can")
     if bad:

@@ -8,7 +8,7 @@ from typing import Any
 from dploss.config import OPTIONS, TrainConfig
 from dploss.data import Vectors, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
-from dploss.data.images import Images
+from dploss.data.images import Images, UnreadableImagesError
 from dploss.errors import InputError, SettingError, one_line
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links
@@ -41,7 +41,10 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
         InputError: data or settings that cannot be used.
     """
     manager = CheckpointManager(config.checkpoints_dir)
-    vectors = open_data(config)
+    try:
+        vectors = open_data(config)
+    except UnreadableImagesError as error:
+        raise SettingError("{line}; {skip_bad_images} leaves them out", line=error) from error
     config = choose_code(config, vectors)
     n_rows, input_dim = vectors.rows.shape
     fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)

@@ -218,3 +218,10 @@ def test_a_training_that_did_not_skip_is_not_made_to(photos, call, tmp_path):
     (experiment,) = tmp_path.glob("checkpoints/[!.]*/")
     done = call("train.py", "--resume", experiment.name, "--skip-bad-images", "--epochs", 1)
     assert done.returncode == 2 and "leave --skip-bad-images out to resume it" in done.stderr
+    writes("c.png", b"")(photos)
+    for script, *flags in (("train.py", "--resume", experiment.name, "--epochs", 1), ("test.py", "--data", "photos")):
+        done = call(script, *flags)
+        said = [line for line in done.stderr.splitlines() if not line.startswith("reading")]
+        assert done.returncode == 2 and [one.replace(f"{tmp_path}/", "") for one in said] == [
+            f"{script}: photos: 1 of 9 images cannot be read: c.png (an empty file)"
+        ]
