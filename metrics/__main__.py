@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from metrics.errors import InputError
+from metrics.folders import ImageFolder
 from metrics.inputs import read_inputs
 from metrics.printed import json_text, table
 from metrics.table import BUILT_IN
@@ -95,7 +96,8 @@ def measure(args: argparse.Namespace) -> int:
     """Evaluate the folder and print the report."""
     if args.module:
         _import(args.module)
-    inputs = read_inputs(args.generated, args.references, args.prompts, args.skip_bad_images)
+    generated = ImageFolder(args.generated)
+    references = None if args.references is None else ImageFolder(args.references)
 
     # Imported late: --help and errors in the input need not wait for torch.
     from metrics.evaluator import ImageEvaluator
@@ -113,11 +115,14 @@ def measure(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         progress=True,
     )
-    references = inputs.compared_with(args.metrics or ())
+    inputs = read_inputs(generated, references, args.prompts, args.skip_bad_images)
+    compared_with = inputs.compared_with(args.metrics or ())
     with _no_warnings():
-        report = evaluator.evaluate(inputs.generated, references, inputs.prompts)
+        report = evaluator.evaluate(inputs.generated, compared_with, inputs.prompts)
     report["notes"] = [*inputs.notes, *report["notes"]]
-    print(json_text(report) if args.json else "\n".join(table(report)))
+    text = json_text(report) if args.json else "\n".join(table(report))
+    # Of a path that is not UTF-8, Python's text has lone surrogates; JSON has an escape for them, UTF-8 has nothing.
+    print(text.encode(errors="backslashreplace").decode())
     return 0
 
 

@@ -61,21 +61,23 @@ class Inputs:
 
 
 def read_inputs(
-    generated: str, references: str | None = None, prompts: str | None = None, skip_bad_images: bool = False
+    generated: ImageFolder, references: ImageFolder | None, prompts: str | None, skip_bad_images: bool = False
 ) -> Inputs:
-    """Find the images, decode each to see whether that can be done, and read the captions.
+    """Read the captions, and decode each image to see whether that can be done.
 
     Args:
-        generated: The folder of generated images.
-        references: The folder of references.
+        generated: The generated images.
+        references: The references.
         prompts: The table of captions.
         skip_bad_images: Whether images that cannot be read are left out; a reference takes the generated image of its
             name with it, so that the others still make pairs.
 
     Raises:
-        InputError: a folder without images, images that cannot be read, or see `read_captions`.
+        InputError: images that cannot be read, or see `read_captions`.
     """
-    folders = [ImageFolder(folder) for folder in (generated, references) if folder is not None]
+    # First, for it takes no time.
+    captions, unmatched = (None, None) if prompts is None else read_captions(prompts, generated)
+    folders = [generated] if references is None else [generated, references]
     with tqdm(total=sum(map(len, folders)), desc="reading", unit="image", leave=False, disable=None) as bar:
         reasons = [folder.unreadable(bar.update) for folder in folders]
     # One folder may be given as both.
@@ -94,12 +96,11 @@ def read_inputs(
     images, *compared = [_without(folder, why) for folder, why in zip(folders, reasons, strict=True)]
     if lost := [name for name in images.names if compared and name in reasons[1]]:
         images = _without(images, lost)
-        notes.append(f"{generated}: {len(lost):,} more left out, whose references cannot be read")
-    captions = None
-    if prompts is not None:
-        captions, unmatched = read_captions(prompts, images)
-        notes += [unmatched] if unmatched else []
-    return Inputs(images, compared[0] if compared else None, captions, notes)
+        notes.append(f"{generated.folder}: {len(lost):,} more left out, whose references cannot be read")
+    if captions is not None:
+        caption_of = dict(zip(generated.names, captions, strict=True))
+        captions = [caption_of[name] for name in images.names]
+    return Inputs(images, compared[0] if compared else None, captions, [*notes, *([unmatched] if unmatched else [])])
 
 
 def _without(folder: ImageFolder, names: Collection[str]) -> ImageFolder:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dploss.codes.encoded_file import Form, form_of, sidecar
 from dploss.encoding.writers import SUFFIXES, MatrixWriter, ParquetWriter
 from dploss.errors import InputError
-from dploss.files.atomic import remove, write_json
+from dploss.files.atomic import check_writable, remove, write_json
 from dploss.files.locks import lock_output
 from dploss.files.untrusted import read_json
 
@@ -60,13 +60,14 @@ def check_output(output: Path) -> None:
 
 
 def check_place(output: Path) -> None:
-    """Refuse an output that is a folder, or in none.
+    """Refuse an output that is a folder, in none, or in one that cannot be written.
 
     Raises:
         InputError: it is one.
     """
     if not output.parent.is_dir() or output.is_dir():
         raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder does not exist"))
+    check_writable(output.parent)
 
 
 class ResumableJob(ABC):

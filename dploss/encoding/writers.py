@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dploss.codes.encoded_file import Form
 from dploss.codes.stored_code import StoredCode
+from dploss.data.formats.arrow import arrow_file
 from dploss.files.atomic import atomic_write, move
 
 SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
@@ -120,9 +121,9 @@ class ParquetWriter:
         """Join the parts into the file `path`."""
         self.flush()
         parts = [self._part(index) for index in range(self.parts)]
-        with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(parts[0])) as writer:
+        with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(arrow_file(parts[0]))) as writer:
             for part in parts:
-                writer.write_table(pq.read_table(part))
+                writer.write_table(pq.read_table(arrow_file(part)))
         shutil.rmtree(self.partial)
 
     def close(self) -> None:

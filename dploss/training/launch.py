@@ -17,6 +17,7 @@ from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import HISTORY, LATEST
 from dploss.experiments.provenance import origin_of
 from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
+from dploss.files.atomic import check_writable
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.pca import PCA
 from dploss.training.checkpoint_evaluator import tracked_metric
@@ -40,6 +41,8 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     Raises:
         InputError: data or settings that cannot be used.
     """
+    # Before an hour of reading.
+    check_writable(Path(config.checkpoints_dir))
     manager = CheckpointManager(config.checkpoints_dir)
     try:
         vectors = open_data(config)

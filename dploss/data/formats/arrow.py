@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,11 @@ from dploss.errors import InputError, SettingError
 
 _JSON_BLOCK = 2**24
 NOT_JSON = (ValueError, RecursionError)
+
+
+def arrow_file(path: Path) -> pa.OSFile:
+    """A file for pyarrow, which itself opens no names but those in UTF-8."""
+    return pa.OSFile(os.fsencode(path))
 
 
 def parse_json(text: bytes | pa.Buffer, column: str, kind: pa.DataType) -> pa.Array:
