@@ -1,5 +1,6 @@
 """The report of an evaluation: values, errors, weights, notes, and what is left out with the reasons."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class Report:
             self.notes.append(f"fewer images than values mean something from: {floors}")
         excluded = {name: f"below its floor of {floor} images" for name, floor in self.below_floor.items() if guard}
         excluded |= self.says_nothing
+        excluded |= {name: "not finite" for name, value in self.values.items() if not math.isfinite(value)}
         composite = composite_of({name: value for name, value in self.values.items() if name not in excluded})
         self.composite_parts = list(composite.parts)
         without = [f"{name} ({excluded[name]})" if name in excluded else name for name in composite.left_out]

@@ -64,7 +64,9 @@ class TrainConfig:
         at_most=1024,
         multiple_of=8,
     )
-    skip_bad_images: bool = option(False, DATA, "with --images: leave out images that cannot be read")
+    skip_bad_images: bool = option(
+        False, DATA, "with --images: leave out images that cannot be read; those of limit are counted before"
+    )
     val_fraction: float = option(
         0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
     )
@@ -178,7 +180,11 @@ class TrainConfig:
         False, EVALUATION, "delete evaluated checkpoints that are not among the best", on_resume=True, with_images=True
     )
     keep_every_n_steps: int = option(
-        10_000, EVALUATION, "never delete checkpoints at multiples of N steps (0: off)", at_least=0, on_resume=True
+        10_000,
+        EVALUATION,
+        "never delete checkpoints at multiples of N steps (0: no such rule)",
+        at_least=0,
+        on_resume=True,
     )
     num_evaluation_samples: int = option(
         20, EVALUATION, "with --images: held-out images to reconstruct and evaluate", at_least=1, on_resume=True
@@ -223,6 +229,8 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
+        if self.images is None and self.skip_bad_images:
+            raise SettingError("{skip_bad_images} is for images: leave it out without {images}")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
             raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:

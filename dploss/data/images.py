@@ -63,7 +63,7 @@ def open_images(
         source: "builtin", crops of the photographs that scikit-learn ships (neighbouring crops overlap); or a folder,
             searched with its subfolders, in the order of the paths, without hidden files and folders.
         image_size: pixels along a side.
-        limit: only the first `limit` images.
+        limit: only the first `limit` images, those that cannot be read included.
         skip_bad_images: whether images that cannot be read are left out.
 
     Raises:
@@ -80,9 +80,8 @@ def open_images(
     with metrics_errors():
         paths, others = images_and_others(name)
         captions, notes = _captions(Path(name), paths, others)
-    if not skip_bad_images:
-        paths = paths[:limit]
-    rows = _empty_rows(name, min(len(paths), limit or len(paths)), image_size, others)
+    paths = paths[:limit]
+    rows = _empty_rows(name, len(paths), image_size, others)
     index, bad = _read_into(rows, Path(name), paths, image_size)
     if bad and not skip_bad_images:
         raise UnreadableImagesError(unreadable_line(name, len(paths), bad))
@@ -163,16 +162,14 @@ def _empty_rows(name: str, n_images: int, image_size: int, others: Sequence[Path
 def _read_into(
     rows: np.ndarray, folder: Path, images: Sequence[Path], image_size: int
 ) -> tuple[list[int], dict[str, str]]:
-    """Fill rows with the pixels of the first images that can be read.
+    """Fill the first rows with the pixels of the images that can be read.
 
     Returns:
-        The indices of these images; and why those between them cannot be read, by their names.
+        The indices of these images; and why the others cannot be read, by their names.
     """
     index: list[int] = []
     bad = {}
     for place, path in enumerate(images):
-        if len(index) == len(rows):
-            break
         try:
             rows[len(index)] = _pixels(read_image(path), image_size)
             index.append(place)

@@ -344,8 +344,9 @@ def test_bad_images_that_are_skipped_take_their_captions_with_them(folder):
     assert np.array_equal(images.rows, rows) and images.captions == ("a", "b", "red", "white")
     (note,) = images.notes
     assert note.startswith(f"{folder}: 4 of 8 images cannot be read: a.png") and note.endswith("; left out")
-    few = open_images(folder, 16, limit=3, skip_bad_images=True)
+    few = open_images(folder, 16, limit=6, skip_bad_images=True)
     assert np.array_equal(few.rows, rows[:3]) and few.captions == images.captions[:3]
+    assert "3 of 6 images cannot be read" in few.notes[0]
     (folder / "b" / "green.png").write_bytes(b"")
     (folder / "b" / "red.png").write_bytes(b"")
     with pytest.raises(InputError, match="6 of 8 images cannot be read: .*; training needs at least 3 that can"):

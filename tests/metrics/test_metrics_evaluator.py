@@ -202,6 +202,9 @@ def test_a_network_whose_numbers_are_not_finite_has_no_values():
         **{kind.name: "its network's features are not finite" for kind in ON_INCEPTION},
     }
     assert result["composite_parts"] == ["lpips"]
+    nan = LPIPS(distance=lambda one, other: torch.full((len(one),), float("nan")))
+    result = ImageEvaluator(metrics=[nan]).evaluate(pictures(2), pictures(2))
+    assert result["left_out"]["composite_score"].endswith("clip_score, inception_score, lpips (not finite), fid")
 
 
 def test_few_images_that_differ_are_not_said_to_say_nothing():

@@ -218,6 +218,9 @@ def test_a_training_that_did_not_skip_is_not_made_to(photos, call, tmp_path):
     (experiment,) = tmp_path.glob("checkpoints/[!.]*/")
     done = call("train.py", "--resume", experiment.name, "--skip-bad-images", "--epochs", 1)
     assert done.returncode == 2 and "leave --skip-bad-images out to resume it" in done.stderr
+    refused = call("train.py", "--skip-bad-images", *SMALL)
+    assert refused.returncode == 2
+    assert refused.stderr == "train.py: --skip-bad-images is for images: leave it out without --images\n"
     writes("c.png", b"")(photos)
     for script, *flags in (("train.py", "--resume", experiment.name, "--epochs", 1), ("test.py", "--data", "photos")):
         done = call(script, *flags)
