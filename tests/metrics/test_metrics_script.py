@@ -304,3 +304,13 @@ def test_wide_letters_take_two_columns_and_paths_are_broken_only_where_no_line_h
     lines = table(report)
     assert max(map(wcswidth, lines)) <= 80
     assert f"weights of fid: {'/a-b' * 15}" in lines
+
+
+def test_a_name_that_is_not_utf8_is_shown_by_its_bytes(folders, capsys):
+    (folders / "generated" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    flags = ["generated", "--references", "references", "--metrics", "psnr", "--skip-bad-images"]
+    assert main(flags) == 0
+    assert "note: generated: 1 of 4 images cannot be read: caf\\udce9.png (an empty" in capsys.readouterr().out
+    assert main([*flags, "--json"]) == 0
+    (note, *_) = json.loads(capsys.readouterr().out)["notes"]
+    assert note == "generated: 1 of 4 images cannot be read: caf\udce9.png (an empty file); left out"
