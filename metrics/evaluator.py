@@ -260,10 +260,10 @@ def _complete(prompts: list[str | None] | None, generated: Sequence[Any]) -> tup
     texts = [prompt for prompt in prompts if prompt is not None]
     if len(texts) == len(prompts):
         return texts, ""
-    first = prompts.index(None)
-    name = generated.names[first] if isinstance(generated, ImageFolder) else f"image {first}"
     if len(prompts) != len(generated):
         raise InputError(f"{len(generated)} images but {len(prompts)} prompts")
+    first = prompts.index(None)
+    name = generated.names[first] if isinstance(generated, ImageFolder) else f"image {first}"
     return None, f"{len(prompts) - len(texts):,} of {len(prompts):,} images have no caption (first: {name})"
 
 
