@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from shlex import quote
 
 from dploss.errors import InputError
 
@@ -52,14 +53,14 @@ def _instead(name: str, scheme: str, rest: str) -> str:
         command = _from_hub(dataset[1], "" if page else dataset[2])
     elif scheme in ("http", "https"):
         # A page about a file, on the hub: the file itself is beside it.
-        command = f"curl -LO {name.replace('/blob/', '/resolve/', 1) if 'huggingface.co/' in rest else name}"
+        command = f"curl -LO {quote(name.replace('/blob/', '/resolve/', 1) if 'huggingface.co/' in rest else name)}"
     elif scheme in _COPIERS:
-        command = _COPIERS[scheme].format(url=name)
+        command = _COPIERS[scheme].format(url=quote(name))
     else:
         return "download it first and give the path"
     return f"download it first: {command}"
 
 
 def _from_hub(dataset: str, file: str) -> str:
-    one = f" {file}" if file else ""
+    one = f" {quote(file)}" if file else ""
     return f"huggingface-cli download {dataset}{one} --repo-type dataset --local-dir {dataset.split('/')[1]}"

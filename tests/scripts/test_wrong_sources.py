@@ -105,6 +105,13 @@ WRONG_FILES: dict[str, tuple[str, object, tuple[str, ...], str]] = {
         (),
         "rows.npy.gz: .npy is not read compressed; unpack it first: gunzip rows.npy.gz",
     ),
+    "gzip of who knows what": (
+        "rows.gz",
+        b"\x1f\x8b\x08\x00",
+        (),
+        "rows.gz: what is in it is not known; its name must say so, as rows.jsonl.gz does",
+    ),
+    "tar": ("rows.tar.gz", b"\x1f\x8b", (), "rows.tar.gz: archives are not read; unpack it first"),
     "zip": ("rows.zip", b"PK", (), "rows.zip: archives are not read; unpack it first"),
     "objects in pt": (
         "rows.pt",
@@ -204,6 +211,7 @@ REMOTE = {
     "gs://bucket/a.npy": "a URL is not read; download it first: gcloud storage cp gs://bucket/a.npy .",
     "hf://datasets/o/n/data/a.parquet": "a URL is not read; download it first: "
     "huggingface-cli download o/n data/a.parquet --repo-type dataset --local-dir n",
+    "https://host/a b.npy?x=1": "a URL is not read; download it first: curl -LO 'https://host/a b.npy?x=1'",
     "ftp://host/a.npy": "a URL is not read; download it first and give the path",
     "file:///data/a.npy": "a URL is not read; give the path: /data/a.npy",
     "sentence-transformers/foo": "no such file or folder; if it is a dataset of the Hugging Face Hub, download it "
