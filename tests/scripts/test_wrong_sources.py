@@ -212,6 +212,8 @@ REMOTE = {
     "hf://datasets/o/n/data/a.parquet": "a URL is not read; download it first: "
     "huggingface-cli download o/n data/a.parquet --repo-type dataset --local-dir n",
     "https://host/a b.npy?x=1": "a URL is not read; download it first: curl -LO 'https://host/a b.npy?x=1'",
+    "hf://o/n/vectors.npy": "a URL is not read; download it first: "
+    "huggingface-cli download o/n vectors.npy --local-dir n",
     "ftp://host/a.npy": "a URL is not read; download it first and give the path",
     "file:///data/a.npy": "a URL is not read; give the path: /data/a.npy",
     "sentence-transformers/foo": "no such file or folder; if it is a dataset of the Hugging Face Hub, download it "
@@ -331,8 +333,10 @@ def test_names_that_look_like_patterns(folder, tmp_path):
     assert len(open_vectors(folder / "rows[1].parquet").rows) == 30
     with pytest.raises(InputError, match="a glob must match files of one format alone"):
         open_vectors(f"{folder}/**/[ab].*")
-    with pytest.raises(InputError, match="no file matches"):
-        open_vectors(f"{folder}/*.npy")
+    (folder / "gone[1].parquet").symlink_to("nowhere")
+    for source in ("*.npy", "gone[1].parquet"):
+        with pytest.raises(InputError, match="no file matches"):
+            open_vectors(folder / source)
 
 
 def test_a_folder_of_splits_names_them(tmp_path):
