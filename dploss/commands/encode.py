@@ -78,6 +78,7 @@ def encode(args: Namespace) -> int:
     # Imported here: --help and wrong flags should not wait for torch.
     from tqdm import tqdm
 
+    from dploss.data.vectors import place_in_shards
     from dploss.encoding.decode import DecodeJob
     from dploss.encoding.job import EncodeJob
     from dploss.experiments.checkpoints import load_checkpoint
@@ -131,6 +132,10 @@ def encode(args: Namespace) -> int:
     if not complete:
         print(f"interrupted after {job.done:,} rows; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    if job.bad.count:
+        job.bad.first_place = place_in_shards(args.input, job.bad.first_row)
+        written = "null" if Path(args.output).suffix.lower() in ("", ".parquet") else "NaN"
+        print(f"warning: {args.input}: {job.bad}; they are {written} in {args.output}", file=sys.stderr)
     print(args.output)
     return 0
 

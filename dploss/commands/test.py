@@ -71,6 +71,11 @@ def parser() -> Parser:
     data.add_argument("--column", help="with --data: the column that holds the vectors")
     data.add_argument("--limit", type=int, help="with --data: only the first LIMIT rows")
     data.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="with --data: leave out rows that cannot be used (null, empty, not finite, ...) instead of stopping",
+    )
+    data.add_argument(
         "--rows", type=int, default=3000, help="evaluate on a sample of N rows (default: %(default)s)", metavar="N"
     )
     data.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 50], help="neighbours (default: 1 5 10 50)")
@@ -124,7 +129,7 @@ def test(args: Namespace) -> int:
     if args.data is None:
         data = own_rows(record, args.rows)
     else:
-        data = other_rows(record, args.data, args.column, args.limit, args.rows)
+        data = other_rows(record, args.data, args.column, args.limit, args.skip_bad_rows, args.rows)
     ks = sorted({k for k in args.k if k < len(data.rows)})
     if not ks or (args.neighbours or 0) >= len(data.rows):
         left_out = f"{data.note}; " if data.training_rows_left_out else ""
@@ -168,6 +173,8 @@ def peers_of(code: "Code | None", path: Path, data: "EvalRows") -> "Peers":
 def name_origins(args: Namespace) -> None:
     """Take the checkpoint and the vectors that codes were made from, where no others are named.
 
+    Rows without codes are left out.
+
     Raises:
         InputError: the sidecar is missing or invalid.
     """
@@ -178,12 +185,13 @@ def name_origins(args: Namespace) -> None:
         args.checkpoint = origins.checkpoint
     if not args.data:
         args.data, args.column = origins.data, args.column or origins.column
+        args.skip_bad_rows = origins.has_bad_rows
 
 
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together, or are out of range."""
-    if args.data is None and (args.column or args.limit):
-        return f"{'--column' if args.column else '--limit'} needs --data"
+    if args.data is None and (args.column or args.limit or args.skip_bad_rows):
+        return f"{'--column' if args.column else '--limit' if args.limit else '--skip-bad-rows'} needs --data"
     if args.text_column and not args.neighbours:
         return "--text-column needs --neighbours"
     if args.json and args.neighbours:

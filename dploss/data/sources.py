@@ -11,6 +11,7 @@ from dploss.data.formats.ipc import IPC_SUFFIXES
 from dploss.errors import InputError
 from dploss.files.compressed import COMPRESSIONS, inner_suffix
 from dploss.files.untrusted import decoding, read_json
+from metrics.paths import visible_files, visible_matches
 
 _DATASET_STATE, _DATASET_SPLITS = "state.json", "dataset_dict.json"
 _MAGIC = {
@@ -38,24 +39,11 @@ def ipc_files(name: str) -> list[Path]:
     path = Path(name)
     if os.path.isdir(path):
         return _of_folder(path)
-    matches = [] if os.path.exists(path) else matching(name)
+    matches = [] if os.path.exists(path) or not glob.has_magic(name) else visible_matches(name)
     ipc = [match for match in matches if _is_ipc(match)]
     if ipc and len(ipc) < len(matches):
         raise InputError(f"{name}: a glob must match files of one format alone")
     return ipc or ([path] if _is_ipc(path) else [])
-
-
-def matching(pattern: str) -> list[Path]:
-    """The files and folders that a glob matches, sorted; parts of it that exist as they are written are no patterns.
-
-    So `data [v1]/*.parquet` finds what is in a folder of that name.
-    """
-    if not glob.has_magic(pattern) or "\0" in pattern:
-        return []
-    base, parts = Path(), list(Path(pattern).parts)
-    while len(parts) > 1 and os.path.lexists(base / parts[0]):
-        base /= parts.pop(0)
-    return sorted(base / match for match in glob.glob(os.path.join(*parts), root_dir=base, recursive=True))
 
 
 def _of_folder(folder: Path) -> list[Path]:
@@ -67,11 +55,7 @@ def _of_folder(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: a dataset of {known}; name one of them, as {folder / str(first)}")
     if (folder / _DATASET_STATE).is_file():
         return _of_dataset(folder)
-    found = [
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.is_dir()
-    ]
+    found = list(visible_files(folder))
     ipc = sorted(path for path in found if _is_ipc(path))
     return [] if any(path.suffix == ".parquet" for path in found) else ipc
 

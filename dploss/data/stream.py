@@ -13,15 +13,15 @@ from dploss.data.formats.columns import choose_column
 from dploss.data.formats.nested import pick, without
 from dploss.data.formats.tables import open_table
 from dploss.data.split import evenly_spaced
-from dploss.data.vectors import check_values, local_name, read_matrix, table_files
+from dploss.data.vectors import local_name, read_matrix, table_files
 from dploss.errors import InputError
 from dploss.files.untrusted import decoding
 
-_SAMPLED_GROUPS = 16
+_SAMPLED_GROUPS, _BLOCK_ROWS = 16, 8192
 
 
 class VectorStream:
-    """The rows of a source, read once, in order.
+    """The rows of a source, read once, in order; what cannot be used is for `BadRows` to find.
 
     Args:
         source: as `open_vectors` takes it. Parquet and Arrow IPC files are decoded as they are read; of other formats
@@ -41,6 +41,7 @@ class VectorStream:
     def __init__(self, source: str, column: str | None = None) -> None:
         self.name = source = local_name(source)
         self.column: str | None = None
+        self.dim = 0
         tables = table_files(source)
         self.files = tables or [Path(source)]
         if tables:
@@ -55,10 +56,12 @@ class VectorStream:
             self.column = choose_column(str(shard.path), shard.columns, column or self.column)
         self._starts = [0, *accumulate(shard.n_rows for shard in self._shards)]
         self.rows = self._starts[-1]
-        first = next(self._table_rows(0), None)
-        if first is None:
+        if not self.rows:
             raise InputError(f"{self.name}: there are no rows in it")
-        self.dim = first[0].shape[1]
+        # The first rows may all be null.
+        self.dim = next((rows.shape[1] for rows, _ in self._table_rows(0, _BLOCK_ROWS) if rows.shape[1]), 0)
+        if not self.dim:
+            raise InputError(f"{self.name}: all of its {self.rows:,} rows are null or empty")
 
     def state(self) -> list[list[str | int]]:
         """What changes when the source does: each file's path, size and time of change in ns."""
@@ -81,7 +84,7 @@ class VectorStream:
     def batches(
         self, start: int, size: int, beside: bool = False, stop: int | None = None
     ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        """From row `start` to row `stop`, at most about `size` rows at a time, checked.
+        """From row `start` to row `stop`, at most about `size` rows at a time.
 
         Args:
             start: the first row, 0..N.
@@ -93,7 +96,7 @@ class VectorStream:
             (n, D) float32 rows, and the other columns of these rows.
 
         Raises:
-            InputError: rows that are ragged, null or not finite.
+            InputError: a file that cannot be read.
         """
         if self.column is None:
             pieces: Iterator[tuple[np.ndarray, pa.Table | None]] = (
@@ -106,8 +109,6 @@ class VectorStream:
             if left <= 0:
                 return
             rows, others = rows[:left], None if others is None else others[:left]
-            check_values(self.name, start, rows)
-            start += len(rows)
             left -= len(rows)
             yield rows, others
 
@@ -124,7 +125,8 @@ class VectorStream:
         self, start: int, size: int = 1, beside: bool = False
     ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
         assert self.column is not None, "tables have columns"
-        columns, above = None if beside else [self.column], None
+        columns = None if beside else [self.column]
+        above = np.empty((0, self.dim)) if self.dim else None
         for shard, first in zip(self._shards, self._starts, strict=False):
             if first + shard.n_rows <= start:
                 continue
@@ -133,5 +135,4 @@ class VectorStream:
                     rows = to_rows(str(shard.path), pick(batch, self.column), place, above).astype(np.float32)
                     others = without(batch, self.column) if beside else None
                 if len(rows):
-                    above = rows
                     yield rows, others

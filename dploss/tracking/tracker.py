@@ -73,7 +73,8 @@ class BestCheckpointTracker:
             raise ValueError(f"save_top_k must be at least 1, got {save_top_k}")
         if keep_every_n_steps < 0:
             raise ValueError(f"keep_every_n_steps must be at least 0, got {keep_every_n_steps}")
-        self.checkpoint_dir = expanded(checkpoint_dir)
+        # The process may change its folder later.
+        self.checkpoint_dir = expanded(checkpoint_dir).absolute()
         self.rankings = make_rankings(metric_name, higher_is_better, min_delta)
         self.save_top_k = save_top_k
         self.keep_every_n_steps = keep_every_n_steps

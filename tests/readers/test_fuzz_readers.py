@@ -755,10 +755,10 @@ LINE = '{"emb": [1, 2]}\n'
         ('{"emb": [1], "x": ' + "[" * 100_000 + "\n" + LINE * 3, "row 0 is not JSON"),
         ('{"emb": [' + "9" * 5000 + "]}\n" + LINE * 3, "row 0 is not JSON"),
         (LINE * 3 + "\0", r"row 3 \(line 4\) is not JSON"),
-        (LINE * 3 + '{"emb": [1, ' + "9" * 400 + "]}", "row 3, dimension 1 is inf"),
-        (LINE * 3 + '{"emb": [1, NaN]}', "row 3, dimension 1 is nan"),
+        (LINE * 3 + '{"emb": [1, ' + "9" * 400 + "]}", "row 3, has inf in dimension 1"),
+        (LINE * 3 + '{"emb": [1, NaN]}', "row 3, has nan in dimension 1"),
         (LINE * 3 + '{"emb": [1, 2], "emb": [3, 4]}', "specified twice"),
-        ('{"vec": [1, 2]}\n' + LINE * 3, "row 1 is null"),
+        ('{"vec": [1, 2]}\n' + LINE * 3, "3 of 4 rows .* row 1, is null"),
         ('{"emb": null, "v": [1]}\n' + LINE * 3, "row 0"),
         ('{"\\ud800": [1]}\n' * 4, "not a readable .jsonl file"),
         ('{"emb": "\\ud800"}\n' * 4, "JSON parse error"),
@@ -775,7 +775,7 @@ def test_a_row_that_is_null_is_named_wherever_it_is(missing, tmp_path):
     values: list = [[1.0, 2.0]] * 4
     values[missing] = None
     pq.write_table(pa.table({"emb": values}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=rf"a\.parquet: row {missing} is null"):
+    with pytest.raises(InputError, match=rf"a\.parquet: 1 of 4 rows .* row {missing}, is null"):
         open_vectors(tmp_path / "a.parquet")
 
 

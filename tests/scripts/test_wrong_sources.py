@@ -68,12 +68,6 @@ WRONG_FILES: dict[str, tuple[str, object, tuple[str, ...], str]] = {
         (),
         "rows.csv: row 17 (line 19) has 'abc' in column d4, not a number",
     ),
-    "nothing in a cell": (
-        "rows.csv",
-        changed(17, "id 17,1,2,3,,5,6,7,8\n"),
-        (),
-        "rows.csv: row 17 (line 19) is empty in column d3; every row needs a vector",
-    ),
     "a list that was shortened": (
         "rows.csv",
         'id,v\n0,"[1. 2. 3.]"\n1,"[1. ... 3.]"\n2,"[4. 5. 6.]"\n',
@@ -193,12 +187,6 @@ WRONG_FILES: dict[str, tuple[str, object, tuple[str, ...], str]] = {
         table(pa.array([{"a": row, "b": row} for row in LISTS]), "m"),
         (),
         "rows.arrow: several columns could be the vectors: m.a, m.b; choose with --column",
-    ),
-    "ragged arrow": (
-        "rows.arrow",
-        table(pa.array([*LISTS[:9], [1.0], *LISTS[10:]])),
-        (),
-        "rows.arrow: row 9 has 1 dimensions, the rows before it have 8",
     ),
 }
 REMOTE = {

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from dploss.data.formats.arrow import to_rows
+from dploss.data.bad_rows import marks
+from dploss.data.formats.arrow import nulls, to_rows
 from dploss.data.formats.csv_layout import TROUBLE, Layout, is_number, read_cells, read_layout
 from dploss.data.memmap import MappedRows, gathered
 from dploss.errors import InputError
@@ -25,19 +26,21 @@ def read_csv(path: Path, column: str | None, limit: int | None) -> np.ndarray | 
     """Read the vectors of a file of cells between commas, semicolons or tabs, with a header or without."""
     layout = read_layout(path)
     chosen = layout.vectors(str(path), column)
-    return gathered(_blocks(path, layout, chosen), limit)
+    # The first rows may all be empty.
+    width = next((block.shape[1] for block in _blocks(path, layout, chosen, None) if block.shape[1]), 0)
+    return gathered(_blocks(path, layout, chosen, np.empty((0, width))), limit)
 
 
-def _blocks(path: Path, layout: Layout, chosen: list[int]) -> Iterator[np.ndarray]:
-    """The rows, some at a time, each of as many dimensions as the first."""
-    above, row = None, 0
+def _blocks(path: Path, layout: Layout, chosen: list[int], above: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The rows, some at a time, each of as many dimensions as those above."""
+    row = 0
     try:
         with decoding(path, TROUBLE), open_bytes(path) as file:
             for batch in _batches(file, layout, chosen):
-                above = _block(path, layout, chosen, batch, row, above)
-                row += len(above)
-                if len(above):
-                    yield above
+                block = _block(path, layout, chosen, batch, row, above)
+                row += len(block)
+                if len(block):
+                    yield block
     except InputError as error:
         # Arrow counts rows within blocks, or not at all.
         bad = _first_bad_row(path, layout, chosen, row)
@@ -73,15 +76,18 @@ def _block(
     rows = np.empty((len(batch), len(chosen)), np.float32)
     with np.errstate(over="ignore"):
         for index, values in enumerate(batch.columns):
-            if values.null_count:
-                raise InputError(f"{path}: a cell is empty")
-            rows[:, index] = np.from_dlpack(values)
+            rows[:, index] = np.from_dlpack(values.fill_null(0))
+    if any(values.null_count for values in batch.columns):
+        missing = np.column_stack([nulls(values) for values in batch.columns])
+        whole, incomplete = np.asarray(missing.all(axis=1)), np.asarray(missing.any(axis=1))
+        rows[incomplete] = marks(whole, incomplete, np.zeros(len(rows), int))[incomplete]
     return rows
 
 
 def _lists(texts: pa.Array) -> pa.Array:
     """Lists from text: numbers between commas, as JSON has them, or blanks, as NumPy prints them, in any brackets."""
     inner = pc.utf8_trim(texts, _BRACKETS)
+    inner = pc.if_else(pc.equal(inner, ""), pa.scalar(None, inner.type), inner)
     return pc.split_pattern_regex(inner, _BETWEEN).cast(pa.large_list(pa.float64()))
 
 
@@ -99,8 +105,8 @@ def _first_bad_row(path: Path, layout: Layout, chosen: list[int], first: int) ->
             return f"{place} has {len(cells)} cells, not {len(layout.names)} as the first line"
         for index in chosen:
             name, cell = layout.names[index], cells[index]
-            if not cell.strip():
-                return f"{place} is empty in column {name}; every row needs a vector"
+            if not cell.strip(_BRACKETS):
+                continue
             parts = re.split(_BETWEEN, cell.strip(_BRACKETS)) if layout.lists[index] else [cell]
             wrong = next((part for part in parts if not is_number(part)), None)
             if wrong is not None:

@@ -1,6 +1,5 @@
 """Rows of Arrow IPC files (.arrow, .feather, .ipc), in the file or the stream format, a file or shards."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 from dploss.data.formats.arrow import to_rows
 from dploss.data.formats.columns import choose_column
 from dploss.data.formats.ipc_messages import Declared, is_file
-from dploss.data.formats.nested import columns_of, pick, rows_at_a_time, top_level
+from dploss.data.formats.nested import SIZED_ROWS, columns_of, pick, rows_at_a_time, top_level
 from dploss.data.memmap import MappedRows, forget_pages, map_file, new_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import check_claim, decoding, regular_file
@@ -28,13 +27,13 @@ def read_ipc(paths: list[Path], column: str | None, limit: int | None) -> np.nda
     for table in tables[1:]:
         choose_column(str(table.path), table.columns, column)
     total = min(sum(table.n_rows for table in tables), limit or 2**63)
-    blocks = _blocks(tables, column)
-    first = next(blocks, None)
-    if first is None:
+    if not total:
         return np.empty((0, 0), np.float32)
-    rows, backing = new_matrix((total, first.shape[1]))
+    # The first rows may all be null.
+    width = next((block.shape[1] for block in _blocks(tables, column, None) if block.shape[1]), 0)
+    rows, backing = new_matrix((total, width))
     place = 0
-    for block in itertools.chain([first], blocks):
+    for block in _blocks(tables, column, rows):
         wanted = block[: total - place]
         with np.errstate(over="ignore"):
             rows[place : place + len(wanted)] = wanted
@@ -44,14 +43,12 @@ def read_ipc(paths: list[Path], column: str | None, limit: int | None) -> np.nda
     return rows if backing is None else MappedRows(rows, backing)
 
 
-def _blocks(tables: Sequence["IpcTable"], column: str) -> Iterator[np.ndarray]:
-    """The rows of all tables, some at a time, each of as many dimensions as the first."""
-    above = None
+def _blocks(tables: Sequence["IpcTable"], column: str, above: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The rows of all tables, some at a time, each of as many dimensions as those above."""
     for table in tables:
         for row, batch in table.batches(column, [column], 0, table.n_rows):
             with decoding(table.path, _TROUBLE):
                 block = to_rows(str(table.path), pick(batch, column), row, above)
-            above = block
             yield block
 
 
@@ -90,7 +87,7 @@ class IpcTable:
             row = 0
             for batch in self._record_batches(columns):
                 if len(batch) and row + len(batch) > skip:
-                    step = min(size, rows_at_a_time(self.path, batch[:1], column, self.n_rows))
+                    step = min(size, rows_at_a_time(self.path, batch[:SIZED_ROWS], column, self.n_rows))
                     for start in range(max(0, skip - row), len(batch), step):
                         yield row + start, batch[start : start + step]
                         forget_pages(self._memory)

@@ -9,6 +9,8 @@ from dploss.errors import InputError
 from dploss.files.untrusted import check_claim
 
 _BATCH_ROWS, _BATCH_BYTES = 8192, 2**20
+# By which the size of a row is estimated.
+SIZED_ROWS = 64
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -145,13 +147,17 @@ def rows_at_a_time(path: Path, first: pa.RecordBatch | None, column: str, n_rows
 
     Args:
         path: of the file.
-        first: its first row; None where it has none.
+        first: its first rows, up to SIZED_ROWS; None where it has none.
         column: of the vectors, or of the texts.
         n_rows: how many are wanted in all.
 
     Raises:
         InputError: so many rows like the first are more than a file of its size holds.
     """
-    size = max(1, unwrapped(str(path), pick(first, column), 0).nbytes) if first else 1
+    size = 1
+    if first:
+        values = unwrapped(str(path), pick(first, column), 0)
+        # The first one may be null.
+        size = max(1, values[:1].nbytes, values.nbytes // len(values))
     check_claim(path, size * n_rows)
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))

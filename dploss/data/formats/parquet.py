@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dploss.data.formats.arrow import to_rows
+from dploss.data.formats.arrow import arrow_file, to_rows
 from dploss.data.formats.columns import choose_column
-from dploss.data.formats.nested import columns_of, pick, rows_at_a_time
+from dploss.data.formats.nested import SIZED_ROWS, columns_of, pick, rows_at_a_time
 from dploss.data.memmap import MappedRows, forget_pages, map_file, new_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import decoding, regular_file
@@ -43,7 +43,8 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
         place += file.metadata.num_rows
     if not parts:
         return np.empty((0, 0), np.float32)
-    width = next(parts[0].blocks(None)).shape[1]
+    # The first rows may all be null.
+    width = next((block.shape[1] for part in parts for block in part.blocks(None) if block.shape[1]), 0)
     rows, backing = new_matrix((total, width))
     # Arrow decodes a column of lists with one thread, and lets the others run meanwhile.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
@@ -79,7 +80,7 @@ class _RowGroup:
     count: int
 
     def blocks(self, above: np.ndarray | None) -> Generator[np.ndarray, None, None]:
-        """Its rows, some at a time; each of as many dimensions as those above."""
+        """Its rows, some at a time, of as many dimensions as those above."""
         with decoding(self.path, _TROUBLE):
             file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self.memory)), metadata=self.metadata)
             done = 0
@@ -162,14 +163,14 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
     with decoding(path, _TROUBLE):
         if regular_file(path).stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        file = pq.ParquetFile(path, buffer_size=_BUFFER)
+        file = pq.ParquetFile(arrow_file(path), buffer_size=_BUFFER)
         return file, columns_of(file.schema_arrow)
 
 
 def _batch_size(path: Path, file: pq.ParquetFile, column: str, most: int) -> int:
-    """Rows at a time so that a batch has moderate size, going by the first row; `most` are wanted in all."""
+    """Rows at a time so that a batch has moderate size, going by the first rows; `most` are wanted in all."""
     groups = [0] if file.num_row_groups else []
-    first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
+    first = next(file.iter_batches(SIZED_ROWS, columns=[column], row_groups=groups), None)
     return rows_at_a_time(path, first, column, min(file.metadata.num_rows, most))
 
 
