@@ -18,7 +18,6 @@ from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
 from dploss.experiments.history import Evaluation, Recall, TrainHistory
 from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
-from dploss.plots.spaces import spaces_figure
 from dploss.plots.style import COLOURS, line_style, log_scale, monospace
 
 
@@ -350,17 +349,6 @@ def test_formats(real, tmp_path, suffix, start):
 def test_a_picture_that_cannot_be_saved_is_said(name, message):
     with pytest.raises(InputError, match=message):
         figure_path(name)
-
-
-@pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_spaces_are_drawn_side_by_side(builtin, method, tmp_path):
-    figure = spaces_figure(builtin[:200], builtin[:200, :1], method, "title")
-    assert [axes.get_title() for axes in figure.axes] == ["Originals, 768 dimensions", "Latents, 1 dimensions"]
-    assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [200, 200]
-    assert_legible(figure)
-    save(figure, tmp_path / "spaces.png")
-    image = pixels(tmp_path / "spaces.png")
-    assert share_of("white", image) < 0.999
 
 
 @pytest.mark.parametrize(
