@@ -1,5 +1,6 @@
 """The panels that several figures share: losses and recall over the epochs, a text."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import BASELINES, MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
-from dploss.plots.style import COLOURS, baseline_style, log_scale, monospace
+from dploss.plots.style import COLOURS, baseline_style, legend_below, log_scale, monospace
 from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
@@ -26,7 +27,8 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
         values = getattr(history, loss)
         if np.isfinite(values).any():
             place = list(TITLES).index(loss)
-            marker = "o" if len(values) <= _FEW and len(losses) == 1 else ""
+            # A line through one point is nothing.
+            marker = "o" if len(values) <= (_FEW if len(losses) == 1 else 1) else ""
             # The total often lies on one of its parts: it is drawn wide, and they on top of it.
             width = 4 if len(losses) > 1 and place == 0 else None
             axes.plot(
@@ -35,7 +37,7 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
                 color=COLOURS[place],
                 linewidth=width,
                 marker=marker,
-                markersize=3,
+                markersize=6 if width else 3,
                 label=TITLES[loss],
             )
             drawn += values
@@ -45,11 +47,18 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
     if not drawn:
         note(axes, "not recorded" if history.epochs else "no epoch was trained")
     elif len(losses) > 1:
-        axes.legend()
+        legend_below(axes, 9)
 
 
 def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> None:
-    """Recall over the epochs, and the levels of the baselines; `absent` is shown if there is none."""
+    """Recall over the epochs, at other k too where that is measured, and the levels of the baselines.
+
+    Args:
+        axes: the panel.
+        experiment: whose.
+        recalls: in order of epochs; may be empty.
+        absent: shown if they are.
+    """
     name = recall_name(recalls)
     axes.set(title=f"KNN {name.capitalize()}", ylabel=f"{name} (log scale)")
     epoch_axis(axes)
@@ -60,16 +69,34 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     values = [one.recall.value for one in recalls]
     marker = "o" if len(values) <= _FEW else ""
     axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
-    last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}"
+    known = [(one.epoch, one.recall.value, one.recall.error) for one in recalls if one.recall.error is not None]
+    if known:
+        axes.errorbar(*zip(*known, strict=True), fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2, clip_on=False)
+    error = recalls[-1].recall.error
+    last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}" + ("" if error is None else f" ± {error:.4f} standard error")
     axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7, label=last)
     mark_best(axes, experiment, epochs, values, detailed=True)
     baselines = experiment.history.baselines()
-    for shown, value in _levels(baselines).items():
+    for shown, value in level_names(baselines).items():
         axes.axhline(value, **baseline_style(shown[0]), label=f"{' = '.join(shown)} {value:.4f}")
+    others = _other_recalls(axes, recalls)
     axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
-    log_scale(axes, [*values, *baselines.values()])
-    axes.margins(y=0.25)
-    axes.legend(loc="center right", frameon=True, framealpha=0.85, edgecolor="none")
+    log_scale(axes, [*values, *baselines.values(), *others])
+    axes.margins(y=0.1)
+    legend_below(axes, 8)
+
+
+def _other_recalls(axes: Axes, recalls: Sequence[MeasuredRecall]) -> list[float]:
+    """Draw recall at other k over the epochs at which it was measured; returns what was drawn."""
+    ks = sorted({other.k for one in recalls for other in one.others})
+    drawn: list[float] = []
+    for k, colour in zip(ks, itertools.cycle(COLOURS[4:])):
+        points = [(one.epoch, other.value) for one in recalls for other in one.others if other.k == k]
+        epochs, values = zip(*points, strict=True)
+        label = f"recall@{k}: {values[-1]:.4f}"
+        axes.plot(epochs, values, color=colour, linewidth=1, marker=".", markersize=4, label=label)
+        drawn += values
+    return drawn
 
 
 def sizes_panel(axes: Axes, experiment: Experiment) -> None:
@@ -79,7 +106,7 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     latest = [history.recall_by_dim[str(dim)][-1] for dim in dims]
     found = [history.baselines(str(dim)) for dim in dims]
     curves = {name: [one.get(name, np.nan) for one in found] for name in BASELINES if any(name in one for one in found)}
-    for shown, values in _levels(curves).items():
+    for shown, values in level_names(curves).items():
         axes.plot(dims, values, **baseline_style(shown[0]), label=" = ".join(shown))
     axes.plot(dims, latest, color=COLOURS[0], marker="o", markersize=5, label="first dimensions of the latents")
     for dim, value in zip(dims, latest, strict=True):
@@ -92,13 +119,10 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     axes.set_xticks(dims, [str(dim) for dim in dims])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.2)
-    low, high = axes.get_ylim()
-    # Room for the legend, below the curves.
-    axes.set_ylim(low - 0.35 * (high - low), high)
-    axes.legend(loc="lower right", fontsize=8)
+    legend_below(axes, 8)
 
 
-def _levels(baselines: Mapping[str, _Level]) -> dict[tuple[str, ...], _Level]:
+def level_names(baselines: Mapping[str, _Level]) -> dict[tuple[str, ...], _Level]:
     """Baselines by the names that they have: those that are drawn at one place have one line."""
     names: dict[str, list[str]] = {}
     for name, level in baselines.items():
@@ -142,6 +166,9 @@ def mark_best(
 def epoch_axis(axes: Axes) -> None:
     """Whole epochs along x."""
     axes.set_xlabel("epoch")
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
 
 
