@@ -114,8 +114,9 @@ def _loss_panel(axes: Axes, runs: Sequence[Run], loss: str, family: str) -> None
 
 def _metric_panel(axes: Axes, runs: Sequence[Run], metric: str) -> None:
     for run in runs:
-        epochs, values = evaluated(run.experiment).get(metric, ([], []))
-        axes.plot(epochs, values, **_with_points(run.place))
+        measured = evaluated(run.experiment)
+        if metric in measured:
+            axes.plot(*measured[metric], **_with_points(run.place))
     epoch_axis(axes)
     axes.set(title=metric_title(metric), ylabel=metric)
 
@@ -123,7 +124,7 @@ def _metric_panel(axes: Axes, runs: Sequence[Run], metric: str) -> None:
 def _recall_panel(axes: Axes, runs: Sequence[Run]) -> None:
     """Recall over the epochs; the levels that all runs share. Where they differ, the bars have each run's own."""
     drawn: list[float] = []
-    for run in runs:
+    for run in filter(lambda run: run.recalls, runs):
         values = [one.recall.value for one in run.recalls]
         axes.plot([one.epoch for one in run.recalls], values, **_with_points(run.place))
         drawn += values

@@ -86,7 +86,7 @@ def _finish(figure: Figure, experiment: Experiment, wspace: float = 0.3) -> None
     parts.append(f"{experiment.history.status}, epoch {epochs_done(experiment)}")
     figure.suptitle(f"{elided(experiment.id, 40)}\n{'  ·  '.join(parts)}", y=1 - 0.12 / height, va="top", size=11)
     figure.subplots_adjust(
-        left=0.9 / width,
+        left=1.0 / width,
         right=1 - 0.3 / width,
         top=1 - 0.95 / height,
         bottom=0.6 / height,

@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.linalg import orthogonal_procrustes
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from dploss.plots.style import COLOURS, new_figure
@@ -25,7 +24,8 @@ def spaces_figure(original: np.ndarray, latent: np.ndarray, method: str, title: 
     """
     chosen = np.linspace(0, len(original) - 1, min(len(original), _MOST)).astype(int)
     original, latent = original[chosen], latent[chosen]
-    clusters = KMeans(min(len(COLOURS), len(original)), n_init=4, random_state=0).fit_predict(original)
+    n_clusters = min(len(COLOURS), len(np.unique(original, axis=0)))
+    clusters = KMeans(n_clusters, n_init=4, random_state=0).fit_predict(original)
     colours = [COLOURS[cluster] for cluster in clusters]
     plane = _plane(original)
     if method == "tsne":
@@ -79,8 +79,8 @@ def _standardised(points: np.ndarray) -> np.ndarray:
 
 def _plane(rows: np.ndarray) -> np.ndarray:
     """(N, 2) principal components; the second is 0 where the rows have only one dimension."""
-    size = min(2, *rows.shape)
-    return np.pad(PCA(size, svd_solver="full").fit_transform(rows), ((0, 0), (0, 2 - size)))
+    left, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0, dtype=np.float64), full_matrices=False)
+    return np.pad(left[:, :2] * sizes[:2], ((0, 0), (0, max(0, 2 - len(sizes)))))
 
 
 def _tsne(rows: np.ndarray, plane: np.ndarray) -> np.ndarray:

@@ -112,7 +112,8 @@ def legend_below(axes: Axes, fontsize: float) -> None:
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(np.asarray(axes.get_ylim()))
     (lower,) = scale.inverted().transform(np.array([high - (high - low) / (1 - share)]))
-    axes.set_ylim(bottom=lower)
+    # So far down that nothing is there, on a log axis.
+    axes.set_ylim(bottom=max(lower, sys.float_info.min) if axes.get_yscale() == "log" else lower)
 
 
 def log_scale(axes: Axes, values: Sequence[float]) -> None:
