@@ -1,6 +1,5 @@
 """The panels that several figures share: losses and recall over the epochs, a text."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
+_GREY = "#666666"
 _Level = TypeVar("_Level", float, list[float])
 
 
@@ -71,7 +71,8 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
     known = [(one.epoch, one.recall.value, one.recall.error) for one in recalls if one.recall.error is not None]
     if known:
-        axes.errorbar(*zip(*known, strict=True), fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2, clip_on=False)
+        x, y, error_bars = zip(*known, strict=True)
+        axes.errorbar(x, y, error_bars, fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2, clip_on=False)
     error = recalls[-1].recall.error
     last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}" + ("" if error is None else f" ± {error:.4f} standard error")
     axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7, label=last)
@@ -79,24 +80,34 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     baselines = experiment.history.baselines()
     for shown, value in level_names(baselines).items():
         axes.axhline(value, **baseline_style(shown[0]), label=f"{' = '.join(shown)} {value:.4f}")
-    others = _other_recalls(axes, recalls)
+    ends = _other_recalls(axes, recalls)
     axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
-    log_scale(axes, [*values, *baselines.values(), *others])
+    log_scale(axes, [*values, *baselines.values(), *ends.values()])
     axes.margins(y=0.1)
     legend_below(axes, 8)
+    _name_ends(axes, ends)
 
 
-def _other_recalls(axes: Axes, recalls: Sequence[MeasuredRecall]) -> list[float]:
-    """Draw recall at other k over the epochs at which it was measured; returns what was drawn."""
-    ks = sorted({other.k for one in recalls for other in one.others})
-    drawn: list[float] = []
-    for k, colour in zip(ks, itertools.cycle(COLOURS[4:])):
+def _other_recalls(axes: Axes, recalls: Sequence[MeasuredRecall]) -> dict[str, float]:
+    """Draw recall at other k over the epochs at which it was measured; returns where the curves end, by their k."""
+    ends = {}
+    for k in sorted({other.k for one in recalls for other in one.others}):
         points = [(one.epoch, other.value) for one in recalls for other in one.others if other.k == k]
-        epochs, values = zip(*points, strict=True)
-        label = f"recall@{k}: {values[-1]:.4f}"
-        axes.plot(epochs, values, color=colour, linewidth=1, marker=".", markersize=4, label=label)
-        drawn += values
-    return drawn
+        (line,) = axes.plot(*zip(*points, strict=True), color=COLOURS[4], linewidth=1, marker=".", markersize=4)
+        ends[f"@{k}"] = points[-1][1]
+    if ends:
+        line.set_label(f"recall{', '.join(ends)}: {', '.join(f'{value:.4f}' for value in ends.values())}")
+    return ends
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, float], size: float = 8) -> None:
+    """Names beside the right end of the panel, where the curves end; lower where they would overlap."""
+    line = 1.25 * size / 72 * axes.figure.dpi / axes.bbox.height
+    above = np.inf
+    for name, value in sorted(ends.items(), key=lambda end: end[1], reverse=True):
+        height = axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]
+        above = min(height, above - line)
+        axes.text(1.01, above, name, transform=axes.transAxes, size=size, va="center", color=_GREY)
 
 
 def sizes_panel(axes: Axes, experiment: Experiment) -> None:
@@ -174,7 +185,7 @@ def epoch_axis(axes: Axes) -> None:
 
 def note(axes: Axes, text: str) -> None:
     """A text in the middle of a panel that has nothing to draw."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#666666", wrap=True)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY, wrap=True)
     axes.set(xticks=[], yticks=[])
 
 

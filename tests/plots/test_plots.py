@@ -86,9 +86,21 @@ def test_recall_has_its_standard_error_and_other_k():
     np.testing.assert_allclose(bars.get_segments(), [[[2, 0.54], [2, 0.56]], [[4, 0.58], [4, 0.62]]])
     curves = {line.get_label(): line for line in panel.lines}
     assert "epoch 4: 0.6000 ± 0.0200 standard error" in curves
-    for label, value in (("recall@1: 0.4000", 0.4), ("recall@10: 0.7000", 0.7)):
-        assert list(curves[label].get_xdata()) == [2, 4] and list(curves[label].get_ydata()) == [value] * 2
+    assert "recall@1, @10: 0.4000, 0.7000" in curves
+    drawn = [line for line in panel.lines if line.get_color() == COLOURS[4]]
+    assert [list(line.get_xdata()) for line in drawn] == [[2, 4]] * 2
+    assert [list(line.get_ydata()) for line in drawn] == [[0.4] * 2, [0.7] * 2]
     assert_legible(figure)
+    # Each curve is named where it ends.
+    heights = {text.get_text(): text.get_window_extent() for text in panel.texts}
+    for k, value in (("@1", 0.4), ("@10", 0.7)):
+        assert heights[k].y0 < panel.transData.transform((4, value))[1] < heights[k].y1
+
+
+def test_names_of_curves_that_end_together_do_not_overlap():
+    others = tuple(Recall(0.6 + k / 1e5, k, 99) for k in (1, 10, 50))
+    recalls = [MeasuredRecall(epoch, Recall(0.6, 5, 99), others) for epoch in (0, 2)]
+    assert_legible(quick_figure(made([3.0, 2.0]), recalls))
 
 
 def test_a_history_of_another_program_has_its_one_panel():
