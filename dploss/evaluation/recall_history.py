@@ -4,6 +4,7 @@ What is measured is kept in the experiment's folder, in recall.json, and holds a
 time of change stay the same. torch is imported only where something has to be measured.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,9 +29,9 @@ def recorded_recall(experiment: Experiment) -> list[MeasuredRecall]:
     k, rows = history.recall_k or 0, history.recall_rows or 0
     # A Matryoshka encoder's evaluations have the mean over its sizes: not this value, nor its error.
     errors = {
-        (one.epoch, values.get("recall")): values.get(error_key("recall"))
+        (one.epoch, values["recall"]): error
         for one in history.evaluations
-        for values in [one.values()]
+        if "recall" in (values := one.values()) and 0 <= (error := values.get(error_key("recall"), math.nan)) <= 1
     }
     return [
         MeasuredRecall(epoch, Recall(value, k, rows, errors.get((epoch, value))))

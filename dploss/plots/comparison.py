@@ -15,7 +15,7 @@ from dploss.experiments.summary import data_name, evaluated, recall_name
 from dploss.plots.comparison_table import Run, draw_table, shared_levels, table_height
 from dploss.plots.curves import TITLES, epoch_axis, level_names, note
 from dploss.plots.style import baseline_style, line_style, log_scale, new_figure
-from dploss.text import metric_title, shown
+from dploss.text import elided, metric_title, shown
 
 # Inches.
 _WIDTH, _TOP, _BOTTOM = 14.0, 0.5, 0.15
@@ -24,6 +24,7 @@ _ABOVE, _PANEL, _BELOW = 0.42, 2.5, 0.55
 _LEGEND = 0.28
 _MANY_FAMILIES, _LOW_PANEL = 3, 1.9
 _METRICS_IN_A_ROW = 4
+_NAME = 20  # columns, in a panel's title
 
 
 def comparison_figure(
@@ -106,7 +107,8 @@ def _loss_panel(axes: Axes, runs: Sequence[Run], loss: str, family: str) -> None
             axes.plot(run.experiment.history.epochs, values, **{**line_style(run.place), **more})
             drawn += values
     epoch_axis(axes)
-    axes.set(title=f"{family}: {TITLES[loss]}" if family else TITLES[loss], ylabel="loss (log scale)")
+    title = f"{elided(family, _NAME)}: {TITLES[loss]}" if family else TITLES[loss]
+    axes.set(title=title, ylabel="loss (log scale)")
     log_scale(axes, drawn)
     if not drawn:
         note(axes, "not recorded")
@@ -118,7 +120,7 @@ def _metric_panel(axes: Axes, runs: Sequence[Run], metric: str) -> None:
         if metric in measured:
             axes.plot(*measured[metric], **_with_points(run.place))
     epoch_axis(axes)
-    axes.set(title=metric_title(metric), ylabel=metric)
+    axes.set(title=elided(metric_title(metric), _NAME), ylabel=elided(metric, _NAME))
 
 
 def _recall_panel(axes: Axes, runs: Sequence[Run]) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 from dataclasses import replace
 
@@ -165,10 +166,17 @@ def test_what_is_measured_takes_the_place_of_what_was_recorded():
     assert with_measured(recorded, other_rows) == other_rows
 
 
+@pytest.mark.parametrize("error", [-0.1, 1.5, math.nan, math.inf, "0.1", None])
+def test_an_error_that_none_can_be_is_not_known(experiment, error):
+    for one in experiment.history.evaluations:
+        one.metrics["recall_se"] = error
+    assert [one.recall.error for one in recorded_recall(experiment)] == [None] * 3
+
+
 def test_a_matryoshka_encoder_has_no_error_of_its_whole_latents(tmp_path):
     small = {"limit": 300, "latent_dim": 16, "hidden_dims": (), "epochs": 1, "quiet": True}
     for more in ({}, {"matryoshka_dims": (4, 8)}):
         new_experiment(TrainConfig(**small, **more, checkpoints_dir=str(tmp_path))).run()
-    nested, plain = list_experiments(tmp_path)[0]
+    plain, nested = sorted(list_experiments(tmp_path)[0], key=lambda one: len(one.config["matryoshka_dims"]))
     assert [one.recall.error for one in recorded_recall(nested)] == [None, None]
     assert all(0 < one.recall.error < 0.1 for one in recorded_recall(plain))

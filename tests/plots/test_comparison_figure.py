@@ -135,6 +135,18 @@ def test_losses_of_different_scales_have_axes_of_their_own(real):
     assert "made" in texts_of(figure)
 
 
+def test_names_of_losses_and_metrics_may_be_long():
+    def odd(letter):
+        evaluation = Evaluation(1, 1, {f"{letter * 60}_score": 0.5}, False)
+        experiment = made(
+            [2.0], letter, {"loss_function": letter * 60, "latent_dim": 4}, rank_loss=[1.0], pairdist_loss=[1.0]
+        )
+        return replace(experiment, history=replace(experiment.history, evaluations=[evaluation]))
+
+    _, panels = drawn([odd("a"), odd("b")], [[]] * 2)
+    assert f"{elided('a' * 60, 20)}: Pair Distance Loss" in panels and len(panels) == 8
+
+
 def test_a_run_without_recall_is_said_to_have_none(real):
     figure, panels = drawn(real[:2], [recorded_recall(real[0]), []], history=True)
     assert texts_of(figure).count("not measured") == 1
