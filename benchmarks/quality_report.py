@@ -221,7 +221,9 @@ def _curves(
             shifted = (place + 2 * group) % len(COLOURS)
             style = line_style(group * len(COLOURS) + shifted) | {"marker": "os^"[group], "markevery": None}
             (drawn[method],) = axes.plot(sizes, heights, **style)
-            axes.errorbar(sizes, heights, spreads, fmt="none", ecolor=style["color"], elinewidth=1, capsize=3)
+            # Of one seed nothing is known, not that it is exact.
+            bars = [spread or math.nan for spread in spreads]
+            axes.errorbar(sizes, heights, bars, fmt="none", ecolor=style["color"], elinewidth=1, capsize=3)
     axes.set_xscale("log", base=2)
     axes.set_xticks(_sizes(methods), map(str, _sizes(methods)))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -18,10 +18,9 @@ from dploss.plots.style import baseline_style, line_style, log_scale, new_figure
 from dploss.text import elided, metric_title, shown
 
 # Inches.
-_WIDTH, _TOP, _BOTTOM = 14.0, 0.5, 0.15
+_WIDTH, _TOP = 14.0, 0.5
 _LEFT, _RIGHT, _GAP = 0.95, 0.3, 0.95
 _ABOVE, _PANEL, _BELOW = 0.42, 2.5, 0.55
-_LEGEND = 0.28
 _MANY_FAMILIES, _LOW_PANEL = 3, 1.9
 _METRICS_IN_A_ROW = 4
 _NAME = 20  # columns, in a panel's title
@@ -65,8 +64,7 @@ def comparison_figure(
 
     panel = _PANEL if len(families) < _MANY_FAMILIES else _LOW_PANEL
     each = _ABOVE + panel + _BELOW
-    table = table_height(runs)
-    height = _TOP + each * len(rows) + table + _BOTTOM
+    height = _TOP + each * len(rows) + table_height(runs)
     figure = new_figure(_WIDTH, height)
     figure.suptitle(_title(experiments), y=1 - 0.15 / height, va="top", size=12)
     for row, (draws, count) in enumerate(zip(rows, columns, strict=True)):
@@ -75,7 +73,7 @@ def comparison_figure(
         for column, draw in enumerate(draws):
             left = _LEFT + column * (width + _GAP)
             draw(figure.add_axes((left / _WIDTH, bottom / height, width / _WIDTH, panel / height)))
-    draw_table(figure, runs, table)
+    draw_table(figure, runs)
     return figure
 
 

@@ -18,7 +18,7 @@ from dploss.plots.style import bar_style, baseline_style, line_style
 from dploss.text import display_width, duration, elided, number
 
 # Inches.
-_LINE, _AROUND, _HEADER, _LEGEND, _AXIS = 0.175, 0.11, 0.3, 0.3, 0.5
+_LINE, _AROUND, _HEADER, _LEGEND, _AXIS, _BOTTOM = 0.175, 0.11, 0.3, 0.3, 0.5, 0.15
 _MARGIN, _SWATCH, _SPACE = 0.3, 0.5, 0.3
 _COLUMN, _BAR = 0.88, 0.2
 _LETTER = 0.078  # of a label, at most
@@ -104,27 +104,28 @@ def _row_height(run: Run) -> float:
 
 
 def table_height(runs: Sequence[Run]) -> float:
-    """In inches, with the legend above and the axis of the bars below."""
+    """In inches, with the legend above, and below the axis of the bars and a margin."""
     above = _HEADER + (_LEGEND if any(run.experiment.history.baselines() for run in runs) else 0)
-    return above + sum(map(_row_height, runs)) + (_AXIS if any(run.recalls for run in runs) else 0)
+    return above + sum(map(_row_height, runs)) + _below(runs)
 
 
-def draw_table(figure: Figure, runs: Sequence[Run], height: float) -> None:
+def _below(runs: Sequence[Run]) -> float:
+    return _BOTTOM + (_AXIS if any(run.recalls for run in runs) else 0)
+
+
+def draw_table(figure: Figure, runs: Sequence[Run]) -> None:
     """Draw it along the bottom of a figure.
 
     Args:
-        figure: has room there.
+        figure: has room there, of their `table_height`.
         runs: the rows, from above.
-        height: `table_height` of them.
     """
     inches_wide, inches_high = figure.get_size_inches()
 
     def write(x: float, y: float, text: str, **how: Any) -> None:
         figure.text(x / inches_wide, y / inches_high, text, va="center_baseline", **{"size": _SIZE, **how})
 
-    measured = any(run.recalls for run in runs)
-    heights = [_row_height(run) for run in runs]
-    bottom = 0.15 + (_AXIS if measured else 0)
+    heights, bottom = [_row_height(run) for run in runs], _below(runs)
     tops = bottom + np.cumsum(heights[::-1])[::-1]
     middles = tops - np.array(heights) / 2
 
@@ -152,10 +153,11 @@ def draw_table(figure: Figure, runs: Sequence[Run], height: float) -> None:
             write(right, middle, cell, ha="right")
         write(right, tops[0] + _HEADER / 2, name, ha="right", color=_GREY, size=_SMALL)
         right -= _COLUMN
-    if measured:
+    if any(run.recalls for run in runs):
         label = _LETTER * max(display_width(line) for lines in labels for line in lines)
         left = _MARGIN + _SWATCH + 0.12 + label + _SPACE
-        width = right + _COLUMN - 0.75 - _SPACE - left
+        # The last header, right-aligned, is narrower than its column.
+        width = right + 0.13 - _SPACE - left
         axes = figure.add_axes(
             (left / inches_wide, bottom / inches_high, width / inches_wide, sum(heights) / inches_high)
         )
