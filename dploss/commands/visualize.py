@@ -4,7 +4,7 @@ Examples:
   visualize_training.py --list                     the experiments there are
   visualize_training.py                            choose one (piped: the newest), and measure its recall
   visualize_training.py --experiment_id 3f2a       experiment 3f2a...
-  visualize_training.py --recall-history           measure every checkpoint that was kept
+  visualize_training.py --recall-history           measure every kept checkpoint, at k = 1, 10 and 50 too
   visualize_training.py --no-recall                measure nothing
   visualize_training.py --save my_plot.png         .png, .pdf or .svg
   visualize_training.py --compare                  choose several: 1,2,5 or 1-4 (piped: all of them)
@@ -23,7 +23,7 @@ from dploss.cli.flags import PathFlag, add_experiment_flags, report_skipped
 from dploss.cli.main import Parser, run
 from dploss.cli.prompt import ask
 from dploss.errors import InputError
-from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_latest
+from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_measured
 from dploss.experiments.catalog import (
     Experiment,
     find_experiment,
@@ -51,7 +51,9 @@ def parser() -> Parser:
     flags.add_argument("--experiments", metavar="ID", nargs="+", help="those to compare: ids, unique prefixes or paths")
     recall = flags.add_mutually_exclusive_group()
     recall.add_argument("--no-recall", action="store_true", help="measure nothing; draw what the training recorded")
-    recall.add_argument("--recall-history", action="store_true", help="measure the recall of every kept checkpoint")
+    recall.add_argument(
+        "--recall-history", action="store_true", help="measure every kept checkpoint, at k = 1, 10 and 50 too"
+    )
     flags.add_argument("--json", action="store_true", help="with --compare: print the table as JSON")
     flags.add_argument(
         "--save",
@@ -143,7 +145,7 @@ def chosen(args: Namespace, several: bool) -> list[Experiment]:
 
 
 def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
-    """Recall over the epochs: recorded, with the latest checkpoint measured, or with every one."""
+    """Recall over the epochs: recorded, with the latest checkpoint measured, or every one that was kept."""
     recorded = recorded_recall(experiment)
     if args.no_recall:
         return recorded
@@ -160,7 +162,7 @@ def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
     except InputError as error:
         warn(f"not measured: {error}")
         return recorded
-    return measured if args.recall_history else with_latest(recorded, measured[-1])
+    return with_measured(recorded, measured)
 
 
 def finish(figure: "Figure", path: Path, stream: TextIO) -> int:
