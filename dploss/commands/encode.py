@@ -28,11 +28,14 @@ from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
 from dploss.errors import InputError
+from dploss.text import LINE, counted, elided
+
+_PATH_WIDTH = 40
 
 
 def parser() -> Parser:
     """The script's flags."""
-    flags = Parser("encode.py", __doc__)
+    flags = Parser("encode.py", __doc__, "INPUT OUTPUT")
     flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
     flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
     flags.add_argument(
@@ -105,9 +108,11 @@ def encode(args: Namespace) -> int:
         )
     if not args.quiet:
         prefix = "de" if args.decode else "en"
-        print(f"{prefix}coding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
+        rows = counted(job.rows, "row")
+        print(f"{prefix}coding {rows} of {elided(args.input, _PATH_WIDTH)} on {device.type}", file=sys.stderr)
+        print(f"with {elided(str(path), LINE - 5)}", file=sys.stderr)
         if job.done:
-            print(f"{job.done:,} rows were {prefix}coded by an earlier run", file=sys.stderr)
+            print(f"{counted(job.done, 'row was', 'rows were')} {prefix}coded by an earlier run", file=sys.stderr)
     hidden = args.quiet or not sys.stderr.isatty()
     with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
         if isinstance(job, EncodeJob) and args.engine == "ray":
@@ -117,7 +122,7 @@ def encode(args: Namespace) -> int:
         else:
             complete = job.run(bar.update, stop)
     if not complete:
-        print(f"interrupted after {job.done:,} rows; the same command resumes", file=sys.stderr)
+        print(f"interrupted after {counted(job.done, 'row')}; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     print(args.output)
     return 0

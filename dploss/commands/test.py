@@ -127,7 +127,7 @@ def test(args: Namespace) -> int:
     report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes, peers)
     print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
     if args.neighbours:
-        width = shutil.get_terminal_size((120, 24)).columns
+        width = shutil.get_terminal_size().columns
         print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
     if figure_file is not None:
         print("drawing originals and latents ...", file=sys.stderr)

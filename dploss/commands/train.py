@@ -21,14 +21,17 @@ Examples:
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dploss.cli.flags import add_settings, environment_settings
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
-from dploss.cli.names import as_started, command_line
+from dploss.cli.names import as_started, resume_line
 from dploss.config import TrainConfig, flag_name
-from dploss.errors import SettingError, TrainingError, one_line
+from dploss.errors import SettingError, TrainingError
 from dploss.experiments.catalog import find_experiment
+from dploss.experiments.layout import LATEST
+from dploss.text import elided
 from dploss.training.progress import Progress, summary
 from dploss.training.torchrun import is_main_process, n_processes
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 # What --bytes is without a number.
 _FEWEST = -1
+# Of what is read, so that the line that says so fits a terminal.
+_SOURCE_WIDTH = 60
 
 
 def parser() -> Parser:
@@ -90,7 +95,7 @@ def train(args: Namespace) -> int:
         find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
     if is_main_process():
         source = f"experiment {reference}" if config is None else config.images or config.data
-        Progress(given.get("quiet", False)).log(one_line(f"reading {source} ..."))
+        Progress(given.get("quiet", False)).log(f"reading {elided(source, _SOURCE_WIDTH)} ...")
 
     # Imported late: --help, a wrong flag and the first line need not wait for torch.
     from dploss.training.launch import new_experiment, resumed_experiment
@@ -105,7 +110,7 @@ def train_one(training: "TrainingRun") -> int:
     from dploss.training.distributed import leave_process_group
     from dploss.training.run import ExperimentRun
 
-    again = f"{command_line('train.py')} --resume {training.folder}" if isinstance(training, ExperimentRun) else ""
+    folder = training.folder if isinstance(training, ExperimentRun) else None
     try:
         with interrupt_flag() as should_stop:
             history = training.run(should_stop)
@@ -113,16 +118,31 @@ def train_one(training: "TrainingRun") -> int:
         return failed(f"{error.named(flag_name)}; the last checkpoint is intact")
     except OSError as error:
         # A full disk, say.
-        return failed(f"{error}; what was saved before is whole, resume with: {again}")
+        return failed(f"{error}{resume_hint(folder)}")
+    except KeyboardInterrupt:
+        # The second one: it does not wait for the step to end.
+        return interrupted(folder)
     finally:
         leave_process_group()
     if history.status == "interrupted":
-        if again:
-            print(f"interrupted; resume with: {again}", file=sys.stderr)
-        return INTERRUPTED
-    if isinstance(training, ExperimentRun):
-        print(summary(history, training.folder))
+        return interrupted(folder)
+    if folder is not None:
+        print(summary(history, folder))
     return 0
+
+
+def interrupted(folder: Path | None) -> int:
+    """Say how to resume; only the main process, which has the folder, does."""
+    if folder is not None:
+        print(f"interrupted{resume_hint(folder)}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def resume_hint(folder: Path | None) -> str:
+    """What to type to resume what is in the folder; where nothing was saved, that."""
+    if folder is None:
+        return ""
+    return f"; resume with: {resume_line(folder)}" if (folder / LATEST).is_file() else "; nothing was saved"
 
 
 def train_bytes(config: TrainConfig, target: float, rerank: int) -> int:
@@ -147,8 +167,7 @@ def train_sizes(config: TrainConfig, target: float) -> int:
             history = search.run(should_stop)
     except TrainingError as error:
         return failed(error.named(flag_name))
-    for trial in search.trials:
-        print(trial)
+    print("\n".join(search.lines()))
     if history is None:
         print(f"interrupted; what was trained is in {search.folder}", file=sys.stderr)
         return INTERRUPTED

@@ -8,6 +8,7 @@ from dploss.config import TrainConfig
 from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation
 from dploss.experiments.summary import LOSSES
+from dploss.text import did_you_mean
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -112,8 +113,9 @@ def tracked_metric(
     """
     known = TRAINING_METRICS if config.images is None else (*TRAINING_METRICS, *IMAGE_METRICS)
     if config.metric_name not in known:
-        template = "{metric_name} must be one of {known}, got {value!r}"
-        raise SettingError(template, known=", ".join(known), value=config.metric_name)
+        template = "{metric_name} must be one of {known}, got {value!r}{meant}"
+        meant = did_you_mean(config.metric_name, known)
+        raise SettingError(template, known=", ".join(known), value=config.metric_name, meant=meant)
     if not config.eval_every:
         return None
     possible = {*TRAINING_METRICS} - (set() if has_recall else {"recall"})
