@@ -14,6 +14,7 @@ from metrics.table import BUILT_IN, ERROR_SUFFIX
 MISSING = "-"
 # Columns of a terminal that nobody has widened: what is laid out in lines has no wider ones.
 LINE = 80
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _ABBREVIATIONS = {name: name.upper() for name in ("clip", "cmmd", "fd", "fid", "kid", "lpips", "mind", "psnr", "ssim")}
 _ABBREVIATIONS["dinov2"] = "DINOv2"
 
@@ -27,6 +28,17 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int =
         left: the first `left` columns are aligned left, the others right.
     """
     return _plain_lines([header, *rows], ["left" if index < left else "right" for index in range(len(header))])
+
+
+def fitted_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int, elastic: int) -> list[str]:
+    """`text_table`, where it is wider than a line with the column `elastic` cut to what is left for it."""
+    lines = text_table(header, rows, left)
+    excess = max(map(display_width, lines)) - LINE
+    if excess <= 0:
+        return lines
+    width = max(display_width(row[elastic]) for row in rows) - excess
+    cut = [[*row[:elastic], elided(row[elastic], width), *row[elastic + 1 :]] for row in rows]
+    return text_table(header, cut, left)
 
 
 def narrow_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -55,6 +67,12 @@ def aligned(facts: Mapping[str, str]) -> list[str]:
 def wrapped(text: str, indent: int = 0, width: int = LINE) -> list[str]:
     """Text as lines of at most `width` columns, broken at blanks; those after the first are indented."""
     return wrap(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def wrapped_list(heading: str, items: Iterable[str], indent: int = 0, width: int = LINE) -> list[str]:
+    """Items after a heading as `wrapped` breaks them, between two items alone."""
+    unbroken = ", ".join(item.replace(" ", _NO_BREAK) for item in items)
+    return [line.replace(_NO_BREAK, " ") for line in wrapped(f"{heading}{unbroken}", indent, width)]
 
 
 def _plain_lines(rows: Sequence[Sequence[str]], alignment: Sequence[str]) -> list[str]:
@@ -97,7 +115,7 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """"; did you mean --epochs?" where one of the words is near; else nothing."""
+    """The hint "; did you mean --epochs?" where one of the words is near; else nothing."""
     by_lower = {one.lower(): one for one in words}
     near = get_close_matches(word.lower(), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
@@ -126,13 +144,13 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def metrics_text(metrics: Mapping[str, object]) -> str:
-    """Metrics in a line, without standard errors: "clip_score: 0.8123, inception_score: 3.45"."""
-    return ", ".join(
+def metric_texts(metrics: Mapping[str, object]) -> list[str]:
+    """Metrics as text, without standard errors: "clip_score: 0.8123" and "inception_score: 3.45"."""
+    return [
         f"{name}: {value:.{_digits(name)}f}"
         for name, value in metrics.items()
         if isinstance(value, float) and not name.endswith(ERROR_SUFFIX)
-    )
+    ]
 
 
 def _digits(metric: str) -> int:

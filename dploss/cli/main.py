@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse; a flag that there is not is an error, which names the one that is near."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dploss.config import TrainConfig
-from dploss.experiments.catalog import reference
+from dploss.experiments.catalog import short_id
 
 COMMANDS = {
     "train": "train.py",
@@ -32,7 +32,7 @@ def command_line(script: str) -> str:
 
 def resume_line(folder: Path) -> str:
     """What a person types to resume the experiment in a folder, from where they are."""
-    line = f"{command_line('train.py')} --resume {reference(folder)}"
+    line = f"{command_line('train.py')} --resume {short_id(folder)}"
     home = folder.parent
     return line if home == Path(TrainConfig.checkpoints_dir) else f"{line} --checkpoints-dir {shlex.quote(str(home))}"
 

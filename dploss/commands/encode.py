@@ -6,15 +6,15 @@ unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, i
 kill the same command resumes.
 
 Examples:
-  encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
+  encode.py vectors.parquet short.parquet     by the newest experiment's best
   encode.py vectors.npy short.fbin --experiment_id 3f2a
-  encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
-  encode.py vectors.npy bits.npy --dtype binary         a bit per dimension, as FAISS's binary indexes have them
-  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 dimensions
-  encode.py vectors.parquet codes.parquet               of train.py --bytes 64: 64 bytes a row
-  encode.py --decode codes.parquet latents.parquet      float32 latents from codes, by the checkpoint that made them
-  encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
-  test.py --encoded short.npy                           recall of the codes in the file
+  encode.py vectors.npy short.npy --dtype int8
+  encode.py vectors.npy bits.npy --dtype binary
+  encode.py vectors.npy short.npy --dim 64    of a Matryoshka encoder
+  encode.py vectors.npy codes.npy             codes, of an encoder with --bytes
+  encode.py --decode codes.npy latents.npy    float32 latents from codes
+  encode.py shards/ short/ --engine ray       parquet, on all cores or a cluster
+  test.py --encoded short.npy                 recall of what the file holds
 """
 
 import os

@@ -1,13 +1,14 @@
 """Study a training, or compare several: losses, recall@k on held-out rows, settings and times.
 
 Examples:
-  visualize_training.py --list                     the experiments there are
-  visualize_training.py                            choose one (piped: the newest), and measure its recall
-  visualize_training.py --experiment_id 3f2a       experiment 3f2a...
-  visualize_training.py --recall-history           measure every checkpoint that was kept
-  visualize_training.py --no-recall                measure nothing
-  visualize_training.py --save my_plot.png         .png, .pdf or .svg
-  visualize_training.py --compare                  choose several: 1,2,5 or 1-4 (piped: all of them)
+  visualize_training.py --list                 the experiments there are
+  visualize_training.py --list --json          ... for programs
+  visualize_training.py                        choose one (piped: the newest)
+  visualize_training.py --experiment_id 3f2a   experiment 3f2a...
+  visualize_training.py --recall-history       recall of every kept checkpoint
+  visualize_training.py --no-recall            measure nothing
+  visualize_training.py --save my_plot.png     .png, .pdf or .svg
+  visualize_training.py --compare              choose several (piped: all)
   visualize_training.py --compare --experiments 3f2a 9c --json
 """
 
@@ -33,9 +34,9 @@ from dploss.experiments.catalog import (
     no_experiment,
 )
 from dploss.experiments.comparison import compare
-from dploss.experiments.summary import listing, summary
+from dploss.experiments.listing import listing, records
+from dploss.experiments.summary import summary
 from dploss.files.atomic import json_text
-from dploss.text import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,14 +46,14 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("visualize_training.py", __doc__)
     what = flags.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="print a table of the experiments, newest first")
+    what.add_argument("--list", action="store_true", help="print the experiments, newest first")
     what.add_argument("--compare", action="store_true", help="draw several experiments together")
     add_experiment_flags(flags)
     flags.add_argument("--experiments", metavar="ID", nargs="+", help="those to compare: ids, unique prefixes or paths")
     recall = flags.add_mutually_exclusive_group()
     recall.add_argument("--no-recall", action="store_true", help="measure nothing; draw what the training recorded")
     recall.add_argument("--recall-history", action="store_true", help="measure the recall of every kept checkpoint")
-    flags.add_argument("--json", action="store_true", help="with --compare: print the table as JSON")
+    flags.add_argument("--json", action="store_true", help="with --list or --compare: print it as JSON")
     flags.add_argument(
         "--save",
         metavar="FIGURE",
@@ -75,8 +76,10 @@ def visualize(args: Namespace) -> int:
 
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together."""
-    if not args.compare and (args.json or args.experiments):
-        return f"{'--json' if args.json else '--experiments'} needs --compare"
+    if args.json and not (args.list or args.compare):
+        return "--json needs --list or --compare"
+    if args.experiments and not args.compare:
+        return "--experiments needs --compare"
     if args.compare and args.experiment_id:
         return "--compare takes --experiments ID ID ..., not --experiment_id"
     if args.list and (args.experiment_id or args.save):
@@ -90,7 +93,7 @@ def print_list(args: Namespace) -> int:
     report_skipped(skipped)
     if not experiments:
         raise no_experiment(args.checkpoints_dir)
-    print("\n".join(listing(experiments)))
+    print(json_text(records(experiments)) if args.json else "\n".join(listing(experiments)))
     return 0
 
 
@@ -122,7 +125,7 @@ def draw_several(args: Namespace) -> int:
     if args.json:
         print(json_text(comparison.records))
         return finish(figure, path, sys.stderr)
-    print("\n".join(text_table(comparison.header, comparison.rows)))
+    print("\n".join(comparison.lines()))
     return finish(figure, path, sys.stdout)
 
 

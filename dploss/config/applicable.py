@@ -5,6 +5,8 @@ from typing import Any
 
 from dploss.config.train_config import OPTIONS
 
+# Of what is written and where, which changes no training.
+_OF_FILES = ("checkpoints_dir", "no_tensorboard", "quiet")
 _OF_IMAGES = ("images", "image_size")
 _OF_VECTORS = ("data", "column", "metric", "hidden_dims", "matryoshka_dims", "bytes")
 # Of PCA alone, --epochs 0, none of them changes a bit.
@@ -42,6 +44,7 @@ def applicable(settings: Mapping[str, Any]) -> list[str]:
     images, trained = settings.get("images") is not None, settings.get("epochs") != 0
     ranked = settings.get("eval_every") != 0
     applies = {
+        **dict.fromkeys(_OF_FILES, False),
         **dict.fromkeys(_OF_IMAGES, images),
         **dict.fromkeys(_OF_VECTORS, not images),
         **dict.fromkeys(_OF_STEPS, trained),

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from dploss.data import BUILTIN, Vectors
 from dploss.data.vectors import fingerprint_of
 from dploss.errors import InputError, SettingError
+from dploss.text import counted
 from metrics.errors import InputError as MetricsInputError
 from metrics.folders import CAPTIONS, SUFFIXES, find_images, read_caption_table, read_image, text_beside
 
@@ -67,7 +68,8 @@ def open_images(source: str | Path = BUILTIN, image_size: int = 64, limit: int |
             images = paths = find_images(name)[:limit]
             captions = _captions(Path(name), paths)
     if len(images) < 3:
-        raise InputError(f"{name}: {len(images)} images in it, training needs at least 3 ({', '.join(SUFFIXES)})")
+        held = counted(len(images), "image")
+        raise InputError(f"{name}: {held} in it, training needs at least 3 ({', '.join(SUFFIXES)})")
     try:
         rows = np.empty((len(images), 3 * image_size**2), np.float32)
     except (MemoryError, ValueError) as error:

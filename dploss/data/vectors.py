@@ -17,6 +17,7 @@ from dploss.data.formats.parquet import read_parquet
 from dploss.data.memmap import MappedRows, unit_rows
 from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import regular_file
+from dploss.text import counted
 
 BUILTIN = "builtin"
 _BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
@@ -89,7 +90,7 @@ def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidea
         InputError: see `open_vectors`.
     """
     if len(rows) < 3:
-        raise InputError(f"{name}: it has {len(rows)} rows, training needs at least 3")
+        raise InputError(f"{name}: it has {counted(len(rows), 'row')}, training needs at least 3")
     fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
     if metric == "cosine":
         rows = rows.as_units() if isinstance(rows, MappedRows) else _as_units(rows)

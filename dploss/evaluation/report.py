@@ -9,7 +9,7 @@ import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.peers import NO_PEERS, Peers
-from dploss.evaluation.scores import RERANK_FACTORS, Scores, recall_columns, rows_per_second, score
+from dploss.evaluation.scores import Scores, recall_columns, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.checkpoints import Checkpoint
@@ -110,9 +110,8 @@ class Report:
         """The encoder in one line."""
         config = self.record.config
         k, recall = min(self.methods["encoder"].recall.items(), key=lambda found: abs(found[0] - 10))
-        return (
-            f"{config.loss_function}, {self.record.input_dim} → {config.latent_dim} dimensions: recall@{k} {recall:.4f}"
-        )
+        size = f"{self.record.input_dim} → {counted(config.latent_dim, 'dimension')}"
+        return f"{config.loss_function}, {size}: recall@{k} {recall:.4f}"
 
     def lines(self) -> list[str]:
         """The report for a person."""
@@ -154,7 +153,7 @@ class Report:
             *self._truncated(ks),
             *stored_lines(self.stored, ks),
             "",
-            "re-ranked: k x 2, 5, 10 candidates by their latents, the k nearest by the originals:",
+            "re-ranked: k x 2, 5, 10 candidates by latents, the k nearest by the originals:",
             *self._reranked(ks),
         ]
 
@@ -171,9 +170,9 @@ class Report:
 
     def _reranked(self, ks: Sequence[int]) -> list[str]:
         rows = [
-            [elided(name, _METHOD_WIDTH), f"x {factor}", *(number(scores.reranked.get(factor, {}).get(k), ".4f") for k in ks)]
+            [elided(name, _METHOD_WIDTH), f"x {factor}", *(number(by_k.get(k), ".4f") for k in ks)]
             for name, scores in self.methods.items()
-            for factor in RERANK_FACTORS
+            for factor, by_k in scores.reranked.items()
         ]
         found = [row for row in rows if {*row[2:]} != {MISSING}]
         return narrow_table(["", "candidates", *recall_columns(ks)], found, left=2)

@@ -192,7 +192,7 @@ def short_ids(ids: Sequence[str]) -> dict[str, str]:
     return {name: name[:length] if name in uuids else name for name in ids}
 
 
-def reference(folder: Path) -> str:
+def short_id(folder: Path) -> str:
     """What names an experiment among those beside it: the first 8 characters of its UUID, or as many as it takes."""
     name, length = folder.absolute().name, _SHORT
     if not _UUID.fullmatch(name):

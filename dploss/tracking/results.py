@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dploss.text import metrics_text, number, wrapped
+from dploss.text import metric_texts, number, wrapped_list
 from dploss.tracking.ranking import Entry, Ranking
 from dploss.tracking.state import records, written
 
@@ -24,7 +24,7 @@ def summary(best: Mapping[Ranking, Sequence[Entry]], save_top_k: int) -> str:
             lines += [
                 f"  #{place}: Step {entry.step}, Epoch {entry.epoch}",
                 f"      Path: {entry.path}",
-                *wrapped(f"      Metrics: {metrics_text(entry.metrics)}", indent=15),
+                *wrapped_list("      Metrics: ", metric_texts(entry.metrics), indent=15),
             ]
             tie = ranking.tie(top[0], entry) if place > 1 else None
             if tie is not None:

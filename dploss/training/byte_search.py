@@ -52,8 +52,8 @@ class ByteSearch:
         train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
         self.n_train = len(train_index)
         if len(held_out_index) <= config.k * rerank:
-            template = "{val_fraction} holds out {n} rows, too few to look for {fetched}"
-            raise SettingError(template, n=len(held_out_index), fetched=config.k * rerank)
+            template = "{val_fraction} holds out {n}, too few to look for {fetched}"
+            raise SettingError(template, n=counted(len(held_out_index), "row"), fetched=config.k * rerank)
         self.held_out = HeldOutRows(self.vectors.rows, held_out_index, config.k, (), config.seed)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainConfig | None:

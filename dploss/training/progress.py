@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dploss.cli.messages import message_lines
 from dploss.config import DATA, ENCODER, LOSS, OPTIONS, STORED, TRAINING, TrainConfig, applicable
-from dploss.experiments.catalog import reference
+from dploss.experiments.catalog import short_id
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.experiments.record import ExperimentRecord
 from dploss.text import LINE, aligned, counted, display_width, duration, elided, number, shown, wrapped
@@ -19,7 +19,7 @@ from dploss.text import LINE, aligned, counted, display_width, duration, elided,
 if TYPE_CHECKING:
     from dploss.training.trainer import Trainer
 
-_SHOWN_APART = ("data", "images", "loss_function", "device", "checkpoints_dir", "no_tensorboard", "quiet")
+_SHOWN_APART = ("data", "images", "loss_function", "device")
 # Of what a line of facts shows, so that it stays one.
 _PATH_WIDTH = 60
 _MINUTE = 60
@@ -52,7 +52,7 @@ class Progress:
         """Print what is about to be trained: the experiment, its folder, data, loss and every setting."""
         config, split, dimensions = record.config, record.split, counted(record.input_dim, "dimension")
         lines = {
-            "experiment": reference(folder),
+            "experiment": short_id(folder),
             "folder": elided(str(folder), _PATH_WIDTH),
             "data": f"{elided(record.data.path, _PATH_WIDTH)}: {record.data.rows:,} rows of {dimensions}",
             "split": f"{split.train_rows:,} to train on, {split.held_out_rows:,} held out" if split else "",
@@ -143,7 +143,7 @@ def _results(history: TrainHistory) -> list[str]:
     start = history.start_recall
     # Small sizes of a Matryoshka encoder gain at the cost of its largest, and have lines of their own.
     if start is not None and recalls[best] <= start and (best == 0 or not history.recall_by_dim):
-        kept = ", and best.pt is that start, without training" if best == 0 else ""
+        kept = ", and best.pt is that start" if best == 0 else ""
         return [*lines, f"training gained nothing over its start{kept}"]
     name, value = strongest(history.baselines())
     return [*lines, f"{recalls[best] - value:+.4f} against the strongest of them, {name}"] if name else lines

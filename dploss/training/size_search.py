@@ -14,10 +14,10 @@ from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.models.pca import PCA
+from dploss.text import counted, text_table
 from dploss.training.checks import check_sizes, doubts
 from dploss.training.launch import new_experiment
 from dploss.training.progress import Progress, strongest, versus_baseline
-from dploss.text import counted, text_table
 from dploss.training.run import ExperimentRun
 
 # Before anything is trained: the share of the neighbours that renormalised PCA loses and an encoder preserves.

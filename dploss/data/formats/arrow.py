@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from dploss.errors import InputError, SettingError
+from dploss.text import counted
 
 _JSON_BLOCK = 2**24
 NOT_JSON = (ValueError, RecursionError)
@@ -71,7 +72,7 @@ def to_rows(source: str, values: pa.Array, first_row: int, above: np.ndarray | N
     wrong = np.flatnonzero(lengths != width)
     if len(wrong):
         row, length = first_row + wrong[0], lengths[wrong[0]]
-        raise InputError(f"{source}: row {row} has {length} dimensions, the rows before it have {width}")
+        raise InputError(f"{source}: row {row} has {counted(length, 'dimension')}, the rows before it have {width}")
     flat = values.flatten()
     if flat.null_count:
         row = first_row + _first_null(flat) // width
