@@ -147,10 +147,16 @@ def duration(seconds: float) -> str:
 def metric_texts(metrics: Mapping[str, object]) -> list[str]:
     """Metrics as text, without standard errors: "clip_score: 0.8123" and "inception_score: 3.45"."""
     return [
-        f"{name}: {value:.{_digits(name)}f}"
+        f"{name}: {_metric_value(name, value)}"
         for name, value in metrics.items()
         if isinstance(value, float) and not name.endswith(ERROR_SUFFIX)
     ]
+
+
+def _metric_value(name: str, value: float) -> str:
+    text = f"{value:.{_digits(name)}f}"
+    # Of a small loss nothing but zeros would be left.
+    return text if float(text) or not value else f"{value:.2g}"
 
 
 def _digits(metric: str) -> int:

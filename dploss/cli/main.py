@@ -1,6 +1,7 @@
 """What every script does: parse, act, one line for what goes wrong, exit codes; a Ctrl-C that stops cleanly."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from textwrap import fill
 from types import FrameType
 from typing import Any, NoReturn
 
+from dploss.cli.messages import MessageHandler
 from dploss.cli.names import as_started
 from dploss.config import flag_name
 from dploss.errors import InputError, SettingError, one_line
@@ -20,6 +22,11 @@ INTERRUPTED = 130
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Wraps paragraphs to the terminal, and keeps the lines of examples, which are indented, as they are written."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """The arguments alone: flags follow one by one, and here would fill the screen."""
+        arguments = [str(one.metavar or one.dest) for one in actions if not one.option_strings]
+        super().add_usage(" ".join(["%(prog)s", "[FLAGS]", *arguments]), actions, groups, prefix)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.split("\n\n")
@@ -32,15 +39,12 @@ class Parser(argparse.ArgumentParser):
     Args:
         script: the file's name; --help and errors call it as it was started.
         doc: the script's docstring, with "Examples" on a line of its own; None under `python -OO`, which has none.
-        arguments: what follows the flags in the usage.
     """
 
-    def __init__(self, script: str, doc: str | None, arguments: str = "") -> None:
+    def __init__(self, script: str, doc: str | None) -> None:
         about, heading, examples = as_started(doc or "").partition("\n\nExamples")
         super().__init__(
             prog=as_started(script),
-            # The flags follow one by one; in the usage they would fill the screen.
-            usage=f"{as_started(script)} [FLAGS] {arguments}".rstrip(),
             description=about,
             epilog=heading.strip() + examples,
             formatter_class=_HelpFormatter,
@@ -75,6 +79,7 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         does not suffice, 130 for Ctrl-C; for these the reason is one line on stderr.
     """
     args = parser.parse_args(argv)
+    logging.basicConfig(handlers=[MessageHandler()], format="%(message)s")
     try:
         return action(args)
     except InputError as error:

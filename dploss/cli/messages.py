@@ -1,6 +1,8 @@
 """Messages on stderr: lines of a terminal's width, or one line each where a file or a program takes them."""
 
+import logging
 import os
+import sys
 from typing import TextIO
 
 from dploss.text import wrapped
@@ -12,3 +14,12 @@ def message_lines(text: str, stream: TextIO) -> list[str]:
         return text.split("\n")
     width = os.get_terminal_size(stream.fileno()).columns
     return [line for part in text.split("\n") for line in wrapped(part, indent=2, width=width)]
+
+
+class MessageHandler(logging.Handler):
+    """Prints what the libraries log as messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        for line in message_lines(self.format(record), sys.stderr):
+            print(line, file=sys.stderr)

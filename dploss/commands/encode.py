@@ -6,15 +6,15 @@ unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, i
 kill the same command resumes.
 
 Examples:
-  encode.py vectors.parquet short.parquet     by the newest experiment's best
+  encode.py vectors.parquet short.parquet    by the newest experiment
   encode.py vectors.npy short.fbin --experiment_id 3f2a
   encode.py vectors.npy short.npy --dtype int8
   encode.py vectors.npy bits.npy --dtype binary
-  encode.py vectors.npy short.npy --dim 64    of a Matryoshka encoder
-  encode.py vectors.npy codes.npy             codes, of an encoder with --bytes
-  encode.py --decode codes.npy latents.npy    float32 latents from codes
-  encode.py shards/ short/ --engine ray       parquet, on all cores or a cluster
-  test.py --encoded short.npy                 recall of what the file holds
+  encode.py vectors.npy short.npy --dim 64   of a Matryoshka encoder
+  encode.py vectors.npy codes.npy            codes, by one with --bytes
+  encode.py --decode codes.npy latents.npy   latents from codes
+  encode.py shards/ short/ --engine ray      parquet, on all cores or more
+  test.py --encoded short.npy                recall of what is in the file
 """
 
 import os
@@ -35,7 +35,7 @@ _PATH_WIDTH = 40
 
 def parser() -> Parser:
     """The script's flags."""
-    flags = Parser("encode.py", __doc__, "INPUT OUTPUT")
+    flags = Parser("encode.py", __doc__)
     flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
     flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
     flags.add_argument(

@@ -10,14 +10,14 @@ more than 20,000 to a sample. OPQ is trained twice, which takes minutes: some 4 
 dimensions and 64 bytes, twice that for 20,000 rows.
 
 Examples:
-  test.py                             the newest experiment's best checkpoint
-  test.py --experiment_id 3f2a        experiment 3f2a...
+  test.py                       the newest experiment's best checkpoint
+  test.py --experiment_id 3f2a  experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
-  test.py --data other.parquet        on other vectors of the same dimensions
-  test.py --encoded short.npy         what encode.py wrote, too
-  test.py --neighbours 5              nearest texts before and after
-  test.py --plot                      originals and latents side by side
-  test.py --peers                     PCA int8, OPQ, RaBitQ at as many bytes
+  test.py --data other.parquet  on other vectors of the same dimensions
+  test.py --encoded short.npy   what encode.py wrote, too
+  test.py --neighbours 5        nearest texts before and after
+  test.py --plot                originals and latents side by side
+  test.py --peers               PCA int8, OPQ, RaBitQ at as many bytes
   test.py --json > report.json
 """
 

@@ -4,18 +4,18 @@ Examples:
   train.py                                      the built-in vectors, to 512
   train.py --data my.parquet --latent-dim 128   your own, to 128 dimensions
   train.py --latent-dim 128 --epochs 0          the start alone: PCA
-  train.py --bytes 64 --epochs 0                64 bytes a vector, in seconds
+  train.py --bytes 64 --epochs 0                64 bytes, in seconds
   train.py --bytes 64                           ... and trained for it
-  train.py --bytes 64 --code auto               ... by the code that keeps most
+  train.py --bytes 64 --code auto               ... by the best of the codes
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
   train.py --matryoshka-dims 32,64,128,256      one encoder for four sizes
-  train.py --target-recall 0.95                 the fewest dimensions for 95 %
-  train.py --target-recall 0.9 --bytes          the fewest bytes for 90 %
+  train.py --target-recall 0.95                 the fewest dimensions
+  train.py --target-recall 0.9 --bytes          the fewest bytes
   train.py --images my_pictures/                an autoencoder of images
   train.py --resume 3f2a                        resume experiment 3f2a...
   train.py --resume 3f2a --epochs 200           ... for more epochs
-  torchrun --nproc-per-node 4 -m dploss train   several processes
+  torchrun --nproc-per-node 4 -m dploss train   in several processes
 """
 
 import sys

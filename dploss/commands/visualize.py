@@ -1,5 +1,11 @@
 """Study a training, or compare several: losses, recall@k on held-out rows, settings and times.
 
+--list --json prints an object for each experiment: experiment (its id), folder, created, data, rows, train_rows,
+held_out_rows, input_dim, settings (those that matter to it, by their names in config.json), status, epochs, total_loss,
+rank_loss and pairdist_loss (each with final, best and best_epoch), best_recall (epoch, value, k, rows), start_recall,
+pca_renormalised_recall, pca_recall, pca_int8_recall, pca_pq_recall, seconds. --compare --json has of the settings those
+that differ, and recall (of the last checkpoint) and gain (over the strongest baseline) in place of best_recall.
+
 Examples:
   visualize_training.py --list                 the experiments there are
   visualize_training.py --list --json          ... for programs
@@ -32,6 +38,7 @@ from dploss.experiments.catalog import (
     finished_experiments,
     list_experiments,
     no_experiment,
+    short_id,
 )
 from dploss.experiments.comparison import compare
 from dploss.experiments.listing import listing, records
@@ -155,7 +162,8 @@ def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
 
     def progress(paths: Sequence[Path]) -> Iterable[Path]:
         hidden = not sys.stderr.isatty()
-        return tqdm(paths, desc=f"recall of {experiment.id}", unit="checkpoint", leave=False, disable=hidden)
+        named = f"recall of {short_id(experiment.folder)}"
+        return tqdm(paths, desc=named, unit="checkpoint", leave=False, disable=hidden)
 
     try:
         measured = measured_recall(experiment, args.recall_history, warn, progress)

@@ -109,4 +109,7 @@ class ByteSearch:
             for n_bytes, recall in sorted(self.curve.items())
         ]
         header = ["bytes a vector", f"recall@{first.k}", ""]
-        return [f"held-out recall on {first.rows:,} rows{how}, target {self.target:g}", *text_table(header, rows)]
+        return [
+            f"held-out recall on {first.rows:,} rows{how}, target {self.target:g}",
+            *text_table(header, rows, left=0),
+        ]

@@ -88,9 +88,9 @@ class Progress:
         took = f"{number(seconds, '.3g')} s" if seconds < _MINUTE else duration(seconds)
         losses = {"total": history.total_loss, "rank": history.rank_loss, "pairdist": history.pairdist_loss}
         # Small numbers are long: they have the digits that there is room for.
-        for digits in (5, 4, 3, 2):
+        for digits, gap in ((5, "  "), (4, "  "), (3, "  "), (2, "  "), (2, " ")):
             parts = [f"{name} {values[-1]:.{digits}g}" for name, values in losses.items()]
-            line = "  ".join([f"epoch {epoch:>{len(str(epochs))}}/{epochs}", *parts, took, f"ETA {left}"])
+            line = gap.join([f"epoch {epoch:>{len(str(epochs))}}/{epochs}", *parts, took, f"ETA {left}"])
             if display_width(line) <= LINE:
                 break
         self.log(line)

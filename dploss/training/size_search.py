@@ -185,4 +185,4 @@ class SizeSearch:
             found = trial.recall.value
             rows.append([str(trial.size), f"{found:.4f}", f"{found - value:+.4f}", f"{name} {value:.4f}", reached])
         header = ["dimensions", f"recall@{recall.k}", "gain", "over", ""]
-        return [f"held-out recall on {recall.rows:,} rows, target {self.target:g}", *text_table(header, rows)]
+        return [f"held-out recall on {recall.rows:,} rows, target {self.target:g}", *text_table(header, rows, left=0)]
