@@ -14,7 +14,7 @@ from dploss.config import DATA, ENCODER, LOSS, OPTIONS, STORED, TRAINING, TrainC
 from dploss.experiments.catalog import short_id
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.experiments.record import ExperimentRecord
-from dploss.text import LINE, aligned, counted, display_width, duration, elided, number, shown, wrapped
+from dploss.text import LINE, aligned, counted, display_width, duration, elided, shown, wrapped
 
 if TYPE_CHECKING:
     from dploss.training.trainer import Trainer
@@ -85,11 +85,13 @@ class Progress:
         epoch, seconds = history.epochs[-1], history.epoch_times[-1]
         recent = history.epoch_times[-10:]
         left = duration((epochs - epoch) * sum(recent) / len(recent))
-        took = f"{number(seconds, '.3g')} s" if seconds < _MINUTE else duration(seconds)
+        took = f"{seconds:.2f} s" if seconds < _MINUTE else duration(seconds)
         losses = {"total": history.total_loss, "rank": history.rank_loss, "pairdist": history.pairdist_loss}
         # Small numbers are long: they have the digits that there is room for.
-        for digits, gap in ((5, "  "), (4, "  "), (3, "  "), (2, "  "), (2, " ")):
-            parts = [f"{name} {values[-1]:.{digits}g}" for name, values in losses.items()]
+        for digits, gap in ((4, "  "), (3, "  "), (2, "  "), (2, " ")):
+            # With all of its digits a number stays below that of the epoch before.
+            texts = {name: f"{values[-1]:#.{digits}g}".rstrip(".") for name, values in losses.items()}
+            parts = [f"{name} {text}" for name, text in texts.items()]
             line = gap.join([f"epoch {epoch:>{len(str(epochs))}}/{epochs}", *parts, took, f"ETA {left}"])
             if display_width(line) <= LINE:
                 break
