@@ -1,9 +1,10 @@
 """Numbers and tables as text, for the terminal and for the monospaced panels of figures."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TextIO
 
 from tabulate import tabulate
 from wcwidth import clip, wcswidth, wrap
@@ -62,6 +63,11 @@ def aligned(facts: Mapping[str, str]) -> list[str]:
         first, *more = wrapped(value, width=room) or [""]
         rows += [(name, first), *(("", line) for line in more)]
     return _plain_lines(rows, ["left", "left"])
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Columns of the terminal that a stream goes to; None where it goes to a file or a program."""
+    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
 
 
 def wrapped(text: str, indent: int = 0, width: int = LINE) -> list[str]:

@@ -1,18 +1,17 @@
 """Messages on stderr: lines of a terminal's width, or one line each where a file or a program takes them."""
 
 import logging
-import os
 import sys
 from typing import TextIO
 
-from dploss.text import wrapped
+from dploss.text import terminal_width, wrapped
 
 
 def message_lines(text: str, stream: TextIO) -> list[str]:
     """A message as lines that a terminal does not break; anywhere else it stays one, for grep and logs."""
-    if not stream.isatty():
+    width = terminal_width(stream)
+    if width is None:
         return text.split("\n")
-    width = os.get_terminal_size(stream.fileno()).columns
     return [line for part in text.split("\n") for line in wrapped(part, indent=2, width=width)]
 
 

@@ -1,5 +1,6 @@
 """Evaluates checkpoints as they are saved: by held-out recall and losses, and on images by the reconstructions."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from dploss.config import TrainConfig
 from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation
 from dploss.experiments.summary import LOSSES
-from dploss.text import did_you_mean
+from dploss.text import did_you_mean, terminal_width
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -83,7 +84,7 @@ class CheckpointEvaluator:
     def report(self) -> None:
         """Print which checkpoints are the best, and write best_checkpoint_results.json."""
         if self.tracker.best is not None:
-            self.progress.log(self.tracker.summary())
+            self.progress.log(self.tracker.summary(terminal_width(sys.stderr)))
             self.tracker.export_results()
 
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
-from no_network import no_weights
 from wcwidth import wcswidth
 
 from dploss.cli.messages import message_lines
@@ -27,6 +26,7 @@ SCRIPTS = ("train.py", "test.py", "encode.py", "quick_plot.py", "visualize_train
 FOLDER, FILE = "문장_임베딩_실험_자료_" * 3, "한국어_사전_표제어_임베딩_벡터.parquet"
 SMALL = ("--hidden-dims", "8", "--batch-size", "64", "--save-interval", "1")
 STORED = ("--checkpoints-dir", "stored")
+IMAGES = ("--image-size", "16", "--limit", "60", "--batch-size", "18", "--latent-dim", "4", "--save-interval", "1")
 COMMANDS = [
     ("train", "--data", FILE, "--latent-dim", "16", "--epochs", "2", "--metric", "cosine", *SMALL),
     ("train", "--data", FILE, "--matryoshka-dims", "8,16,32", "--epochs", "1", *SMALL),
@@ -47,6 +47,7 @@ COMMANDS = [
         *SMALL,
         *STORED,
     ),
+    ("train", "--images", "builtin", "--epochs", "1", "--metric-name", "psnr", *IMAGES),
     ("test", "--neighbours", "2", "--k", "1", "5", "10", "15", "20", "25", "29", "--peers", *STORED),
     ("encode", FILE, "codes.npy", *STORED),
     ("encode", "--decode", "codes.npy", "latents.npy"),
@@ -58,11 +59,16 @@ COMMANDS = [
 ]
 # One process: it takes seconds to load torch.
 RUN = """
-import json, os, sys
+import json, sys
 from importlib import import_module
+from pathlib import Path
+
+import pytest
+from no_network import no_weights
 
 from dploss.evaluation import scores
 
+no_weights(pytest.MonkeyPatch(), Path("no_weights"))
 scores.TIMED_SECONDS = 0.01
 commands = json.loads(sys.argv[1])
 for name, *flags in commands:
@@ -90,24 +96,16 @@ def test_no_command_breaks_a_line(tmp_path, terminal, monkeypatch):
     pq.write_table(pa.table({"emb": list(rows.astype(np.float32)), "text": texts}), folder / FILE)
     (tmp_path / "every_command.py").write_text(RUN)
     commands = json.dumps([[str(folder / part) if part == FILE else part for part in command] for command in COMMANDS])
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     code, shown = terminal("\n\n", str(tmp_path / "every_command.py"), commands)
     assert code == 0, shown
-    assert [shown.count(f"$ {name}\n") for name in ("train", "test", "encode", "plot", "visualize")] == [5, 2, 2, 1, 3]
+    assert [shown.count(f"$ {name}\n") for name in ("train", "test", "encode", "plot", "visualize")] == [6, 2, 2, 1, 3]
     assert too_wide(shown, tmp_path) == []
     for part in ("OPQ, norm restored, 8 bytes", "bytes a vector", "first 8 dimensions", "gain is over", "rows of /"):
         assert part in shown
     assert "1 epochs" not in shown and "1 rows" not in shown
-
-
-def test_a_training_of_images_fits_with_all_its_metrics(call, tmp_path, monkeypatch):
-    no_weights(monkeypatch, tmp_path)
-    sizes = ("--image-size", 16, "--limit", 60, "--batch-size", 18, "--latent-dim", 4, "--num-evaluation-samples", 4)
-    done = call("train.py", "--images", "builtin", *sizes, "--epochs", 1, "--metric-name", "psnr", "--no-tensorboard")
-    assert done.returncode == 0, done.stderr
-    assert too_wide(done.stdout + done.stderr, tmp_path) == []
-    settings = done.stderr[done.stderr.index("settings") : done.stderr.index("start ")]
-    assert "image_size=16" in settings and "lambda_recon=1" in settings
+    settings = shown[shown.index("image_size=16") :].partition("start ")[0]
+    assert "lambda_recon=1" in settings and "metric_name=psnr" in settings
     assert not re.search("hidden_dims|dropout|matryoshka|metric=|bytes|code=", settings)
 
 
@@ -115,7 +113,8 @@ def test_a_summary_of_many_metrics_breaks_between_them(tmp_path):
     tracker = BestCheckpointTracker(tmp_path, "psnr")
     (tmp_path / "1.pt").touch()
     tracker.update(1, 1, tmp_path / "1.pt", {name: 12345.678 for name in BUILT_IN})
-    lines = tracker.summary().splitlines()
+    assert len(tracker.summary().splitlines()) == 7
+    lines = tracker.summary(WIDTH).splitlines()
     assert max(map(len, lines)) <= WIDTH
     together = " ".join(line.strip() for line in lines[5:-1])
     assert all(f"{name}: 12345.6" in line for name in BUILT_IN for line in lines if f"{name}:" in line)
