@@ -116,7 +116,7 @@ def open_codes(path: Path, code: Code | None, column: str | None = None) -> tupl
     stream = CodeStream(path, code.bytes_per_vector, column)
     rows = _read_sidecar(path).get("rows")
     if stream.rows != rows:
-        raise InputError(f"{path}: it has {counted(stream.rows, 'row')}, {sidecar(path).name} is of {rows}")
+        raise InputError(f"{path}: it has {counted(stream.rows, 'row')}, {sidecar(path).name} is of {rows} rows")
     return stream, code
 
 
