@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dploss.search.code_index import CodeIndex as CodeIndex
     from dploss.tracking.tracker import BestCheckpointTracker as BestCheckpointTracker
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BestCheckpointTracker": "tracking.tracker",

@@ -174,7 +174,9 @@ def json_text(report: dict[str, Any]) -> str:
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
     }
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    # Of a path that is not UTF-8, Python's text has lone surrogates; JSON has an escape for them, UTF-8 has nothing.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _import(module: str) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from metrics.errors import InputError
 from metrics.modes import as_rgb_or_float
+from metrics.paths import visible_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 CAPTIONS = "captions.csv"
@@ -26,20 +27,15 @@ SMALL_BYTES, _UNPACKED = 2**28, 100
 def find_images(folder: str | Path) -> list[Path]:
     """The image files of a folder and its subfolders, by suffix, sorted by path.
 
-    Files and folders whose names start with a dot are left out.
+    Left out are files whose names begin with a dot (cameras begin names with an underscore), and folders whose names
+    begin with either.
 
     Raises:
         InputError: no such folder.
     """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder of images")
-    return sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
+    return sorted(path for path in visible_files(folder, hidden=".") if path.suffix.lower() in SUFFIXES)
 
 
 def read_image(path: str | Path) -> Image.Image:

@@ -14,30 +14,36 @@ from dploss.commands import train
 from dploss.config import TrainConfig
 from dploss.training.launch import new_experiment
 
-READMES = ("README.md", "README.ko.md")
+# Pages in English that there are in Korean, too.
+PAGES = sorted(
+    page.relative_to(ROOT)
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    if not page.stem.endswith(".ko") and page.with_suffix(".ko.md").exists()
+)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 
 
-def blocks(readme, language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_both_languages_show_the_same_commands_and_code():
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_both_languages_show_the_same_commands_and_code(page):
     def plain(block):
         # Comments are in the reader's language.
         return [re.sub(r"\s*#.*", "", line) for line in block.splitlines()]
 
     for language in ("bash", "python"):
-        assert [plain(one) for one in blocks(READMES[0], language)] == [
-            plain(one) for one in blocks(READMES[1], language)
-        ]
+        korean = page.with_suffix(".ko.md")
+        assert [plain(one) for one in blocks(page, language)] == [plain(one) for one in blocks(korean, language)]
 
 
 def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
     no_weights(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    (code,) = [block for block in blocks("README.md", "python") if "BestCheckpointTracker" in block]
+    (code,) = [block for block in blocks("docs/IMAGES.md", "python") if "BestCheckpointTracker" in block]
     assert len([line for line in code.splitlines() if line and "import" not in line]) <= 30
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "IMAGES.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "new best: " in printed and "Tracking metric: psnr" in printed and "Saved checkpoints: 3/3" in printed
     results = json.loads((tmp_path / "results/run1/best_checkpoint_results.json").read_text())
@@ -49,8 +55,8 @@ def test_the_training_loop_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
 
 def run_block(word, experiment="", **names):
     """Run the one block of Python that has a word in it, with what it takes from its surroundings; all its names."""
-    (code,) = [block for block in blocks("README.md", "python") if word in block]
-    exec(compile(code.replace("<uuid>", experiment), "README.md", "exec"), names)
+    (code,) = [block for page in ("README.md", "docs/USING.md") for block in blocks(page, "python") if word in block]
+    exec(compile(code.replace("<uuid>", experiment), "documentation", "exec"), names)
     return names
 
 
@@ -128,10 +134,13 @@ def test_the_index_of_codes_finds_as_it_is_written(builtin, tmp_path, monkeypatc
     assert len(names["index"]) == len(builtin)
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_every_script_that_is_named_is_there(readme):
-    named = re.findall(r"uv run python (\S+\.py)", (ROOT / readme).read_text(encoding="utf-8"))
-    assert len(named) > 10 and all((ROOT / name).is_file() for name in named)
+@pytest.mark.parametrize("page", [*PAGES, *(page.with_suffix(".ko.md") for page in PAGES)], ids=str)
+def test_every_script_and_file_that_is_named_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    scripts = re.findall(r"(?<!\S)python ([\w/]+\.py)", text)
+    linked = [(ROOT / page).parent / name for name in LINK.findall(text)]
+    assert linked and all((ROOT / script).is_file() for script in scripts)
+    assert not [name for name in linked if not name.exists()]
 
 
 def test_every_promise_names_tests_that_there_are():

@@ -18,6 +18,22 @@ from dploss.text import did_you_mean
 from dploss.tracking.best_links import BEST
 
 
+class PathFlag(argparse.Action):
+    """A flag whose value is the path of a file or folder, `~` expanded."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, value: Any, flag: str | None = None
+    ) -> None:
+        """Keep the path.
+
+        Raises:
+            InputError: it is empty.
+        """
+        if value != self.const and not value.strip():
+            raise InputError(f"{flag or self.metavar} must be the path of a file or folder, got {value!r}")
+        setattr(args, self.dest, os.path.expanduser(value))
+
+
 def add_experiment_flags(parser: Parser) -> None:
     """Flags that choose one experiment."""
     parser.add_argument(
@@ -29,6 +45,7 @@ def add_experiment_flags(parser: Parser) -> None:
     parser.add_argument(
         "--checkpoints-dir",
         metavar="DIR",
+        action=PathFlag,
         default=TrainConfig.checkpoints_dir,
         help="the folder of all experiments (default: %(default)s)",
     )

@@ -1,6 +1,8 @@
 """What every script does: parse, act, one line for what goes wrong, exit codes; a Ctrl-C that stops cleanly."""
 
 import argparse
+import codecs
+import io
 import logging
 import os
 import signal
@@ -78,10 +80,10 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         What the action returns; 2 for input that cannot be used, 1 for a file that cannot be written or memory that
         does not suffice, 130 for Ctrl-C; for these the reason is one line on stderr.
     """
-    args = parser.parse_args(argv)
+    print_anything()
     logging.basicConfig(handlers=[MessageHandler()], format="%(message)s")
     try:
-        return action(args)
+        return action(parser.parse_args(argv))
     except InputError as error:
         message = error.named(flag_name) if isinstance(error, SettingError) else str(error)
         print(f"{parser.prog}: {as_started(message)}", file=sys.stderr)
@@ -102,6 +104,22 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def print_anything() -> None:
+    """Let stdout take what its encoding lacks: the bytes of names that are not UTF-8 as they are, else escapes."""
+
+    def encoded(error: UnicodeError) -> tuple[bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        left_out = error.object[error.start : error.end]
+        try:
+            return left_out.encode("ascii", "surrogateescape"), error.end
+        except UnicodeEncodeError:
+            return left_out.encode("ascii", "backslashreplace"), error.end
+
+    codecs.register_error("dploss", encoded)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="dploss")
 
 
 @contextmanager

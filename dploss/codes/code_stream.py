@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dploss.data.formats.arrow import nulls
 from dploss.data.formats.npy import read_npy
 from dploss.data.formats.parquet import open_parquet, parquet_batches
 from dploss.data.memmap import MappedRows
@@ -76,7 +77,7 @@ class CodeStream:
 
     def batches(
         self, start: int = 0, size: int = _ROWS, beside: bool = False
-    ) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table | None]]:
         """From row `start` to the last, at most `size` rows at a time.
 
         Args:
@@ -85,14 +86,15 @@ class CodeStream:
             beside: whether to give the other columns as well; only parquet has any.
 
         Yields:
-            (n, width) uint8 codes, and the other columns of these rows.
+            (n, width) uint8 codes; (n,) bool, which of them are codes and not null; the other columns of these rows.
 
         Raises:
-            InputError: a file that cannot be read to its end, or a row that is null.
+            InputError: a file that cannot be read to its end.
         """
         if self.column is None:
             for first in range(start, self.rows, size):
-                yield np.ascontiguousarray(self._matrix[first : first + size]), None
+                codes = np.ascontiguousarray(self._matrix[first : first + size])
+                yield codes, np.ones(len(codes), bool), None
             return
         done = 0
         for path, file in self._shards:
@@ -102,9 +104,10 @@ class CodeStream:
             with decoding(path, "not a readable parquet file"):
                 columns = None if beside else [self.column]
                 for row, batch in parquet_batches(path, file, self.column, columns, skip, size):
-                    codes = self._to_codes(path, row, batch.column(self.column))
-                    skip = row + len(codes)
-                    yield codes, pa.table(batch).drop_columns(self.column) if beside else None
+                    values = batch.column(self.column)
+                    skip = row + len(values)
+                    others = pa.table(batch).drop_columns(self.column) if beside else None
+                    yield self._to_codes(values), ~nulls(values), others
                 if skip != file.metadata.num_rows:
                     raise ValueError("it has fewer rows than it declares")
 
@@ -118,17 +121,18 @@ class CodeStream:
             (n, width) uint8.
 
         Raises:
-            InputError: see `batches`.
+            InputError: a file that cannot be read to its end, or a row that is null.
         """
         picked, start = np.empty((len(indices), self.width), np.uint8), 0
-        for codes, _ in self.batches():
+        for codes, present, _ in self.batches():
             here = (indices >= start) & (indices < start + len(codes))
+            missing = indices[here][~present[indices[here] - start]]
+            if len(missing):
+                raise InputError(f"{self.path}: row {missing[0]} has no code")
             picked[here] = codes[indices[here] - start]
             start += len(codes)
         return picked
 
-    def _to_codes(self, path: Path, row: int, values: pa.Array) -> np.ndarray:
-        if values.null_count:
-            raise InputError(f"{path}: among rows {row} to {row + len(values) - 1} one is null, not a code")
+    def _to_codes(self, values: pa.Array) -> np.ndarray:
         data = np.frombuffer(values.buffers()[1], np.uint8)
         return data[values.offset * self.width :][: len(values) * self.width].reshape(len(values), self.width)

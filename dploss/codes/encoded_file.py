@@ -30,11 +30,13 @@ class Origins:
         checkpoint: path of the encoder's checkpoint.
         data: the vectors, as `open_vectors` takes them.
         column: the vectors' column; None if none was named.
+        has_bad_rows: whether some vectors could not be used, and have no codes.
     """
 
     checkpoint: str
     data: str
     column: str | None
+    has_bad_rows: bool
 
 
 def sidecar(path: Path) -> Path:
@@ -61,7 +63,8 @@ def read_origins(path: Path) -> Origins:
     checkpoint, data, column = (stored.get(name) for name in ("checkpoint", "data", "column"))
     if not (isinstance(checkpoint, str) and isinstance(data, str) and isinstance(column, str | None)):
         raise InputError(f"{sidecar(path)}: {_NOT_A_SIDECAR}")
-    return Origins(checkpoint, data, column)
+    bad_rows = stored.get("bad_rows")
+    return Origins(checkpoint, data, column, isinstance(bad_rows, dict) and bool(bad_rows.get("kinds")))
 
 
 def read_codes(path: Path, indices: np.ndarray, code: Code | None = None) -> tuple[np.ndarray, Form]:
@@ -76,7 +79,8 @@ def read_codes(path: Path, indices: np.ndarray, code: Code | None = None) -> tup
         (n, d) float32 latents, and how they are stored.
 
     Raises:
-        InputError: a file is missing or damaged, has too few rows, or holds codes of another code.
+        InputError: a file is missing or damaged, has too few rows, none for one of these, or holds codes of another
+            code.
     """
     form = _read_form(path)
     if isinstance(form, StoredCode):
@@ -85,7 +89,12 @@ def read_codes(path: Path, indices: np.ndarray, code: Code | None = None) -> tup
         return code.decode(stream.pick(indices)), form
     matrix = read_matrix(str(path))
     _check_shape(path, matrix.shape, form, indices)
-    return form.dequantize(matrix[indices]), form
+    rows = matrix[indices]
+    # Null in parquet is NaN here.
+    missing = np.isnan(rows).any(axis=1)
+    if missing.any():
+        raise InputError(f"{path}: row {indices[missing][0]} has no latent")
+    return form.dequantize(rows), form
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], form: Form, indices: np.ndarray) -> None:

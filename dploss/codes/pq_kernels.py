@@ -3,12 +3,14 @@
 import numba
 import numpy as np
 
+from dploss.files.kernel_cache import kernel
+
 CENTROIDS = 256
 # Rows that are compared together, one in each lane of the processor's vectors.
 _LANES = 64
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def nearest_centroids(values, starts, centroids):  # noqa: ANN001, ANN201
     """The nearest centroid of each row in each sub-space; the first of equal ones.
 

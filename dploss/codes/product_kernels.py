@@ -9,6 +9,8 @@ Some queries for each row: every value is looked up once, for a block of rows, a
 import numba
 import numpy as np
 
+from dploss.files.kernel_cache import kernel
+
 # Values of 11 bits.
 WINDOW = 2048
 _ROWS = 1024
@@ -19,7 +21,7 @@ AXES = 8
 _U = np.uint32
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def tables_of(query, tables, ends, width):  # noqa: ANN001, ANN201
     """What each half of a byte adds to the products with a query.
 
@@ -47,7 +49,7 @@ def tables_of(query, tables, ends, width):  # noqa: ANN001, ANN201
     return added.ravel()
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def _add_pairs(codes, added, factors, products):  # noqa: ANN001, ANN202
     """`add_tables` in one thread, two rows at a time: a single sum would wait for its last addition."""
     n, width = codes.shape[0], codes.shape[1] - 1
@@ -66,7 +68,7 @@ def _add_pairs(codes, added, factors, products):  # noqa: ANN001, ANN202
         products[following] = other_sum * factors[other[width]]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def add_tables(codes, added, factors, products):  # noqa: ANN001, ANN201
     """Products of rows with the query of `added`.
 
@@ -81,7 +83,7 @@ def add_tables(codes, added, factors, products):  # noqa: ANN001, ANN201
         _add_pairs(codes[rows], added, factors, products[rows])
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def _multiply(values, asked, sums):  # noqa: ANN001, ANN202
     """Add the products of (AXES, LANES) values and (n, AXES) coordinates of queries to (n, LANES) sums."""
     one, two, three, four = values[0], values[1], values[2], values[3]
@@ -94,7 +96,7 @@ def _multiply(values, asked, sums):  # noqa: ANN001, ANN202
             total[i] += low + high
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def visit(codes, first, second, shifts, tables, factors, projected, visits, blocks, starts, products):  # noqa: ANN001, ANN201
     """Products of queries with the rows that they visit.
 

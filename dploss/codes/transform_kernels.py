@@ -7,11 +7,13 @@ ends with them.
 import numba
 import numpy as np
 
+from dploss.files.kernel_cache import kernel
+
 # Indices that are known not to be below 0 take less time.
 _U = np.uint64
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def pack_states(states, bits, codes):  # noqa: ANN001, ANN201
     """Write the bits that each axis adds, the lowest of its state, into (n, w) uint8 `codes`, highest first."""
     for row in numba.prange(len(states)):
@@ -26,7 +28,7 @@ def pack_states(states, bits, codes):  # noqa: ANN001, ANN201
             pending &= (1 << n_pending) - 1
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def look_up(codes, first, second, shifts, tables, factors, values, norms):  # noqa: ANN001, ANN201
     """Decode packed states, two rows at a time: a single sum would wait for its last addition.
 
@@ -56,7 +58,7 @@ def look_up(codes, first, second, shifts, tables, factors, values, norms):  # no
         norms[row], norms[other_row] = norm, other_norm
 
 
-@numba.njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def nearest_cells(values, thresholds, bits):  # noqa: ANN001, ANN201
     """The cell of each value, by binary search.
 

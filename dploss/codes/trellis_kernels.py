@@ -7,13 +7,15 @@ state shares 8 - b_t bits with the one before it, and the first with the last (a
 import numba
 import numpy as np
 
+from dploss.files.kernel_cache import kernel
+
 STATES = 256
 # Rows that are searched together, one in each lane of the processor's vectors. Always as many: a row's code does not
 # depend on the rows beside it, nor on the number of threads.
 LANES = 64
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def _step(cost, following, back, values, table, bits, weight, least, choice):  # noqa: ANN001, ANN202
     """Extend the cheapest paths by a dimension: (STATES, LANES) costs of paths by their state, before and after."""
     lanes = values.shape[0]
@@ -39,7 +41,7 @@ def _step(cost, following, back, values, table, bits, weight, least, choice):  #
                 after[lane] = least[lane] + weight * error * error
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def _path_back(state, first, last, dims, bits, back, lane, path):  # noqa: ANN001, ANN202
     """Follow the cheapest path from the state after step `last` - 1 back to before `first`; its state there."""
     for step in range(last - 1, first - 1, -1):
@@ -49,7 +51,7 @@ def _path_back(state, first, last, dims, bits, back, lane, path):  # noqa: ANN00
     return state
 
 
-@numba.njit(error_model="numpy", cache=True)
+@kernel(error_model="numpy")
 def _search(values, tables, bits, weights, seam, ring, cost, following, back, least, choice, path):  # noqa: ANN001, ANN202
     """The states of the cheapest ring for (d, LANES) values, into (d, LANES) `path`.
 
@@ -77,7 +79,7 @@ def _search(values, tables, bits, weights, seam, ring, cost, following, back, le
         _path_back(np.int64(ends[lane]), 0, dims, ring, bits, back, lane, path)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def encode_paths(values, tables, bits, weights, seam, threads):  # noqa: ANN001, ANN201
     """The states of the cheapest path of each row: least sum of weight * (value - table[state])^2.
 

@@ -1,9 +1,9 @@
 """Encode a file of vectors with a trained encoder, or decode what was encoded.
 
-Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the input's other columns), .fvecs or
-.fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary values in .parquet,
-unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales included. After a stop or a
-kill the same command resumes.
+Reads the formats that train.py reads, in batches, and writes .npy, .parquet (with the other columns of parquet or
+Arrow), .fvecs or .fbin. An experiment of train.py --bytes has a code: its codes are written, uint8 in .npy, binary
+values in .parquet, unless --dtype asks for latents. The sidecar OUTPUT.json describes the output, int8's scales
+included. After a stop or a kill the same command resumes.
 
 Examples:
   encode.py vectors.parquet short.parquet    by the newest experiment
@@ -23,11 +23,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.cli.messages import message_lines
 from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
 from dploss.errors import InputError
+from dploss.files.given import refuse_remote
 from dploss.text import LINE, counted, elided
 
 _PATH_WIDTH = 40
@@ -36,15 +38,25 @@ _PATH_WIDTH = 40
 def parser() -> Parser:
     """The script's flags."""
     flags = Parser("encode.py", __doc__)
-    flags.add_argument("input", metavar="INPUT", help="vectors: a file, a quoted glob, a folder of parquet, 'builtin'")
-    flags.add_argument("output", metavar="OUTPUT", help=".npy, .parquet, .fvecs or .fbin")
+    flags.add_argument(
+        "input",
+        metavar="INPUT",
+        action=PathFlag,
+        help="vectors: a file, a quoted glob, a folder of parquet or arrow, 'builtin' (docs/DATA.md has all)",
+    )
+    flags.add_argument("output", metavar="OUTPUT", action=PathFlag, help=".npy, .parquet, .fvecs or .fbin")
     flags.add_argument(
         "--decode",
         action="store_true",
         help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
     )
     add_experiment_flags(flags)
-    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        action=PathFlag,
+        help="a checkpoint, instead of an experiment's best or latest",
+    )
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")
     flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
     flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
@@ -62,6 +74,7 @@ def parser() -> Parser:
 
 def encode(args: Namespace) -> int:
     """Encode or decode, and print the path of the output."""
+    refuse_remote(args.input)
     if args.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {args.batch_size}")
     path = checkpoint_to_decode(args) if args.decode else checkpoint_of(args)
@@ -69,6 +82,7 @@ def encode(args: Namespace) -> int:
     # Imported here: --help and wrong flags should not wait for torch.
     from tqdm import tqdm
 
+    from dploss.data.vectors import place_in_shards
     from dploss.encoding.decode import DecodeJob
     from dploss.encoding.job import EncodeJob
     from dploss.experiments.checkpoints import load_checkpoint
@@ -124,6 +138,11 @@ def encode(args: Namespace) -> int:
     if not complete:
         print(f"interrupted after {counted(job.done, 'row')}; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    if job.bad.count:
+        job.bad.first_place = place_in_shards(args.input, job.bad.first_row)
+        written = "null" if Path(args.output).suffix.lower() in ("", ".parquet") else "NaN"
+        warning = f"warning: {args.input}: {job.bad}; they are {written} in {args.output}"
+        print("\n".join(message_lines(warning, sys.stderr)), file=sys.stderr)
     print(args.output)
     return 0
 

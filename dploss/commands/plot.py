@@ -9,7 +9,7 @@ Examples:
 from argparse import Namespace
 from collections.abc import Sequence
 
-from dploss.cli.flags import add_experiment_flags, named_or_newest
+from dploss.cli.flags import PathFlag, add_experiment_flags, named_or_newest
 from dploss.cli.main import Parser, run
 
 
@@ -17,7 +17,12 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("quick_plot.py", __doc__)
     add_experiment_flags(flags)
-    flags.add_argument("--save", metavar="FIGURE", help="where to (default: quick_plot.png in the experiment's folder)")
+    flags.add_argument(
+        "--save",
+        metavar="FIGURE",
+        action=PathFlag,
+        help="where to (default: quick_plot.png in the experiment's folder)",
+    )
     return flags
 
 

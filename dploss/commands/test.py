@@ -29,11 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import Parser, run
 from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files.atomic import json_text
+from dploss.files.given import refuse_remote
 from dploss.text import counted
 
 if TYPE_CHECKING:
@@ -46,10 +47,16 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("test.py", __doc__)
     add_experiment_flags(flags)
-    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    flags.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        action=PathFlag,
+        help="a checkpoint, instead of an experiment's best or latest",
+    )
     flags.add_argument(
         "--encoded",
         metavar="FILE",
+        action=PathFlag,
         help="evaluate this output of encode.py, too; its encoder and vectors are the default",
     )
     flags.add_argument(
@@ -59,9 +66,16 @@ def parser() -> Parser:
         "pip install 'dploss[faiss]'",
     )
     data = flags.add_argument_group("data")
-    data.add_argument("--data", metavar="VECTORS", help="other vectors (default: the experiment's held-out rows)")
+    data.add_argument(
+        "--data", metavar="VECTORS", action=PathFlag, help="other vectors (default: the experiment's held-out rows)"
+    )
     data.add_argument("--column", help="with --data: the column that holds the vectors")
     data.add_argument("--limit", type=int, help="with --data: only the first LIMIT rows")
+    data.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="with --data: leave out rows that cannot be used (null, empty, not finite, ...) instead of stopping",
+    )
     data.add_argument(
         "--rows", type=int, default=3000, help="evaluate on a sample of N rows (default: %(default)s)", metavar="N"
     )
@@ -75,6 +89,7 @@ def parser() -> Parser:
         nargs="?",
         const="",
         metavar="FIGURE",
+        action=PathFlag,
         help="draw originals and latents side by side (default: spaces.png beside the checkpoint)",
     )
     shown.add_argument("--plot-method", choices=("tsne", "pca"), default="tsne", help="(default: %(default)s)")
@@ -87,6 +102,8 @@ def test(args: Namespace) -> int:
     problem = contradiction(args)
     if problem:
         raise InputError(problem)
+    for source in filter(None, (args.data, args.encoded)):
+        refuse_remote(source)
     if args.encoded:
         name_origins(args)
     path = checkpoint_of(args)
@@ -113,7 +130,7 @@ def test(args: Namespace) -> int:
     if args.data is None:
         data = own_rows(record, args.rows)
     else:
-        data = other_rows(record, args.data, args.column, args.limit, args.rows)
+        data = other_rows(record, args.data, args.column, args.limit, args.skip_bad_rows, args.rows)
     ks = sorted({k for k in args.k if k < len(data.rows)})
     if not ks or (args.neighbours or 0) >= len(data.rows):
         left_out = f"{data.note}; " if data.training_rows_left_out else ""
@@ -158,6 +175,8 @@ def peers_of(code: "Code | None", path: Path, data: "EvalRows") -> "Peers":
 def name_origins(args: Namespace) -> None:
     """Take the checkpoint and the vectors that codes were made from, where no others are named.
 
+    Rows without codes are left out.
+
     Raises:
         InputError: the sidecar is missing or invalid.
     """
@@ -168,12 +187,13 @@ def name_origins(args: Namespace) -> None:
         args.checkpoint = origins.checkpoint
     if not args.data:
         args.data, args.column = origins.data, args.column or origins.column
+        args.skip_bad_rows = origins.has_bad_rows
 
 
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together, or are out of range."""
-    if args.data is None and (args.column or args.limit):
-        return f"{'--column' if args.column else '--limit'} needs --data"
+    if args.data is None and (args.column or args.limit or args.skip_bad_rows):
+        return f"{'--column' if args.column else '--limit' if args.limit else '--skip-bad-rows'} needs --data"
     if args.text_column and not args.neighbours:
         return "--text-column needs --neighbours"
     if args.json and args.neighbours:

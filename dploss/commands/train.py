@@ -31,6 +31,7 @@ from dploss.config import TrainConfig, flag_name
 from dploss.errors import SettingError, TrainingError
 from dploss.experiments.catalog import find_experiment
 from dploss.experiments.layout import LATEST
+from dploss.files.given import refuse_remote
 from dploss.text import elided
 from dploss.training.progress import Progress, summary
 from dploss.training.torchrun import is_main_process, n_processes
@@ -93,8 +94,10 @@ def train(args: Namespace) -> int:
     if reference is not None:
         # An unknown experiment is said in one line, at once.
         find_experiment(given.get("checkpoints_dir", TrainConfig.checkpoints_dir), reference)
+    source = f"experiment {reference}" if config is None else config.images or config.data
+    if config is not None:
+        refuse_remote(source)
     if is_main_process():
-        source = f"experiment {reference}" if config is None else config.images or config.data
         Progress(given.get("quiet", False)).log(f"reading {elided(source, _SOURCE_WIDTH)} ...")
 
     # Imported late: --help, a wrong flag and the first line need not wait for torch.

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from dploss.cli.flags import add_experiment_flags, report_skipped
+from dploss.cli.flags import PathFlag, add_experiment_flags, report_skipped
 from dploss.cli.main import Parser, run
 from dploss.cli.prompt import ask
 from dploss.errors import InputError
@@ -64,6 +64,7 @@ def parser() -> Parser:
     flags.add_argument(
         "--save",
         metavar="FIGURE",
+        action=PathFlag,
         help="where to (default: training.png in the experiment's folder, compare.png in the folder of all)",
     )
     return flags

@@ -1,5 +1,6 @@
 """A setting as its flag and its checks need it; type and choices come from the field's annotation."""
 
+import os
 import sys
 from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
@@ -9,6 +10,8 @@ from dploss.errors import SettingError
 from dploss.text import did_you_mean
 
 _LARGEST = 2**32
+# What stands in --help for a path.
+_PATHS = ("PATH", "FOLDER", "DIR", "FILE")
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -66,6 +69,17 @@ class Option:
     env: str | None
     on_resume: bool
 
+    @property
+    def is_path(self) -> bool:
+        """Whether the value is the path of a file or folder."""
+        return self.metavar in _PATHS
+
+    def plain(self, value: Any) -> Any:
+        """The value as it is kept: several numbers as a tuple, a path with `~` expanded."""
+        if isinstance(value, list):
+            return tuple(value)
+        return os.path.expanduser(value) if self.is_path and value is not None else value
+
     def check(self, value: Any) -> None:
         """Refuse a value that the setting cannot have.
 
@@ -93,6 +107,8 @@ class Option:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if not fits:
             return " or ".join([_KINDS[kind], *words])
+        if self.is_path and not value.strip():
+            return "the path of a file or folder"
         if self.choices and kind is str and value not in self.choices:
             return "one of " + ", ".join(self.choices)
         if kind is float and not abs(value) <= sys.float_info.max:

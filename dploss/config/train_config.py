@@ -5,22 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from dploss.config.option import UNSET, NotGiven, WidthsNotGiven, option, options_of
+from dploss.config.sizes import TRAINED_IN_AN_EPOCH, default_hidden_dims, default_latent_dim, nested_dims
 from dploss.errors import InputError, SettingError
 from metrics.table import BUILT_IN, COMPOSITE
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DATA, ENCODER, STORED, LOSS, TRAINING = "data", "encoder", "stored form", "loss", "training"
 EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
-# From which the default of latent_dim is taken as it is.
-_DIMENSIONS_OF_DEFAULT = 768
-# Measured (docs/QUALITY.md): with as many rows to train on, a wider branch preserves more.
-_MANY_ROWS, _WIDE = 50_000, (2048,)
-# Bits of the code for each latent, of which it keeps those with most variance: half of a number's, for its length is
-# that of more dimensions. The least number of latents is measured (docs/BYTES.md).
-_BITS_OF_LATENT = {"trellis": 1, "scalar": 1, "pq": 1, "binary": 1, "int4": 2, "int8": 4, "float16": 8}
-_LEAST_LATENTS = 256
-# Codes of which training makes others, after the first epoch (docs/BYTES.md).
-_TRAINED_IN_AN_EPOCH = ("trellis", "scalar", "float16", "int8", "int4", "binary")
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
@@ -36,8 +27,8 @@ class TrainConfig:
     data: str = option(
         "builtin",
         DATA,
-        "vectors: .npy, .npz, .parquet (file, quoted glob or folder of shards), .jsonl, .hdf5, .safetensors, .fvecs, "
-        ".bvecs, .fbin, .f16bin, .u8bin, .i8bin; 'builtin': 10,000 WordNet entries of 768 dimensions",
+        "vectors: .parquet, .arrow (file, quoted glob, folder of shards or dataset), .npy, .npz, .jsonl, .csv, "
+        ".pt, .safetensors, .hdf5, .fbin, ... (docs/DATA.md); 'builtin': 10,000 WordNet entries of 768 dimensions",
         metavar="PATH",
         on_resume=True,
     )
@@ -45,6 +36,12 @@ class TrainConfig:
         None, DATA, "column, key or array of the vectors (default: the only one, or a usual name)", metavar="NAME"
     )
     limit: int | None = option(None, DATA, "use the first N rows only", at_least=3)
+    skip_bad_rows: bool = option(
+        False,
+        DATA,
+        "leave out rows that cannot be used (null, empty, of other dimensions, not finite, of zeros under cosine); "
+        "limit counts them too",
+    )
     metric: Literal["euclidean", "cosine"] = option(
         "euclidean", DATA, "distance whose neighbours are preserved; cosine normalises every row"
     )
@@ -223,9 +220,11 @@ class TrainConfig:
                 value = setting.default if self.images is None else setting.image_default
                 value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
             setting.check(int(value) if isinstance(value, NotGiven) else value)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+            object.__setattr__(self, name, setting.plain(value))
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
+        if self.images is not None and self.skip_bad_rows:
+            raise SettingError("{skip_bad_rows} is for vectors: leave it out with {images}")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
             raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:
@@ -254,16 +253,14 @@ class TrainConfig:
         """
         config = self
         if isinstance(config.latent_dim, NotGiven):
-            latent_dim = int(config.latent_dim) if input_dim >= _DIMENSIONS_OF_DEFAULT else max(1, input_dim // 2)
-            if config.bytes is not None:
-                latent_dim = min(max(8 * config.bytes // _BITS_OF_LATENT[config.code], _LEAST_LATENTS), input_dim)
+            latent_dim = default_latent_dim(int(config.latent_dim), input_dim, config.bytes, config.code)
             # The sizes of --matryoshka followed from latent_dim.
             config = replace(config, latent_dim=latent_dim, matryoshka_dims=())
         if isinstance(config.epochs, NotGiven):
-            once = config.bytes is not None and config.code in _TRAINED_IN_AN_EPOCH
+            once = config.bytes is not None and config.code in TRAINED_IN_AN_EPOCH
             config = replace(config, epochs=1 if once else int(config.epochs))
         if isinstance(config.hidden_dims, WidthsNotGiven):
-            config = replace(config, hidden_dims=_WIDE if n_rows >= _MANY_ROWS else tuple(config.hidden_dims))
+            config = replace(config, hidden_dims=default_hidden_dims(config.hidden_dims, n_rows))
         return config
 
     def as_dict(self) -> dict[str, Any]:
@@ -289,12 +286,3 @@ class TrainConfig:
 
 
 OPTIONS = options_of(TrainConfig)
-
-
-def nested_dims(latent_dim: int) -> tuple[int, ...]:
-    """The dimensions where --matryoshka names none: latent_dim and its halves down to 32, or to 2 if it is below 64."""
-    least = 32 if latent_dim >= 64 else 2
-    dims = [latent_dim]
-    while dims[-1] // 2 >= least:
-        dims.append(dims[-1] // 2)
-    return tuple(reversed(dims))

@@ -20,7 +20,7 @@ def open_data(config: TrainConfig) -> Vectors:
     """
     if config.images is not None:
         return open_images(config.images, config.image_size, config.limit)
-    return open_vectors(config.data, config.column, config.limit, config.metric)
+    return open_vectors(config.data, config.column, config.limit, config.metric, config.skip_bad_rows)
 
 
 @dataclass(frozen=True)

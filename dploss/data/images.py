@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dploss.data import BUILTIN, Vectors
-from dploss.data.vectors import fingerprint_of
+from dploss.data.vectors import fingerprint_of, local_name
 from dploss.errors import InputError, SettingError
 from dploss.text import counted
 from metrics.errors import InputError as MetricsInputError
@@ -57,7 +57,7 @@ def open_images(source: str | Path = BUILTIN, image_size: int = 64, limit: int |
     Raises:
         InputError: no folder, fewer than three images in it, or a file that cannot be read; the message names it.
     """
-    name = str(source)
+    name = local_name(source)
     images: Sequence[Path | Image.Image]
     captions: Sequence[str | None]
     if name == BUILTIN:

@@ -3,6 +3,7 @@
 import mmap
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ from numpy.typing import DTypeLike
 
 # A matrix that takes more than this share of the machine's memory is decoded into a file.
 _SHARE_OF_MEMORY = 0.25
+# Its two bytes are the upper half of a float32; NumPy has no such dtype, and this one nothing else has.
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 
 
 class MappedRows:
@@ -19,7 +22,7 @@ class MappedRows:
     `rows[slice]` and `rows[indices]` are new float32 arrays of these rows; everything else stays on the disk.
 
     Args:
-        stored: (N, D) view of the mapped file, of any real dtype.
+        stored: (N, D) view of the mapped file, of any real dtype or BFLOAT16.
         memory: the mapping that it is a view of.
         unit: whether rows are normalised to length 1.
         indices: (n,) sorted, of the rows that count; all if None.
@@ -45,8 +48,7 @@ class MappedRows:
         return self.shape[0]
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            rows = np.array(self.stored[index if self.indices is None else self.indices[index]], np.float32, order="C")
+        rows = _as_float32(self.stored[index if self.indices is None else self.indices[index]])
         return unit_rows(rows) if self.unit else rows
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
@@ -88,6 +90,14 @@ class MappedRows:
         return [(int(first), int(last - first)) for first, last in zip(firsts, lasts, strict=True)]
 
 
+def _as_float32(stored: np.ndarray) -> np.ndarray:
+    """A copy of a matrix as float32, a row after the other."""
+    if stored.dtype == BFLOAT16:
+        return (stored["bfloat16"].astype(np.uint32, order="C") << 16).view(np.float32)
+    with np.errstate(over="ignore"):
+        return np.array(stored, np.float32, order="C")
+
+
 def select(rows: np.ndarray | MappedRows, indices: np.ndarray) -> np.ndarray | MappedRows:
     """The rows of some indices: in memory a copy, on the disk a view."""
     return rows.select(indices) if isinstance(rows, MappedRows) else rows[indices]
@@ -98,6 +108,18 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (rows / lengths).astype(np.float32)
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a whole file, to read it."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def forget_pages(memory: mmap.mmap) -> None:
+    """Give the pages that were read of a mapped file back to the system, so that they do not add up."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED)
 
 
 def map_matrix(
@@ -118,8 +140,7 @@ def map_matrix(
         row_bytes: from one row to the next; without gaps if None.
         order: "C", a row after the other, or "F", a column after the other.
     """
-    with open(path, "rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    memory = map_file(path)
     strides = None if row_bytes is None else (row_bytes, np.dtype(dtype).itemsize)
     return MappedRows(np.ndarray(shape, dtype, memory, offset, strides, order), memory)
 
@@ -145,6 +166,34 @@ def new_matrix(shape: tuple[int, int]) -> tuple[np.ndarray, mmap.mmap | None]:
             file.truncate(size)
         memory = mmap.mmap(file.fileno(), size)
     return np.ndarray(shape, np.float32, memory), memory
+
+
+def gathered(blocks: Iterable[np.ndarray], limit: int | None) -> np.ndarray | MappedRows:
+    """One float32 matrix of blocks of rows, of which nobody knows how many come: in memory, or in a file, as above.
+
+    Args:
+        blocks: (n, D) float32 each.
+        limit: only the first `limit` rows.
+    """
+    kept: list[np.ndarray] = []
+    count = size = 0
+    file = None
+    for block in blocks:
+        wanted = block if limit is None else block[: limit - count]
+        count, size = count + len(wanted), size + wanted.nbytes
+        kept.append(wanted)
+        if size > _SHARE_OF_MEMORY * total_memory():
+            file = file or tempfile.TemporaryFile(prefix="dploss-")  # noqa: SIM115
+            while kept:
+                file.write(kept.pop(0).data)
+        if count == limit:
+            break
+    if file is None:
+        return np.concatenate(kept) if kept else np.empty((0, 0), np.float32)
+    with file:
+        file.flush()
+        memory = mmap.mmap(file.fileno(), size)
+    return MappedRows(np.ndarray((count, wanted.shape[1]), np.float32, memory), memory)
 
 
 def total_memory() -> int:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from dploss.data.formats.arrow import paths_of, value_at
 from dploss.data.formats.columns import choose_text_column
-from dploss.data.vectors import parquet_files
+from dploss.data.formats.csv_layout import read_cells, read_layout
+from dploss.data.formats.nested import text_columns_of, unwrapped
+from dploss.data.formats.tables import open_table
+from dploss.data.vectors import local_name, table_files
 from dploss.errors import InputError
-from dploss.files.untrusted import decoding, regular_file
+from dploss.files.compressed import inner_suffix, open_bytes
+from dploss.files.untrusted import decoding
 
 _TROUBLE = "the texts cannot be read"
 
@@ -19,49 +23,69 @@ def read_texts(source: str, indices: np.ndarray, column: str | None = None) -> l
     """The texts of some rows.
 
     Args:
-        source: as for `open_vectors`; .parquet and .jsonl files can have texts.
+        source: as for `open_vectors`; parquet, Arrow IPC, .jsonl, .csv and .tsv files can have texts.
         indices: of the rows, counted from 0 as the vectors are.
         column: the column of the texts; by default text, sentence, title, ..., else the only column of text.
 
     Raises:
         InputError: no texts there, or not for these rows.
     """
-    shards = parquet_files(source)
-    if shards:
-        return _from_parquet(shards, indices, column)
-    if Path(source).suffix.lower() in (".jsonl", ".ndjson"):
-        return _from_jsonl(Path(source), indices, column)
-    raise InputError(f"{source}: this format has no texts beside the vectors; .parquet and .jsonl can")
+    name = local_name(source)
+    tables = table_files(name)
+    if tables:
+        return _from_tables(tables, indices, column)
+    suffix = inner_suffix(Path(name))
+    if suffix in (".jsonl", ".ndjson"):
+        return _from_jsonl(Path(name), indices, column)
+    if suffix in (".csv", ".tsv"):
+        return _from_csv(Path(name), indices, column)
+    raise InputError(f"{name}: this format has no texts beside the vectors; .parquet, .arrow, .jsonl and .csv can")
 
 
-def _from_parquet(shards: list[Path], indices: np.ndarray, column: str | None) -> list[str]:
+def _from_tables(shards: list[Path], indices: np.ndarray, column: str | None) -> list[str]:
     chunks: list[pa.Array] = []
     for shard in shards:
         with decoding(shard, _TROUBLE):
-            columns = {field.name: _is_text(field.type) for field in pq.read_schema(regular_file(shard))}
-            column = choose_text_column(str(shard), columns, column)
-            chunks += pq.read_table(shard, columns=[column]).column(column).chunks
+            table = open_table(shard)
+            column = choose_text_column(str(shard), text_columns_of(table.schema), column)
+            chunks += [unwrapped(str(shard), chunk, 0) for chunk in table.values(column)]
     with decoding(shards[0].parent, _TROUBLE):
         return [str(text) for text in pa.chunked_array(chunks).take(pa.array(indices)).to_pylist()]
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _from_jsonl(path: Path, indices: np.ndarray, column: str | None) -> list[str]:
     wanted = set(indices.tolist())
     texts: dict[int, str] = {}
     with decoding(path, _TROUBLE):
-        with open(path, "rb") as file:
+        way: list[str] = []
+        with open_bytes(path) as file:
             for row, line in enumerate(filter(bytes.strip, file)):
                 if row == 0:
-                    columns = {name: isinstance(value, str) for name, value in json.loads(line).items()}
-                    column = choose_text_column(str(path), columns, column)
+                    fields = json.loads(line)
+                    ways = paths_of(fields)
+                    columns = {name: isinstance(value_at(fields, way), str) for name, way in ways.items()}
+                    way = ways[choose_text_column(str(path), columns, column)]
                 if row in wanted:
                     # JSON can spell half a character, "\ud800", which cannot be printed.
-                    texts[row] = str(json.loads(line).get(column)).encode(errors="replace").decode()
-        missing = wanted - texts.keys()
-        if missing:
-            raise ValueError(f"there is no row {min(missing)}")
+                    texts[row] = str(value_at(json.loads(line), way)).encode(errors="replace").decode()
+    return _in_order(path, texts, indices)
+
+
+def _from_csv(path: Path, indices: np.ndarray, column: str | None) -> list[str]:
+    layout = read_layout(path)
+    place = layout.names.index(choose_text_column(str(path), layout.texts, column))
+    wanted = set(indices.tolist())
+    texts: dict[int, str] = {}
+    with decoding(path, _TROUBLE):
+        rows = (cells for line, cells in read_cells(path, layout.delimiter) if line > layout.head)
+        for row, cells in enumerate(rows):
+            if row in wanted:
+                texts[row] = cells[place]
+    return _in_order(path, texts, indices)
+
+
+def _in_order(path: Path, texts: dict[int, str], indices: np.ndarray) -> list[str]:
+    for row in indices.tolist():
+        if row not in texts:
+            raise InputError(f"{path}: {_TROUBLE}: there is no row {row}")
     return [texts[row] for row in indices.tolist()]

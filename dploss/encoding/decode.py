@@ -77,13 +77,15 @@ class DecodeJob(ResumableJob):
             dim=self.code.dim,
             decoded_from=str(codes.absolute()),
         )
-        super().__init__(output, task, self.stream.column)
+        super().__init__(output, task, self.stream.column, str(codes))
 
     def _form(self) -> Form:
         return Quantizer("float32", self.code.dim)
 
-    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        return self.stream.batches(self.done, self.batch_size, beside)
+    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table | None]]:
+        for codes, present, others in self.stream.batches(self.done, self.batch_size, beside):
+            self.bad.look_at_codes(present)
+            yield codes, present, others
 
     def _convert(self, rows: np.ndarray, form: Form) -> np.ndarray:
         return self.code.decode(rows)

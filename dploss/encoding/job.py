@@ -10,13 +10,19 @@ import pyarrow as pa
 from dploss.codes.encoded_file import Form
 from dploss.codes.quantizer import DTYPES, Quantizer
 from dploss.codes.stored_code import StoredCode
+from dploss.data.bad_rows import BadRows
 from dploss.data.stream import VectorStream
 from dploss.encoding.resumable import ResumableJob, Task, check_output, check_place
 from dploss.errors import InputError, SettingError
-from dploss.models.encoder import Encoder
+from dploss.models.encoder import DPEncoder, Encoder
 from dploss.text import counted
 
 _SAMPLE = 10_000
+
+
+def allows_zeros(encoder: Encoder) -> bool:
+    """Whether vectors of zeros can be encoded: under cosine they have no direction."""
+    return not (isinstance(encoder, DPEncoder) and encoder.metric == "cosine")
 
 
 def store_rows(encoder: Encoder, rows: np.ndarray, form: Form, batch_size: int) -> np.ndarray:
@@ -74,7 +80,7 @@ class EncodeJob(ResumableJob):
             raise SettingError("{dim} must be within 1 and {most}, got {value}", most=encoder.latent_dim, value=kept)
         self.stream = VectorStream(source, column)
         if folder and self.stream.column is None:
-            raise SettingError("{source}: {engine} ray reads parquet alone", source=source)
+            raise SettingError("{source}: {engine} ray reads parquet and Arrow IPC files alone", source=source)
         if any(output.absolute() == Path(path).absolute() for path in self.stream.files):
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:
@@ -85,13 +91,13 @@ class EncodeJob(ResumableJob):
             checkpoint=str(checkpoint.absolute()),
             checkpoint_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
             source=self.stream.state(),
-            data=source if source == "builtin" else str(Path(source).absolute()),
+            data=source if source == "builtin" else str(Path(self.stream.name).absolute()),
             column=column,
             rows=self.stream.rows,
             dtype=dtype,
             dim=kept,
         )
-        super().__init__(output, task, self.stream.column)
+        super().__init__(output, task, self.stream.column, source, allows_zeros(encoder))
 
     def _form(self) -> Form:
         """For int8 and float16, fitted to a sample of rows from the whole source."""
@@ -101,11 +107,16 @@ class EncodeJob(ResumableJob):
             return StoredCode.of(self.encoder.code)
         sample = np.empty((0, dim))
         if dtype in ("int8", "float16"):
-            sample = self.encoder.encode(self.stream.sample(_SAMPLE), self.batch_size, dim)
+            sample = self.stream.sample(_SAMPLE)
+            sample = sample[BadRows(allows_zeros(self.encoder)).look(sample)]
+            if not len(sample):
+                raise InputError(f"{self.name}: none of the rows from which {dtype} is fitted can be used")
+            sample = self.encoder.encode(sample, self.batch_size, dim)
         return Quantizer.fit(dtype, sample)
 
-    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        return self.stream.batches(self.done, self.batch_size, beside)
+    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table | None]]:
+        for rows, others in self.stream.batches(self.done, self.batch_size, beside):
+            yield rows, self.bad.look(rows), others
 
     def _convert(self, rows: np.ndarray, form: Form) -> np.ndarray:
         return store_rows(self.encoder, rows, form, self.batch_size)

@@ -3,6 +3,7 @@
 https://docs.ray.io/en/latest/data/data.html
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,17 +12,24 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from dploss.codes.encoded_file import Form
+from dploss.data.bad_rows import BadRows
+from dploss.data.formats.arrow import arrow_file
 from dploss.data.stream import VectorStream
-from dploss.encoding.job import EncodeJob, store_rows
-from dploss.encoding.resumable import Task
+from dploss.encoding.job import EncodeJob, allows_zeros, store_rows
+from dploss.encoding.resumable import Task, convert_usable
 from dploss.encoding.writers import ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
+from dploss.files.untrusted import decoding
 from dploss.models.encoder import Encoder
 
 # Bytes of vectors that a worker encodes before it writes their codes.
 _FLUSH_BYTES = 2**27
+# In the schema of a part: the rows of it that could not be used.
+_BAD_ROWS, _NONE = b"dploss.bad_rows", json.dumps(BadRows().as_dict())
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ def encode_with_ray(
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise InputError(f"{job.stream.name}: Ray could not encode it: {reason}") from error
+        for part in parts:
+            job.bad.add(_bad_rows_of(Path(part.path)))
         job.finish(form, lambda output: move(job.partial, output))
     return True
 
@@ -116,13 +126,24 @@ def _write_part(task: Task, device: str, batch_size: int, form: Form, part: _Par
     path = Path(part.path)
     writer = ParquetWriter(path.with_name(f".{path.stem}.tmp"), form, stream.column, 0)
     size = 0
+    bad = BadRows(allows_zeros(encoder), part.start)
     for rows, others in stream.batches(part.start, batch_size, True, part.stop):
-        writer.append(store_rows(encoder, rows, form, batch_size), others)
+        usable = bad.look(rows)
+        stored = convert_usable(rows, usable, form, lambda rows, form: store_rows(encoder, rows, form, batch_size))
+        writer.append(stored, usable, others)
         size += rows.nbytes
         if size > _FLUSH_BYTES:
             writer.flush()
             size = 0
-    writer.finish(path)
+    # In the part itself: it is complete with its count, or absent.
+    writer.finish(path, {_BAD_ROWS: json.dumps(bad.as_dict()).encode()} if bad.count else {})
+
+
+def _bad_rows_of(path: Path) -> BadRows:
+    """The rows of a finished part that could not be used."""
+    with decoding(path, "not a readable parquet file"):
+        file = pq.read_metadata(arrow_file(path))
+        return BadRows.from_dict(json.loads((file.metadata or {}).get(_BAD_ROWS, _NONE)), n_rows=file.num_rows)
 
 
 @cache

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from dploss.codes.encoded_file import Form, form_of, sidecar
+from dploss.data.bad_rows import BadRows
 from dploss.encoding.writers import SUFFIXES, MatrixWriter, ParquetWriter
 from dploss.errors import InputError
-from dploss.files.atomic import remove, write_json
+from dploss.files.atomic import check_writable, remove, write_json
 from dploss.files.locks import lock_output
 from dploss.files.untrusted import read_json
 
@@ -60,13 +61,27 @@ def check_output(output: Path) -> None:
 
 
 def check_place(output: Path) -> None:
-    """Refuse an output that is a folder, or in none.
+    """Refuse an output that is a folder, in none, or in one that cannot be written.
 
     Raises:
         InputError: it is one.
     """
     if not output.parent.is_dir() or output.is_dir():
         raise InputError(f"{output}: " + ("it is a folder" if output.is_dir() else "its folder does not exist"))
+    check_writable(output.parent)
+
+
+def convert_usable(
+    rows: np.ndarray, usable: np.ndarray, form: Form, convert: Callable[[np.ndarray, Form], np.ndarray]
+) -> np.ndarray:
+    """Rows -> (n, width) of the form: those that can be used are converted, others are 0."""
+    if usable.all():
+        return convert(rows, form)
+    dtype, width = form.stored
+    stored = np.zeros((len(rows), width), dtype)
+    if usable.any():
+        stored[usable] = convert(rows[usable], form)
+    return stored
 
 
 class ResumableJob(ABC):
@@ -76,14 +91,18 @@ class ResumableJob(ABC):
         output: the file; replaced when the new one is complete.
         task: what determines it.
         column: name of the rows' column in parquet; None for the usual one.
+        name: the source, for messages.
+        zeros: whether a row that is read may be all zeros.
 
     Attributes:
         rows: N.
         done: number of rows written so far, by earlier runs too.
+        bad: which of these cannot be used: in parquet they become null, in others NaN.
     """
 
-    def __init__(self, output: Path, task: Task, column: str | None) -> None:
+    def __init__(self, output: Path, task: Task, column: str | None, name: str, zeros: bool = True) -> None:
         self.output, self.task, self.column, self.rows = output, task, column, task.rows
+        self.name, self.zeros = name, zeros
         self.partial = output.with_name(f".{output.name}.partial")
         self.state = output.with_name(f".{output.name}.partial.json")
         self._find_earlier()
@@ -93,20 +112,21 @@ class ResumableJob(ABC):
         """How the rows of a new output are stored."""
 
     @abstractmethod
-    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, pa.Table | None]]:
-        """The rows that are read, from `done` on, and their other columns, if asked for."""
+    def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table | None]]:
+        """The rows that are read, from `done` on; which can be used, (n,) bool; their other columns, if asked for."""
 
     @abstractmethod
     def _convert(self, rows: np.ndarray, form: Form) -> np.ndarray:
-        """Rows that were read -> rows that are stored."""
+        """Rows that can be used -> rows that are stored."""
 
     def _find_earlier(self) -> Form | None:
         """Look for an unfinished run of an equal task: set `done` and `flushes`, return its form."""
-        self.done, self.flushes = 0, 0
+        self.done, self.flushes, self.bad = 0, 0, BadRows(self.zeros)
         try:
             state = read_json(self.state, "not readable")
             if state["task"] == asdict(self.task) and 0 <= state["done"] <= self.rows and self.partial.exists():
                 form = form_of(state["codes"])
+                self.bad = BadRows.from_dict(state["bad_rows"], self.zeros, state["done"])
                 self.done, self.flushes = state["done"], state["flushes"]
                 return form
         except (InputError, AttributeError, KeyError, TypeError, ValueError):
@@ -163,9 +183,11 @@ class ResumableJob(ABC):
             writer = MatrixWriter(self.partial, form, self.rows, suffix, self.done)
         try:
             saved, size = time.monotonic(), 0
-            for rows, others in self._batches(keep_columns):
-                stored = self._convert(rows, form)
-                writer.append(stored, others)
+            for rows, usable, others in self._batches(keep_columns):
+                if not (usable.all() or keep_columns or form.stored[0].kind == "f"):
+                    raise self._nowhere_to_say(form)
+                stored = convert_usable(rows, usable, form, self._convert)
+                writer.append(stored, usable, others)
                 self.done += len(rows)
                 size += max(rows.nbytes, stored.nbytes)
                 advance(len(rows))
@@ -182,18 +204,31 @@ class ResumableJob(ABC):
         finally:
             writer.close()
 
+    def _nowhere_to_say(self, form: Form) -> InputError:
+        dtype, suffix = form.stored[0], self.output.suffix
+        first = f"row {self.bad.first_row} {self.bad.first_fault}"
+        return InputError(
+            f"{self.name}: {first}, for which {suffix} has no {dtype} values; write .parquet, which has null"
+        )
+
     def finish(self, form: Form, move_to: Callable[[Path], object]) -> None:
         """Give the output its name by `move_to`, and write the sidecar."""
         # Neither can be read without the other: old codes must never have a new sidecar, or the reverse.
         remove(sidecar(self.output))
         move_to(self.output)
         origins = {name: value for name, value in asdict(self.task).items() if name != "source"}
-        write_json(sidecar(self.output), origins | form.as_dict())
+        write_json(sidecar(self.output), origins | {"bad_rows": self.bad.as_dict()} | form.as_dict())
         remove(self.state)
 
     def save(self, form: Form) -> None:
         """Save the progress, from which the next run resumes."""
         write_json(
             self.state,
-            {"task": asdict(self.task), "done": self.done, "flushes": self.flushes, "codes": form.as_dict()},
+            {
+                "task": asdict(self.task),
+                "done": self.done,
+                "flushes": self.flushes,
+                "bad_rows": self.bad.as_dict(),
+                "codes": form.as_dict(),
+            },
         )

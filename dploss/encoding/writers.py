@@ -3,7 +3,9 @@
 import io
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 
 from dploss.codes.encoded_file import Form
 from dploss.codes.stored_code import StoredCode
+from dploss.data.formats.arrow import arrow_file
 from dploss.files.atomic import atomic_write, move
 
 SUFFIXES = (".npy", ".parquet", ".fvecs", ".fbin")
@@ -51,9 +54,11 @@ class MatrixWriter:
         np.lib.format.write_array_header_1_0(header, fields)
         return header.getvalue()
 
-    def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
-        """Write rows; other columns are ignored."""
+    def append(self, codes: np.ndarray, usable: np.ndarray, others: pa.Table | None) -> None:
+        """Write rows, those that are not `usable` as NaN; other columns are ignored."""
         rows = np.ascontiguousarray(codes, self.dtype)
+        if not usable.all():
+            rows[~usable] = np.nan
         if self.prefix is not None:
             prefix = np.broadcast_to(self.prefix, (len(rows), 4))
             rows = np.concatenate([prefix, rows.view(np.uint8).reshape(len(rows), -1)], axis=1)
@@ -75,12 +80,18 @@ class MatrixWriter:
         self.file.close()
 
 
-def as_column(codes: np.ndarray, form: Form) -> pa.Array:
-    """(n, width) codes as an Arrow column: of binary values for those of a code, else of fixed-size lists."""
+def as_column(codes: np.ndarray, usable: np.ndarray, form: Form) -> pa.Array:
+    """(n, width) codes as an Arrow column: of binary values for those of a code, else of fixed-size lists.
+
+    Those that are not `usable`, (n,) bool, are null.
+    """
+    some_null = not usable.all()
     if isinstance(form, StoredCode):
         buffer = pa.py_buffer(np.ascontiguousarray(codes))
-        return pa.Array.from_buffers(pa.binary(form.n_bytes), len(codes), [None, buffer])
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(codes).reshape(-1)), codes.shape[1])
+        valid = pa.py_buffer(np.packbits(usable, bitorder="little")) if some_null else None
+        return pa.Array.from_buffers(pa.binary(form.n_bytes), len(codes), [valid, buffer])
+    values = pa.array(np.ascontiguousarray(codes).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(values, codes.shape[1], mask=pa.array(~usable) if some_null else None)
 
 
 class ParquetWriter:
@@ -98,9 +109,9 @@ class ParquetWriter:
         self.tables: list[pa.Table] = []
         partial.mkdir(exist_ok=True)
 
-    def append(self, codes: np.ndarray, others: pa.Table | None) -> None:
-        """Buffer rows, with their other columns, for the next part."""
-        column = as_column(codes, self.form)
+    def append(self, codes: np.ndarray, usable: np.ndarray, others: pa.Table | None) -> None:
+        """Buffer rows, with their other columns, for the next part; those that are not `usable` are null."""
+        column = as_column(codes, usable, self.form)
         self.tables.append(
             pa.table({self.column: column}) if others is None else others.append_column(self.column, column)
         )
@@ -116,13 +127,16 @@ class ParquetWriter:
     def _part(self, index: int) -> Path:
         return self.partial / f"{index:06d}.parquet"
 
-    def finish(self, path: Path) -> None:
-        """Join the parts into the file `path`."""
+    def finish(self, path: Path, metadata: Mapping[bytes, bytes] = MappingProxyType({})) -> None:
+        """Join the parts into the file `path`, with further metadata in its schema."""
         self.flush()
         parts = [self._part(index) for index in range(self.parts)]
-        with atomic_write(path) as file, pq.ParquetWriter(file, pq.read_schema(parts[0])) as writer:
+        schema = pq.read_schema(arrow_file(parts[0]))
+        if metadata:
+            schema = schema.with_metadata({**(schema.metadata or {}), **metadata})
+        with atomic_write(path) as file, pq.ParquetWriter(file, schema) as writer:
             for part in parts:
-                writer.write_table(pq.read_table(part))
+                writer.write_table(pq.read_table(arrow_file(part)))
         shutil.rmtree(self.partial)
 
     def close(self) -> None:

@@ -25,9 +25,11 @@ class EvalRows:
         held_out: whether they are the experiment's own held-out rows, or rows of another file.
         train_rows: (N, D), what the encoder was trained on; None where they cannot be opened.
         missing: why they cannot be.
-        n_source: how many rows the source has.
+        n_source: how many rows the source has, that can be used.
         training_rows_left_out: how many rows of another file are left out, for the encoder was trained on them; None
             where that could not be checked.
+        bad_rows_left_out: how many more rows the source has, which cannot be used.
+        bad_rows: what a person should know of these; None where there are none.
     """
 
     rows: np.ndarray
@@ -38,6 +40,8 @@ class EvalRows:
     missing: str
     n_source: int
     training_rows_left_out: int | None
+    bad_rows_left_out: int
+    bad_rows: str | None
 
     @property
     def note(self) -> str:
@@ -64,7 +68,9 @@ def own_rows(record: ExperimentRecord, most: int) -> EvalRows:
     return _held_out(record.config, open_experiment_data(record).vectors, most)
 
 
-def other_rows(record: ExperimentRecord, source: str, column: str | None, limit: int | None, most: int) -> EvalRows:
+def other_rows(
+    record: ExperimentRecord, source: str, column: str | None, limit: int | None, skip_bad_rows: bool, most: int
+) -> EvalRows:
     """Rows of a file that a person names, without those that the encoder was trained on.
 
     Where the file holds the experiment's own rows, they are the held-out ones. In any other, rows that equal a training
@@ -72,15 +78,16 @@ def other_rows(record: ExperimentRecord, source: str, column: str | None, limit:
 
     Args:
         record: the experiment's.
-        source: as for `open_vectors`, like column and limit.
+        source: as for `open_vectors`, like column, limit and skip_bad_rows.
         column: of the vectors.
         limit: only the first N rows.
+        skip_bad_rows: leave out rows that cannot be used.
         most: of more rows, a random sample of this size.
 
     Raises:
         InputError: the file cannot be read, or holds vectors of other dimensions.
     """
-    config = replace(record.config, column=column, limit=limit)
+    config = replace(record.config, column=column, limit=limit, skip_bad_rows=skip_bad_rows)
     config = replace(config, data=source) if config.images is None else replace(config, images=source)
     vectors = open_data(config)
     if vectors.fingerprint == record.data.fingerprint:
@@ -99,16 +106,7 @@ def other_rows(record: ExperimentRecord, source: str, column: str | None, limit:
         unseen = np.flatnonzero(~occur_in(vectors.rows, train_rows))
         left_out = len(vectors.rows) - len(unseen)
     index = unseen[_sample(len(unseen), most, config.seed)]
-    return EvalRows(
-        vectors.rows[index],
-        index,
-        vectors.source,
-        held_out=False,
-        train_rows=train_rows,
-        missing=missing,
-        n_source=len(vectors.rows),
-        training_rows_left_out=left_out,
-    )
+    return _eval_rows(vectors, index, False, train_rows, left_out, missing)
 
 
 def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
@@ -117,16 +115,28 @@ def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
         template = "{source}: the training held out none of its rows; name other vectors with {data}"
         raise SettingError(template, source=config.images or config.data)
     index = held_out_index[_sample(len(held_out_index), most, config.seed)]
-    train_rows = select(vectors.rows, train_index)
+    return _eval_rows(vectors, index, True, select(vectors.rows, train_index), 0)
+
+
+def _eval_rows(
+    vectors: Vectors,
+    index: np.ndarray,
+    held_out: bool,
+    train_rows: np.ndarray | MappedRows | None,
+    training_rows_left_out: int | None,
+    missing: str = "",
+) -> EvalRows:
     return EvalRows(
         vectors.rows[index],
-        index,
+        vectors.in_source(index),
         vectors.source,
-        held_out=True,
+        held_out=held_out,
         train_rows=train_rows,
-        missing="",
+        missing=missing,
         n_source=len(vectors.rows),
-        training_rows_left_out=0,
+        training_rows_left_out=training_rows_left_out,
+        bad_rows_left_out=vectors.bad.count,
+        bad_rows=vectors.left_out,
     )
 
 

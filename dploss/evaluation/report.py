@@ -51,6 +51,8 @@ class Report:
         ties: rows whose nearest neighbours are not determined.
         training_rows_left_out: of the data; None where that could not be checked.
         note: what a person should know of them.
+        bad_rows_left_out: rows of the data that cannot be used.
+        bad_rows: what a person should know of these; None where there are none.
         stored: by name, the scores of the stored forms of the encoder, its start and the code's peers; empty without a
             code.
     """
@@ -71,6 +73,8 @@ class Report:
     ties: Ties
     training_rows_left_out: int | None
     note: str
+    bad_rows_left_out: int
+    bad_rows: str | None
     stored: dict[str, StoredScores]
 
     @property
@@ -103,6 +107,7 @@ class Report:
             "left_out": self.left_out,
             "ties": asdict(self.ties),
             "training_rows_left_out": self.training_rows_left_out,
+            "bad_rows_left_out": self.bad_rows_left_out,
             "stored": {name: asdict(scores) for name, scores in self.stored.items()},
         }
 
@@ -129,7 +134,8 @@ class Report:
         if self.chosen_on_them:
             facts["chosen"] = "as the best by these very rows, a slight optimistic bias; --data takes other rows"
         tied = self.ties.warning("rows")
-        facts |= {name: line for name, line in (("training rows", self.note), ("ties", tied)) if line}
+        said = {"bad rows": self.bad_rows, "training rows": self.note, "ties": tied}
+        facts |= {name: line for name, line in said.items() if line}
         ks = list(next(iter(self.methods.values())).recall)
         kept = narrow_table(
             ["", *recall_columns(ks), "distortion", "Spearman"],
@@ -237,6 +243,8 @@ def evaluate_encoder(
         ties=count_ties(rows, ks),
         training_rows_left_out=data.training_rows_left_out,
         note=data.note,
+        bad_rows_left_out=data.bad_rows_left_out,
+        bad_rows=data.bad_rows,
         stored=_stored(own, rows, ks) | peers.score(rows, ks),
     )
     return report, latents["encoder"]

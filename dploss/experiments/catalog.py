@@ -12,6 +12,7 @@ from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, load_config
 from dploss.experiments.record import ExperimentRecord
+from dploss.files.given import expanded
 from dploss.files.links import points_outside
 from dploss.files.locks import was_abandoned
 
@@ -59,15 +60,15 @@ def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:
     Raises:
         InputError: none or several answer to the reference.
     """
-    path = Path(reference)
+    path = expanded(reference)
     for folder in (path, path.parent):
         if os.path.exists(path) and _is_experiment(folder):
             return folder if folder.name else folder.absolute()
-    home = Path(checkpoints_dir)
+    home = expanded(checkpoints_dir)
     ids = [folder.name for folder in _folders(home) if _is_experiment(folder) and not points_outside(folder, home)]
     if not ids:
         raise no_experiment(checkpoints_dir)
-    return Path(checkpoints_dir) / match_id(ids, reference, str(checkpoints_dir))
+    return home / match_id(ids, reference, str(checkpoints_dir))
 
 
 def match_id(ids: Sequence[str], reference: str, where: str) -> str:
@@ -204,7 +205,7 @@ def short_id(folder: Path) -> str:
 
 
 def _folders(checkpoints_dir: str | Path) -> list[Path]:
-    folder = Path(checkpoints_dir)
+    folder = expanded(checkpoints_dir)
     if not folder.is_dir():
         return []
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

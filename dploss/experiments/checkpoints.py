@@ -16,6 +16,7 @@ from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.files.atomic import atomic_write, remove_stale_temporaries, write_json
+from dploss.files.given import expanded
 from dploss.files.locks import lock_experiment
 from dploss.files.torch_archive import read_archive
 
@@ -67,7 +68,7 @@ class CheckpointManager:
 
     def __init__(self, checkpoints_dir: str | Path, experiment_id: str | None = None) -> None:
         self.experiment_id = experiment_id or str(uuid.uuid4())
-        self.folder = Path(checkpoints_dir) / self.experiment_id
+        self.folder = expanded(checkpoints_dir) / self.experiment_id
         self._lock: FileLock | None = None
 
     def lock(self) -> None:
@@ -131,7 +132,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         InputError: no such file, or not a `Checkpoint`: a key is missing, or of another type.
     """
-    path = Path(path)
+    path = expanded(path)
     if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
     try:

@@ -18,11 +18,13 @@ class DataRecord:
         path: where they were read from: a file, a glob, a folder, or "builtin".
         rows: N, held-out ones included; None where the record does not say.
         fingerprint: a hash of the rows, by which they are known again; None where the record does not say.
+        rows_left_out: how many more there are, which cannot be used.
     """
 
     path: str
     rows: int | None
     fingerprint: str | None
+    rows_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class ExperimentRecord:
             InputError: a setting, the data or input_dim is missing or unusable.
         """
         try:
-            data = DataRecord(content["data"]["path"], content["data"].get("rows"), content["data"].get("fingerprint"))
+            data = content["data"]
+            data = DataRecord(data["path"], data.get("rows"), data.get("fingerprint"), data.get("rows_left_out", 0))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError("config.json does not say where its data is") from error
         images = content.get("images") is not None

@@ -5,10 +5,13 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from dploss.errors import InputError
 
 
 @contextmanager
@@ -76,6 +79,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Try to write in a folder, or in the nearest above it that exists; nothing is left there.
+
+    Raises:
+        InputError: it is read-only, no folder, or belongs to another.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: nothing can be saved there ({error.strerror}); name another folder") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically, as `json_text`."""
     with atomic_write(path) as file:
@@ -84,7 +103,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Strict JSON: a float that is not finite becomes null."""
-    return json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
+    # Of a path that is not UTF-8, Python's text has lone surrogates; JSON has an escape for them, UTF-8 has nothing.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _strict(value: Any) -> Any:

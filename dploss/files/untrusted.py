@@ -68,8 +68,8 @@ def read_json(path: Path, trouble: str) -> Any:
     """
     with decoding(path, trouble):
         value = json.loads(regular_file(path).read_text(encoding="utf-8"))
-        # JSON can contain a lone surrogate, "\ud800", which cannot be encoded.
-        json.dumps(value, ensure_ascii=False).encode()
+        # JSON can contain a lone surrogate, "\ud800", which cannot be encoded, unless it is a path's byte, not UTF-8.
+        json.dumps(value, ensure_ascii=False).encode(errors="surrogateescape")
     level, depth = [value], 0
     while level:
         if depth > _DEPTH:

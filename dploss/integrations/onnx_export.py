@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dploss.errors import InputError
 from dploss.files.atomic import atomic_write
+from dploss.files.given import expanded
 from dploss.integrations.onnx_codes import CodeModule, code_module
 from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
@@ -68,7 +69,7 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     finally:
         model.train(training)
     assert program is not None  # with dynamo=True
-    with atomic_write(Path(path)) as file:
+    with atomic_write(expanded(path)) as file:
         file.write(program.model_proto.SerializeToString())
 
 

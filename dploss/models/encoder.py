@@ -108,27 +108,22 @@ class Encoder(nn.Module):
         """Encode vectors, without gradients, in evaluation mode.
 
         Args:
-            array: (N, D), NumPy or torch, any floating dtype, on any device; it is not changed.
+            array: (N, D), NumPy or torch, of a floating or integer dtype, on any device; it is not changed.
             batch_size: rows at a time, at least 1.
             dim: truncate the latents to their first `dim` dimensions, 1..d, norm restored (see `truncate`); d if None.
                 Meant for the sizes that a Matryoshka encoder was trained for.
 
         Returns:
-            (N, dim) latents of the same kind: NumPy or torch, dtype and device as given. They are computed in the
-            encoder's precision and on its device.
+            (N, dim) latents of the same kind: NumPy or torch, dtype and device as given, but float32 for integers. They
+            are computed in the encoder's precision and on its device.
 
         Raises:
-            TypeError: array is no floating-point array.
+            TypeError: array is no array of numbers.
             ValueError: array is not of shape (N, D), batch_size is below 1, or dim is outside 1..d.
         """
-        floating = (
-            array.is_floating_point()
-            if isinstance(array, Tensor)
-            else isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
-        )
-        if not floating:
+        if not _is_real(array):
             kind = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(f"array must be a NumPy array or a tensor of floating-point numbers, got {kind}")
+            raise TypeError(f"array must be a NumPy array or a tensor of real numbers, got {kind}")
         if array.ndim != 2 or array.shape[1] != self.input_dim:
             raise ValueError(f"array must have shape (rows, {self.input_dim}), got {tuple(array.shape)}")
         if batch_size < 1:
@@ -145,8 +140,8 @@ class Encoder(nn.Module):
         finally:
             self.train(was_training)
         if isinstance(array, Tensor):
-            return latents.to(array)
-        return latents.numpy(force=True).astype(array.dtype)
+            return latents.to(array.device, array.dtype if array.is_floating_point() else torch.float32)
+        return latents.numpy(force=True).astype(array.dtype if array.dtype.kind == "f" else np.float32)
 
     def encode_to_codes(self, rows: np.ndarray) -> np.ndarray:
         """Encode vectors and store them by `code`: the same bytes for a row in any batch.
@@ -177,6 +172,13 @@ class Encoder(nn.Module):
             # A copy: rows may be read-only or of a dtype that torch lacks.
             rows = torch.from_numpy(np.array(rows, dtype=np.float32))
         return rows.to(self.mean)
+
+
+def _is_real(array: object) -> bool:
+    """Whether this is an array of floating-point numbers or integers."""
+    if isinstance(array, Tensor):
+        return not (array.is_complex() or array.dtype == torch.bool)
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
 
 
 class DPEncoder(Encoder):

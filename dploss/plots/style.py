@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, N
 
 from dploss.errors import InputError
 from dploss.experiments.history import PCA, PCA_INT8, PCA_PQ, PCA_RENORMALISED, START
-from dploss.files.atomic import atomic_write
+from dploss.files.atomic import atomic_write, check_writable
+from dploss.files.given import expanded
 
 FORMATS = ("png", "pdf", "svg")
 DPI = 150
@@ -176,13 +177,14 @@ def figure_path(path: str | Path) -> Path:
     """Where a figure may be saved.
 
     Raises:
-        InputError: no folder there, or a format other than .png, .pdf or .svg.
+        InputError: no folder there, one that cannot be written, or a format other than .png, .pdf or .svg.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise InputError(f"{path}: a figure's name ends in {', '.join('.' + name for name in FORMATS)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: no folder {path.parent} to save it in")
+    check_writable(path.parent)
     return path
 
 

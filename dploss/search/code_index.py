@@ -8,6 +8,7 @@ from dploss.codes.code import Code, check_codes, check_latents, checked
 from dploss.codes.stored_code import StoredCode
 from dploss.data.memmap import MappedRows
 from dploss.errors import InputError
+from dploss.files.given import expanded
 from dploss.models.encoder import DPEncoder
 from dploss.search.index_file import read_index, write_index
 from dploss.search.inverted_lists import InvertedLists
@@ -175,7 +176,7 @@ class CodeIndex:
         arrays = {"code": np.array(StoredCode.of(self.code).sha256), "codes": self.codes, "biases": self._biases}
         if self._lists is not None:
             arrays |= self._lists.arrays()
-        write_index(Path(path), arrays)
+        write_index(expanded(path), arrays)
 
     @classmethod
     def load(cls, path: str | Path, encoder: DPEncoder) -> "CodeIndex":
@@ -188,7 +189,7 @@ class CodeIndex:
         Raises:
             InputError: the file is missing, damaged, of another kind, or of another encoder's codes.
         """
-        stored = read_index(Path(path))
+        stored = read_index(expanded(path))
         index = cls(encoder)
         if "code" in stored and str(stored["code"]) != StoredCode.of(index.code).sha256:
             raise InputError(f"{path}: the codes in it are not of this encoder")

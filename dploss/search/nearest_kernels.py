@@ -2,8 +2,10 @@
 
 import numba
 
+from dploss.files.kernel_cache import kernel
 
-@numba.njit(error_model="numpy", cache=True)
+
+@kernel(error_model="numpy")
 def _replace_root(scores, ids, score, row):  # noqa: ANN001, ANN202
     """Put a row in the place of the farthest; of rows as far, that of the higher id is the farther."""
     place, size = 0, len(scores)
@@ -23,7 +25,7 @@ def _replace_root(scores, ids, score, row):  # noqa: ANN001, ANN202
     scores[place], ids[place] = score, row
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def keep_nearest(products, biases, rows, scores, ids, threads):  # noqa: ANN001, ANN201
     """Put rows that are nearer than a query's farthest into its heap.
 
@@ -48,7 +50,7 @@ def keep_nearest(products, biases, rows, scores, ids, threads):  # noqa: ANN001,
                     limits[j] = scores[begin + j, 0]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@kernel(parallel=True, error_model="numpy")
 def keep_nearest_of_visits(products, biases, visits, scores, rows, threads):  # noqa: ANN001, ANN201
     """`keep_nearest` where each query looks at some of the rows alone.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dploss.files.atomic import write_json
+from dploss.files.given import expanded
 from dploss.text import terminal_width
 from dploss.tracking.best_links import BestLinks
 from dploss.tracking.folder import CheckpointFolder
@@ -74,7 +75,8 @@ class BestCheckpointTracker:
             raise ValueError(f"save_top_k must be at least 1, got {save_top_k}")
         if keep_every_n_steps < 0:
             raise ValueError(f"keep_every_n_steps must be at least 0, got {keep_every_n_steps}")
-        self.checkpoint_dir = Path(checkpoint_dir)
+        # The process may change its folder later.
+        self.checkpoint_dir = expanded(checkpoint_dir).absolute()
         self.rankings = make_rankings(metric_name, higher_is_better, min_delta)
         self.save_top_k = save_top_k
         self.keep_every_n_steps = keep_every_n_steps

@@ -17,6 +17,7 @@ from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import HISTORY, LATEST
 from dploss.experiments.provenance import origin_of
 from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, SplitRecord
+from dploss.files.atomic import check_writable
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.pca import PCA
 from dploss.text import counted
@@ -24,7 +25,7 @@ from dploss.training.checkpoint_evaluator import tracked_metric
 from dploss.training.checks import doubts
 from dploss.training.code_choice import choose_code
 from dploss.training.progress import Progress
-from dploss.training.row_checks import check_differ, distances_from_median, far_rows
+from dploss.training.row_checks import check_differ, distances_from_median, far_rows, trained_twins
 from dploss.training.run import ExperimentRun, TrainingRun
 from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import add_baselines, storage_of
@@ -41,6 +42,8 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     Raises:
         InputError: data or settings that cannot be used.
     """
+    # Before an hour of reading.
+    check_writable(Path(config.checkpoints_dir))
     manager = CheckpointManager(config.checkpoints_dir)
     vectors = open_data(config)
     config = choose_code(config, vectors)
@@ -96,7 +99,10 @@ def _prepare(
     held_out = HeldOutRows(vectors.rows, held_out_index, config.k, config.matryoshka_dims, config.seed)
     if is_main:
         tied = held_out.ties().warning("held-out rows") if held_out else None
-        for doubt in (*doubts(config, input_dim, len(trainer.train_index)), far_rows(source, distances), tied):
+        left_out = vectors.left_out and f"{source}: {vectors.left_out}"
+        far = far_rows(source, distances, vectors.kept)
+        twins = trained_twins(vectors.rows, distances, trainer.train_index, held_out.index)
+        for doubt in (left_out, *doubts(config, input_dim, len(trainer.train_index)), far, twins, tied):
             if doubt is not None:
                 progress.warn(doubt)
     if checkpoint is not None:
@@ -125,7 +131,7 @@ def _prepare(
         history,
         record=ExperimentRecord(
             config,
-            DataRecord(vectors.source, n_rows, vectors.fingerprint),
+            DataRecord(vectors.source, n_rows, vectors.fingerprint, vectors.bad.count),
             input_dim,
             SplitRecord(len(trainer.train_index), len(held_out_index)),
             origin,

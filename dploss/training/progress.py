@@ -113,7 +113,7 @@ def _worth_showing(config: TrainConfig) -> list[str]:
     for name in applicable(config.as_dict()):
         setting, value = OPTIONS[name], getattr(config, name)
         changed = value != (setting.default if config.images is None else setting.image_default)
-        decides = setting.group in (DATA, ENCODER, STORED, LOSS, TRAINING) and value is not None
+        decides = setting.group in (DATA, ENCODER, STORED, LOSS, TRAINING) and value is not None and value is not False
         if (decides or changed) and name not in _SHOWN_APART:
             names.append(name)
     return names

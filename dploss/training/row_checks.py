@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from dploss.data import MappedRows
+from dploss.data import MappedRows, select
 from dploss.data.split import evenly_spaced
 from dploss.errors import InputError
+from dploss.evaluation.row_hashes import occur_in
 
 _MEDIAN_ROWS = 1000
 _CHUNK_ROWS = 4096
 _FAR = 1000
+_NOTABLE_SHARE = 0.01
 # Where values differ by less, float32 stores their difference with fewer digits than it has.
 _LEAST_SCALE = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
 
@@ -57,19 +59,45 @@ def check_scale(scale: float) -> None:
         )
 
 
-def far_rows(source: str, distances: np.ndarray) -> str | None:
+def far_rows(source: str, distances: np.ndarray, kept: np.ndarray | None = None) -> str | None:
     """A warning where rows are over 1,000 times as far from the median row as most are; None where no row is.
 
     Args:
         source: where the rows are from.
         distances: what `distances_from_median` returned.
+        kept: (N,) indices of the rows in the source; None where they are all of its rows.
     """
     usual = np.median(distances)
     far = np.flatnonzero(distances > _FAR * usual)
     if not usual or not len(far):
         return None
     more = f" (and {len(far) - 1:,} more)" if len(far) > 1 else ""
+    row = far[0] if kept is None else kept[far[0]]
     return (
-        f"{source}: row {far[0]}{more} is far from all others: its norm is {distances[far[0]]:.3g}, the median norm "
+        f"{source}: row {row}{more} is far from all others: its norm is {distances[far[0]]:.3g}, the median norm "
         f"{usual:.3g}, from the median row; such rows dominate PCA and the loss: remove them if they are mistakes"
+    )
+
+
+def trained_twins(
+    rows: np.ndarray | MappedRows, distances: np.ndarray, train_index: np.ndarray, held_out_index: np.ndarray
+) -> str | None:
+    """A warning where over a hundredth of the held-out rows are among the training rows, too; None where fewer are.
+
+    Args:
+        rows: (N, D) float32, all rows.
+        distances: what `distances_from_median` returned of them.
+        train_index: indices of those that are trained on.
+        held_out_index: indices of those that recall is measured on; may be empty.
+    """
+    # Rows that are equal are equally far: few others need to be compared.
+    near = train_index[np.isin(distances[train_index], distances[held_out_index])]
+    if not len(near):
+        return None
+    twins, n_held_out = int(occur_in(rows[held_out_index], select(rows, near)).sum()), len(held_out_index)
+    if twins <= _NOTABLE_SHARE * n_held_out:
+        return None
+    return (
+        f"{twins:,} of {n_held_out:,} held-out rows are identical to a training row: recall on them says little of new "
+        "rows; remove the duplicates"
     )

@@ -77,10 +77,10 @@ def test_ragged_vecs_and_unknown_tensors_name_their_trouble(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="row 2 has 9 dimensions, the rows before it have 6"):
         open_vectors(path)
-    header = json.dumps({"rows": {"dtype": "BF16", "shape": [5, 2], "data_offsets": [0, 20]}}).encode()
+    header = json.dumps({"rows": {"dtype": "F8_E4M3", "shape": [5, 2], "data_offsets": [0, 20]}}).encode()
     path = tmp_path / "rows.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(20))
-    with pytest.raises(InputError, match="rows holds BF16 values"):
+    with pytest.raises(InputError, match="rows holds F8_E4M3 values"):
         open_vectors(path)
     with pytest.raises(InputError, match="no columns"):
         open_vectors(write(tmp_path / "rows.fbin", ROWS), column="emb")

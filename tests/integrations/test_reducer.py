@@ -195,7 +195,7 @@ def test_as_few_as_three_rows_are_trained(builtin):
         ({"tau": -1.0}, "tau must be at least 1e-06, got -1.0"),
         ({"random_state": -1}, "random_state must be at least 0, got -1"),
         ({"random_state": "x"}, "'x' cannot be used to seed"),
-        ({"metric": "cosine"}, "X: row 1 is all zeros, which has no direction"),
+        ({"metric": "cosine"}, "X: 1 of 10 rows .* row 1, is all zeros, which has no direction: use metric euclidean$"),
     ],
 )
 def test_what_cannot_be_used_is_named(parameters, message, builtin):

@@ -129,7 +129,7 @@ def test_encode_leaves_the_mode_as_it_was(encoder):
     [
         (np.zeros((2, 5)), ValueError, r"shape \(rows, 6\), got \(2, 5\)"),
         (np.zeros(6), ValueError, r"got \(6,\)"),
-        (np.zeros((2, 6), int), TypeError, "floating-point numbers, got int64"),
+        (np.zeros((2, 6), bool), TypeError, "real numbers, got bool"),
         ([[0.0] * 6], TypeError, "got list"),
     ],
 )

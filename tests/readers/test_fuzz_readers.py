@@ -4,6 +4,7 @@ Each file is read in a process of its own kind, which may hang or die without ta
 the reader, the sample and the seed: attempt(reader, sample, damaged(reader, sample, seed)) does it again.
 """
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -122,6 +124,16 @@ SIDECAR = {
 CAPTIONS = 'image_path,text_en\n0.png,"a picture, grey"\n1.png,another\n2.png,a third\n'
 
 
+WRAPPED = {
+    "view": pa.array(ROWS.tolist(), pa.list_view(pa.float32())),
+    "text_view": pa.array([json.dumps(row) for row in ROWS.tolist()], pa.string_view()),
+    "dictionary": pa.array([json.dumps(row) for row in ROWS.tolist()]).dictionary_encode(),
+    "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(ROWS.reshape(12, 1, 5)),
+    "array2d": pa.array([[row] for row in ROWS.tolist()], pa.list_(pa.list_(pa.float32()))),
+    "struct": pa.array([{"emb": row, "id": 1} for row in ROWS.tolist()]),
+}
+
+
 def npy_files(folder: Path) -> None:
     np.save(folder / "plain.npy", ROWS)
     np.save(folder / "fortran.npy", np.asfortranarray(ROWS.astype(">f8")))
@@ -144,6 +156,9 @@ def binary_files(folder: Path) -> None:
 
 def safetensors_files(folder: Path) -> None:
     save_file({"rows": ROWS}, folder / "one.safetensors")
+    header = json.dumps({"rows": {"dtype": "BF16", "shape": [12, 5], "data_offsets": [0, 120]}}).encode()
+    halves = (ROWS.view(np.uint32) >> 16).astype("<u2").tobytes()
+    (folder / "bfloat16.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + halves)
     save_file({"emb": ROWS.astype(np.float16), "ids": np.arange(12)}, folder / "two.safetensors", {"made": "here"})
 
 
@@ -152,6 +167,8 @@ def hdf5_files(folder: Path) -> None:
         file["train"], file["test"] = ROWS, ROWS[:3]
     with h5py.File(folder / "chunked.h5", "w") as file:
         file.create_dataset("emb", data=ROWS, chunks=(5, 5), compression="gzip", shuffle=True)
+    with h5py.File(folder / "group.h5", "w") as file:
+        file["g/deeper/rows"] = ROWS
 
 
 def parquet_files(folder: Path) -> None:
@@ -165,6 +182,53 @@ def parquet_files(folder: Path) -> None:
         table = pa.table({"id": range(len(ROWS)), "text": texts, "embedding": column})
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=5, compression=compression)
     pq.write_table(table, folder / "plain.parquet", compression="none", use_dictionary=False, store_schema=False)
+
+
+def wrapped_files(folder: Path) -> None:
+    for name, column in WRAPPED.items():
+        pq.write_table(pa.table({"text": ["word"] * 12, "embedding": column}), folder / f"{name}.parquet")
+
+
+def ipc_files(folder: Path) -> None:
+    """Both formats, every compression; some as save_to_disk writes them."""
+    columns = {"lists": pa.array(ROWS.tolist()), "fixed": pa.array(ROWS.tolist(), pa.list_(pa.float16(), 5)), **WRAPPED}
+    for number, (name, column) in enumerate(columns.items()):
+        table = pa.table({"text": [f"row {row}" for row in range(12)], "embedding": column})
+        new = pa.ipc.new_stream if number % 2 else pa.ipc.new_file
+        options = pa.ipc.IpcWriteOptions(compression=(None, None, "zstd", "lz4")[number % 4])
+        with new(folder / f"{name}.arrow", table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=5)
+
+
+def dataset_files(folder: Path) -> None:
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+
+
+def delimited_files(folder: Path) -> None:
+    names = ",".join(["text", *(f"d{index}" for index in range(5))])
+    numbers = "\n".join([names, *(f'"a {row}",' + ",".join(map(str, ROWS[row])) for row in range(12))])
+    (folder / "numbers.csv").write_text(numbers)
+    (folder / "plain.csv").write_text("\n".join(";".join(map(str, row)) for row in ROWS))
+    (folder / "lists.tsv").write_text("\n".join(["n\tv", *(f"word\t{row.tolist()}" for row in ROWS)]))
+    (folder / "numbers.csv.gz").write_bytes(gzip.compress(numbers.encode()))
+
+
+def packed_files(folder: Path) -> None:
+    jsonl_files(folder)
+    for path in list(folder.iterdir()):
+        data = path.read_bytes()
+        path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(data))
+        path.with_suffix(".jsonl.zst").write_bytes(pa.Codec("zstd").compress(data).to_pybytes())
+        path.unlink()
+
+
+def tensor_files(folder: Path) -> None:
+    import torch
+
+    torch.save(torch.from_numpy(ROWS), folder / "plain.pt")
+    torch.save({"emb": torch.from_numpy(ROWS).bfloat16(), "ids": list(range(12))}, folder / "dict.pth")
+    torch.save(torch.from_numpy(ROWS).half().t(), folder / "turned.pt")
 
 
 def jsonl_files(folder: Path) -> None:
@@ -253,6 +317,21 @@ def read_stream(path: Path) -> None:
     stream = VectorStream(str(path))
     parts = [part for start, stop in stream.parts(5) for part, _ in stream.batches(start, 5, True, stop)]
     assert np.isfinite(np.concatenate(parts)).all() and sum(map(len, parts)) == stream.rows
+
+
+def read_dataset(path: Path) -> None:
+    """What describes a folder of save_to_disk, damaged."""
+    table = pa.table({"embedding": ROWS.tolist()})
+    for folder in (path.parent, path.parent / "train"):
+        folder.mkdir(exist_ok=True)
+        with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
+            writer.write_table(table)
+    try:
+        assert len(open_vectors(path.parent).rows) == 12
+    except InputError as error:
+        # The whole file names its splits.
+        if "a dataset of train, test;" not in str(error):
+            raise
 
 
 def read_row_texts(path: Path) -> None:
@@ -361,6 +440,15 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "safetensors": (safetensors_files, read_vectors),
     "hdf5": (hdf5_files, read_vectors),
     "parquet": (parquet_files, read_vectors),
+    "wrapped": (wrapped_files, read_vectors),
+    "ipc": (ipc_files, read_vectors),
+    "dataset": (dataset_files, read_dataset),
+    "ipc stream": (ipc_files, read_stream),
+    "ipc texts": (ipc_files, read_row_texts),
+    "delimited": (delimited_files, read_vectors),
+    "packed": (packed_files, read_vectors),
+    "packed texts": (packed_files, read_row_texts),
+    "tensor": (tensor_files, read_vectors),
     "shards": (parquet_files, read_shards),
     "stream": (parquet_files, read_stream),
     "parquet texts": (parquet_files, read_row_texts),
@@ -520,6 +608,9 @@ OPENED: dict[str, Callable[[Path], object]] = {
     "a.npz": open_vectors,
     "a.parquet": open_vectors,
     "a.jsonl": open_vectors,
+    "a.csv.gz": open_vectors,
+    "a.arrow": open_vectors,
+    "a.pt": open_vectors,
     "b.parquet": lambda path: open_vectors(f"{path.parent}/[b]*"),
     "c.parquet": lambda path: read_texts(str(path), np.arange(3)),
     "b.jsonl": lambda path: read_texts(str(path), np.arange(3)),
@@ -607,6 +698,20 @@ def zeros_parquet(path: Path) -> None:
     pq.write_table(pa.table({"emb": values}), path)
 
 
+def zeros_ipc(path: Path) -> None:
+    table = pa.table({"emb": pa.FixedSizeListArray.from_arrays(np.zeros(200_000, np.float32), 50)})
+    with pa.ipc.new_file(path, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+
+
+def zeros_csv(path: Path) -> None:
+    path.write_bytes(gzip.compress((",".join(["0.0"] * 50) + "\n").encode() * 4000))
+
+
+def zeros_jsonl(path: Path) -> None:
+    path.write_bytes(gzip.compress((json.dumps({"emb": [0] * 50}) + "\n").encode() * 4000))
+
+
 def zeros_png(path: Path) -> None:
     for number in range(3):
         Image.new("L", (1000, 1000)).save(path.with_name(f"{number}.png"))
@@ -616,6 +721,9 @@ def zeros_png(path: Path) -> None:
     ("name", "write", "read"),
     [
         ("a.npz", zeros_npz, open_vectors),
+        ("a.arrow", zeros_ipc, open_vectors),
+        ("a.csv.gz", zeros_csv, open_vectors),
+        ("a.jsonl.gz", zeros_jsonl, open_vectors),
         ("a.parquet", zeros_parquet, open_vectors),
         ("a.png", zeros_png, lambda path: open_images(path.parent, 16)),
     ],
@@ -648,10 +756,10 @@ LINE = '{"emb": [1, 2]}\n'
         ('{"emb": [1], "x": ' + "[" * 100_000 + "\n" + LINE * 3, "row 0 is not JSON"),
         ('{"emb": [' + "9" * 5000 + "]}\n" + LINE * 3, "row 0 is not JSON"),
         (LINE * 3 + "\0", r"row 3 \(line 4\) is not JSON"),
-        (LINE * 3 + '{"emb": [1, ' + "9" * 400 + "]}", "row 3, dimension 1 is inf"),
-        (LINE * 3 + '{"emb": [1, NaN]}', "row 3, dimension 1 is nan"),
+        (LINE * 3 + '{"emb": [1, ' + "9" * 400 + "]}", "row 3, has inf in dimension 1"),
+        (LINE * 3 + '{"emb": [1, NaN]}', "row 3, has nan in dimension 1"),
         (LINE * 3 + '{"emb": [1, 2], "emb": [3, 4]}', "specified twice"),
-        ('{"vec": [1, 2]}\n' + LINE * 3, "row 1 is null"),
+        ('{"vec": [1, 2]}\n' + LINE * 3, "3 of 4 rows .* row 1, is null"),
         ('{"emb": null, "v": [1]}\n' + LINE * 3, "row 0"),
         ('{"\\ud800": [1]}\n' * 4, "not a readable .jsonl file"),
         ('{"emb": "\\ud800"}\n' * 4, "JSON parse error"),
@@ -668,7 +776,7 @@ def test_a_row_that_is_null_is_named_wherever_it_is(missing, tmp_path):
     values: list = [[1.0, 2.0]] * 4
     values[missing] = None
     pq.write_table(pa.table({"emb": values}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=rf"a\.parquet: row {missing} is null"):
+    with pytest.raises(InputError, match=rf"a\.parquet: 1 of 4 rows .* row {missing}, is null"):
         open_vectors(tmp_path / "a.parquet")
 
 

@@ -116,7 +116,7 @@ def test_a_value_that_no_distance_can_be_made_of_is_named(value, tmp_path, monke
     rows[7, 3] = value
     np.save("rows.npy", rows)
     code, error = told(train, ["--data", "rows.npy", *SMALL], capsys)
-    assert code == 2 and "rows.npy: row 7, dimension 3 is" in error and len(error.splitlines()) == 1
+    assert code == 2 and "the first, row 7, has" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory:\nmuch")])

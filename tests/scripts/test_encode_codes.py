@@ -305,14 +305,29 @@ def test_a_strange_sidecar_is_one_line(call, rows, experiments):
         assert done.returncode == 2 and "codes.npy.json: not a sidecar that encode.py wrote" in done.stderr
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.list_(pa.uint8(), BYTES), pa.binary(BYTES)])
-def test_parquet_that_holds_no_codes_is_named(kind, tmp_path):
-    values = [[1] * BYTES if pa.types.is_fixed_size_list(kind) else b"1" * BYTES, None]
-    pq.write_table(pa.table({"codes": pa.array(values, kind)}), tmp_path / "codes.parquet")
-    with pytest.raises(
-        InputError, match=r"codes.parquet: (it holds .*not codes of 8 bytes|among rows 0 to 1 one is null)"
-    ):
-        list(CodeStream(tmp_path / "codes.parquet", BYTES).batches())
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.binary(), b"1" * BYTES),
+        (pa.list_(pa.uint8(), BYTES), [1] * BYTES),
+        (pa.binary(BYTES + 1), b"1" * (BYTES + 1)),
+    ],
+)
+def test_parquet_that_holds_no_codes_is_named(kind, value, tmp_path):
+    pq.write_table(pa.table({"codes": pa.array([value], kind)}), tmp_path / "codes.parquet")
+    with pytest.raises(InputError, match=r"codes.parquet: it holds .*not codes of 8 bytes"):
+        CodeStream(tmp_path / "codes.parquet", BYTES)
+
+
+def test_a_code_that_is_null_is_named_only_where_it_is_asked_for(tmp_path):
+    values = [b"1" * BYTES, None, b"2" * BYTES]
+    pq.write_table(pa.table({"codes": pa.array(values, pa.binary(BYTES))}), tmp_path / "codes.parquet")
+    stream = CodeStream(tmp_path / "codes.parquet", BYTES)
+    ((codes, present, _),) = stream.batches()
+    assert present.tolist() == [True, False, True] and codes[present].tobytes() == b"1" * BYTES + b"2" * BYTES
+    assert stream.pick(np.array([2, 0])).tobytes() == b"2" * BYTES + b"1" * BYTES
+    with pytest.raises(InputError, match=r"codes.parquet: row 1 has no code"):
+        stream.pick(np.array([0, 1]))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -129,10 +129,10 @@ def test_a_fault_leaves_the_old_file_and_what_was_done(experiment, builtin, tmp_
     output = tmp_path / "short.npy"
     output.write_bytes(b"old")
     monkeypatch.setattr(resumable, "FLUSH_BYTES", 0)
-    with pytest.raises(InputError, match=r"rows.npy: row 400, dimension 3 is nan"):
-        job(experiment, tmp_path / "rows.npy", output).run()
+    with pytest.raises(InputError, match=r"rows.npy: row 400 has nan in .*, for which \.npy has no int8 values"):
+        job(experiment, tmp_path / "rows.npy", output, "int8").run()
     assert output.read_bytes() == b"old"
-    assert job(experiment, tmp_path / "rows.npy", output).done == 384
+    assert job(experiment, tmp_path / "rows.npy", output, "int8").done == 384
 
 
 def test_test_py_judges_the_codes_with_and_without_reranking(call, checkpoints, experiment, tmp_path):
@@ -179,7 +179,7 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
             ("builtin", "short.npy", "--engine", "ray"),
             "short.npy: --engine ray writes a new folder, but this is the name of a file",
         ),
-        (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet alone"),
+        (("other.npy", "short", "--engine", "ray"), "other.npy: --engine ray reads parquet and Arrow IPC files alone"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(flags, message, call, checkpoints, tmp_path):
@@ -275,13 +275,13 @@ def test_ray_gives_what_the_local_engine_gives_row_by_row(run, call, checkpoints
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_part_with_a_bad_row_names_it(experiment, builtin, tmp_path):
-    rows = builtin.copy()
-    rows[400, 3] = np.nan
-    task = job(experiment, shards(tmp_path / "s", rows), tmp_path / "short.parquet").task
+def test_a_part_that_cannot_be_read_names_the_file(experiment, builtin, tmp_path):
+    task = job(experiment, shards(tmp_path / "s", builtin), tmp_path / "short.parquet").task
+    damaged = tmp_path / "s" / "1.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
     part = {"path": str(tmp_path / "000000.parquet"), "start": 300, "stop": 600}
     done = ray_engine._encode_part(task, "cpu", 120, Quantizer("float32", 16), part)
-    assert done["rows"] == 0 and "row 400, dimension 3 is nan" in done["error"]
+    assert done["rows"] == 0 and "1.parquet: not a readable parquet file" in done["error"]
     assert not Path(part["path"]).exists()
 
 

@@ -200,8 +200,8 @@ def bad_files() -> dict[str, str]:
     np.save("objects.npy", rows.astype(object), allow_pickle=True)
     Path("empty.npz").touch()
     return {
-        "nan.npy": "nan.npy: row 17, dimension 1 is nan",
-        "ragged.parquet": "ragged.parquet: row 17 has 2 dimensions",
+        "nan.npy": "1 of 40 rows cannot be used (1 not finite); the first, row 17, has nan in dimension 1",
+        "ragged.parquet": "1 of 40 rows cannot be used (1 of other dimensions); the first, row 17, has 2 dim",
         "objects.npy": "objects.npy: it holds Python objects",
         "empty.npz": "empty.npz: the file is empty",
         "missing.jsonl": "missing.jsonl: no such file",
@@ -223,7 +223,8 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
     done = run("train.py", "--data", "nan.npy")
     assert (done.returncode, done.stdout) == (2, "")
     progress, error = done.stderr.splitlines()
-    assert progress == "reading nan.npy ..." and error.startswith("train.py: nan.npy: row 0, dimension 0 is nan")
+    rows = "40 of 40 rows cannot be used (40 not finite); the first, row 0, has nan in dimension 0 as float32"
+    assert progress == "reading nan.npy ..." and error == f"train.py: nan.npy: {rows}"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dploss.config import TrainConfig
 from dploss.data.memmap import map_matrix
 from dploss.errors import InputError
 from dploss.training.launch import new_experiment
-from dploss.training.row_checks import check_differ, distances_from_median, far_rows
+from dploss.training.row_checks import check_differ, distances_from_median, far_rows, trained_twins
 
 
 def test_distances_are_from_the_median_row(builtin, monkeypatch):
@@ -66,7 +66,8 @@ def test_a_training_prints_what_its_rows_are_like(builtin, tmp_path, capsys):
     rows[17] *= 1e5
     (line,) = warnings(rows)
     assert line.startswith(f"warning: {tmp_path}/rows.npy: row 17 is far from all others: its norm is 1e+05")
-    (line,) = warnings(np.repeat(builtin[:3], 200, axis=0))
+    trained, line = warnings(np.repeat(builtin[:3], 200, axis=0))
+    assert "60 of 60 held-out rows are identical to a training row: recall on them says little" in trained
     assert line.startswith("warning: 60 of 60 held-out rows have more than 5 nearest neighbours")
     assert "and 60 are identical to another row" in line
 
@@ -83,3 +84,28 @@ def test_the_unit_of_the_rows_changes_nothing_of_a_training(builtin, tmp_path):
     np.testing.assert_allclose(tiny.total_loss, plain.total_loss, rtol=1e-5)
     assert tiny.recall_history == pytest.approx(plain.recall_history, abs=0.01)
     assert (tiny.pca_recall, tiny.pca_renormalised_recall) == (plain.pca_recall, plain.pca_renormalised_recall)
+
+
+def test_far_rows_are_named_by_their_index_in_the_source(builtin):
+    rows = builtin.copy()
+    rows[17] *= 1e5
+    assert far_rows("rows.npy", distances_from_median(rows), np.arange(600) + 30).startswith("rows.npy: row 47 is far")
+
+
+def test_held_out_rows_with_twins_in_the_training_are_counted(builtin):
+    train, held_out = np.arange(500), np.arange(500, 600)
+
+    def line(rows):
+        return trained_twins(rows, distances_from_median(rows), train, held_out)
+
+    assert line(builtin) is None and trained_twins(builtin, np.zeros(600), train, held_out[:0]) is None
+    # Equally far from the median row is not equal.
+    assert line(np.eye(600, dtype=np.float32)) is None
+    rows = builtin.copy()
+    rows[[510, 577]] = rows[[3, 400]]
+    rows[3, 0], rows[510, 0] = 0.0, -0.0
+    assert line(rows).startswith("2 of 100 held-out rows are identical to a training row")
+    # Twins that are both held out are not.
+    rows = builtin.copy()
+    rows[550:] = rows[500:550]
+    assert line(rows) is None

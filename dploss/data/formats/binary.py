@@ -11,16 +11,20 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from dploss.data.formats.columns import choose_column
-from dploss.data.memmap import MappedRows, map_matrix
+from dploss.data.memmap import BFLOAT16, MappedRows, map_matrix
 from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import decoding
 from dploss.text import counted
 
 VECS = {".fvecs": "<f4", ".bvecs": "u1"}
 BINS = {".fbin": "<f4", ".f16bin": "<f2", ".u8bin": "u1", ".i8bin": "i1"}
-_TENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+_TENSORS: dict[str, DTypeLike] = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": BFLOAT16},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"},
+}
 # The format's own limit.
 _LONGEST_HEADER = 10**8
 

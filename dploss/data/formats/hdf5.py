@@ -16,7 +16,7 @@ TRAIN = "train"
 def read_hdf5(path: Path, column: str | None, limit: int | None) -> np.ndarray | MappedRows:
     """The matrix `column` of the file: by default "train", else as columns are chosen elsewhere."""
     with decoding(path, "not a readable .hdf5 file"), h5py.File(path, "r") as file:
-        matrices = {name: len(item.shape) == 2 for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        matrices = _matrices(file)
         name = TRAIN if column is None and TRAIN in matrices else choose_column(str(path), matrices, column)
         dataset = file[name]
         if len(dataset.shape) != 2 or not dataset.size:
@@ -31,3 +31,15 @@ def read_hdf5(path: Path, column: str | None, limit: int | None) -> np.ndarray |
             return MappedRows(rows.stored[:limit], rows.memory)
         check_claim(path, dataset.size * dataset.dtype.itemsize)
         return dataset[:limit]
+
+
+def _matrices(file: h5py.File) -> dict[str, bool]:
+    """Every dataset, those in groups as group/dataset, and whether it is a matrix."""
+    matrices = {name: len(item.shape or ()) == 2 for name, item in file.items() if isinstance(item, h5py.Dataset)}
+
+    def add(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            matrices.setdefault(name, len(item.shape or ()) == 2)
+
+    file.visititems(add)
+    return matrices

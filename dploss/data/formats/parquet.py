@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dploss.data.formats.arrow import is_list, to_rows
+from dploss.data.formats.arrow import arrow_file, to_rows
 from dploss.data.formats.columns import choose_column
-from dploss.data.memmap import MappedRows, new_matrix
+from dploss.data.formats.nested import SIZED_ROWS, columns_of, pick, rows_at_a_time
+from dploss.data.memmap import MappedRows, forget_pages, map_file, new_matrix
 from dploss.errors import InputError
-from dploss.files.untrusted import check_claim, decoding, regular_file
+from dploss.files.untrusted import decoding, regular_file
 
-_BATCH_ROWS, _BATCH_BYTES = 8192, 2**20
 _BUFFER = 2**20
 _THREADS = 8
 _TROUBLE = "not a readable parquet file"
@@ -38,12 +38,13 @@ def read_parquet(paths: list[Path], column: str | None, limit: int | None) -> np
         if place < total and file.metadata.num_rows:
             with decoding(path, _TROUBLE):
                 size = _batch_size(path, file, column, total - place)
-                memory = _mapped(path)
+                memory = map_file(path)
             parts += _parts(path, memory, file, column=column, batch_size=size, place=place, total=total)
         place += file.metadata.num_rows
     if not parts:
         return np.empty((0, 0), np.float32)
-    width = next(parts[0].blocks(None)).shape[1]
+    # The first rows may all be null.
+    width = next((block.shape[1] for part in parts for block in part.blocks(None) if block.shape[1]), 0)
     rows, backing = new_matrix((total, width))
     # Arrow decodes a column of lists with one thread, and lets the others run meanwhile.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
@@ -79,12 +80,12 @@ class _RowGroup:
     count: int
 
     def blocks(self, above: np.ndarray | None) -> Generator[np.ndarray, None, None]:
-        """Its rows, some at a time; each of as many dimensions as those above."""
+        """Its rows, some at a time, of as many dimensions as those above."""
         with decoding(self.path, _TROUBLE):
             file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self.memory)), metadata=self.metadata)
             done = 0
             for batch in file.iter_batches(self.batch_size, row_groups=[self.group], columns=[self.column]):
-                values = batch.column(0)[: self.count - done]
+                values = pick(batch, self.column)[: self.count - done]
                 if len(values):
                     yield to_rows(str(self.path), values, self.row + done, above)
                     done += len(values)
@@ -99,14 +100,7 @@ class _RowGroup:
                 with np.errstate(over="ignore"):
                     rows[place : place + len(block)] = block
                 place += len(block)
-        if hasattr(mmap, "MADV_DONTNEED"):
-            # The file's pages are the system's again, so that they do not add up to the matrix.
-            self.memory.madvise(mmap.MADV_DONTNEED)
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        forget_pages(self.memory)
 
 
 def _parts(
@@ -134,22 +128,50 @@ def _parts(
     return parts
 
 
+class ParquetTable:
+    """A parquet file as a `Table`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file, self.columns = open_parquet(path)
+        self.schema = self.file.schema_arrow
+        self.groups = [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
+        self.n_rows = self.file.metadata.num_rows
+
+    def batches(
+        self, column: str, columns: list[str] | None, skip: int, size: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """See `Table`."""
+        with decoding(self.path, _TROUBLE):
+            yield from parquet_batches(self.path, self.file, column, columns, skip, size)
+
+    def values(self, column: str) -> list[pa.Array]:
+        """See `Table`."""
+        with decoding(self.path, _TROUBLE):
+            return pick(self.file.read(columns=[column]), column).chunks
+
+
 def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, bool]]:
     """The file, and of every column whether it holds lists."""
     with decoding(path, _TROUBLE):
         if regular_file(path).stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        file = pq.ParquetFile(path, buffer_size=_BUFFER)
-        return file, {item.name: is_list(item.type) for item in file.schema_arrow}
+        file = pq.ParquetFile(arrow_file(path), buffer_size=_BUFFER)
+        return file, columns_of(file.schema_arrow)
 
 
 def _batch_size(path: Path, file: pq.ParquetFile, column: str, most: int) -> int:
-    """Rows at a time so that a batch has moderate size, going by the first row; `most` are wanted in all."""
+    """Rows at a time so that a batch has moderate size, going by the first rows; `most` are wanted in all."""
     groups = [0] if file.num_row_groups else []
-    first = next(file.iter_batches(1, columns=[column], row_groups=groups), None)
-    size = max(1, first.nbytes) if first else 1
-    check_claim(path, size * min(file.metadata.num_rows, most))
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // size))
+    first = next(file.iter_batches(SIZED_ROWS, columns=[column], row_groups=groups), None)
+    return rows_at_a_time(path, first, column, min(file.metadata.num_rows, most))
 
 
 def parquet_batches(
