@@ -1,4 +1,4 @@
-"""Train what makes embedding vectors short while their nearest neighbours stay the same.
+"""Make embedding vectors short while their nearest neighbours stay the same.
 
 Commands:
   dploss train       train an encoder, or fit a code of so many bytes a vector
@@ -6,7 +6,8 @@ Commands:
   dploss encode      encode a file of vectors, or decode one
   dploss plot        a glance at a training
   dploss visualize   study a training, or compare several
-  dploss metrics     evaluate a folder of generated images (needs pip install 'dploss[images]')
+  dploss metrics     evaluate a folder of generated images
+                     (needs pip install 'dploss[images]')
 
 dploss COMMAND --help shows a command's flags and examples.
 """

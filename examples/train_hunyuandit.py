@@ -20,6 +20,7 @@ from hunyuandit.flags import parser
 
 from dploss.cli.main import INTERRUPTED, interrupt_flag
 from dploss.errors import InputError as DplossInputError
+from dploss.text import counted
 from metrics import InputError
 
 _MAX_GRADIENT_NORM = 1.0
@@ -102,11 +103,11 @@ def train(args: Namespace) -> int:
 
     if is_main:
         parameters = sum(weights.numel() for weights in transformer.parameters())
-        processes = f"{accelerator.num_processes} process" + ("es" if accelerator.num_processes > 1 else "")
+        processes = counted(accelerator.num_processes, "process", "processes")
         say(
-            f"{len(items):,} images of {image_size} x {image_size}, {parameters:,} parameters, {accelerator.device}, "
-            f"{processes}, {accelerator.mixed_precision} mixed precision, "
-            f"{args.batch_size * batches_a_step} images a step, {done} of {args.max_steps} steps done"
+            f"{counted(len(items), 'image')} of {image_size} x {image_size}, {parameters:,} parameters, "
+            f"{accelerator.device}, {processes}, {accelerator.mixed_precision} mixed precision, "
+            f"{counted(args.batch_size * batches_a_step, 'image')} a step, {done} of {args.max_steps} steps done"
         )
     if resumed is not None and is_due(done) and not evaluator.is_tracked(resumed):
         evaluator.evaluate(done, order.epoch(done), resumed, log)
@@ -178,7 +179,8 @@ def train(args: Namespace) -> int:
     if is_main:
         log.close()
         lock.release()
-        print(f"completed: {args.max_steps} steps" + ("" if done >= args.max_steps else f", loss {loss:.6f}"))
+        said = "" if done >= args.max_steps else f", loss {loss:.6f}"
+        print(f"completed: {counted(args.max_steps, 'step')}{said}")
         if evaluator is not None:
             evaluator.tracker.export_results()
             evaluator.tracker.print_summary()

@@ -106,13 +106,13 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Run a script of the root as a person at a terminal does: terminal("2\\n", "visualize_training.py", ...).
 
-    Returns its exit code and all that the terminal shows.
+    The terminal has 80 columns, or `width`. Returns the exit code and all that it shows.
     """
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
 
-    def run_script(typed: str, script: str, *flags: object) -> tuple[int, str]:
+    def run_script(typed: str, script: str, *flags: object, width: int = 80) -> tuple[int, str]:
         person, screen = pty.openpty()
-        termios.tcsetwinsize(screen, (40, 120))
+        termios.tcsetwinsize(screen, (40, width))
         command = [sys.executable, str(ROOT / script), *map(str, flags)]
         environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
         process = subprocess.Popen(

@@ -3,7 +3,7 @@ from types import NoneType
 
 import pytest
 
-from dploss.config import DEVICES, OPTIONS, TrainConfig, flag_name
+from dploss.config import DEVICES, OPTIONS, TrainConfig, applicable, flag_name
 from dploss.errors import InputError, SettingError
 from dploss.losses.distance_preserving import LOSSES
 
@@ -147,3 +147,32 @@ def test_images_keep_their_lengths():
         TrainConfig(images="builtin", metric="cosine")
     with pytest.raises(InputError, match="image_size must be a multiple of 8, got 20"):
         TrainConfig(image_size=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "there", "absent"),
+    [
+        ({}, {"data", "metric", "dropout", "tau", "lr", "bytes"}, {"images", "image_size", "code", "matryoshka_dims"}),
+        ({"hidden_dims": ()}, {"hidden_dims"}, {"dropout"}),
+        ({"bytes": 64}, {"code"}, {"clip_model"}),
+        ({"matryoshka_dims": (8, 16)}, {"matryoshka_dims"}, {"matryoshka"}),
+        (
+            {"epochs": 0},
+            {"k", "seed", "hidden_dims", "init"},
+            {"tau", "loss_function", "lr", "save_interval", "dropout"},
+        ),
+        ({"eval_every": 0}, {"val_fraction"}, {"metric_name", "save_top_k"}),
+        ({"prune": True}, {"keep_every_n_steps"}, {"num_evaluation_samples"}),
+        (
+            {"images": "builtin"},
+            {"image_size", "lambda_recon", "clip_model"},
+            {"data", "metric", "hidden_dims", "bytes"},
+        ),
+        ({"images": "builtin", "eval_every": 0}, {"images"}, {"clip_model", "num_evaluation_samples", "prune"}),
+    ],
+)
+def test_settings_without_effect_do_not_apply(settings, there, absent):
+    names = applicable(TrainConfig(**settings).as_dict())
+    assert there <= set(names) and not absent & set(names)
+    assert not {"quiet", "checkpoints_dir", "no_tensorboard"} & set(names)
+    assert [name for name in OPTIONS if name in names] == names

@@ -3,7 +3,24 @@ import math
 import pytest
 from wcwidth import wcswidth
 
-from dploss.text import aligned, duration, elided, metric_title, metrics_text, number, shown, text_table
+from dploss.text import (
+    LINE,
+    aligned,
+    beginning,
+    counted,
+    did_you_mean,
+    duration,
+    elided,
+    fitted_table,
+    metric_texts,
+    metric_title,
+    narrow_table,
+    number,
+    shown,
+    text_table,
+    wrapped,
+    wrapped_list,
+)
 
 # Hangul in one code point a syllable and in several, a combining accent, a wide emoji, a flag of two letters.
 WIDE_NAMES = ("임베딩.parquet", "\u1112\u1161\u11ab.npy", "cafe\u0301.npy", "🦊.npy", "🇰🇷.npy", "plain.npy")
@@ -88,4 +105,49 @@ def test_metrics_read_as_people_write_them():
     titles = ["CLIP Score", "LPIPS", "Inception Score", "FID", "Composite Score", "My Own", "CMMD", "FD DINOv2"]
     assert [metric_title(name) for name in names] == titles
     values = {"lpips": 0.12345, "lpips_se": 0.1, "fid": 12.345, "num_images": 20, "notes": []}
-    assert metrics_text(values) == "lpips: 0.1235, fid: 12.35"
+    assert metric_texts(values) == ["lpips: 0.1235", "fid: 12.35"]
+    assert metric_texts({"total_loss": 1.234e-6, "rank_loss": 0.0}) == ["total_loss: 1.2e-06", "rank_loss: 0.0000"]
+
+
+def test_one_thing_is_named_in_the_singular():
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+
+
+def test_the_word_that_was_meant_is_near():
+    assert did_you_mean("--epoch", ["--epochs", "--device"]) == "; did you mean --epochs?"
+    assert did_you_mean("dplossv3", ["DPLossV2", "DPLossV3"]) == "; did you mean DPLossV3?"
+    assert did_you_mean("x", ["recall"]) == did_you_mean("recall", []) == ""
+
+
+def test_long_facts_go_on_in_the_next_line():
+    first, second = aligned({"size": "1", "settings": "name=value, " * 8})[1:]
+    assert first == "settings  " + "name=value, " * 4 + "name=value," and second.startswith("          name=value")
+
+
+def test_lists_break_between_their_items_alone():
+    assert wrapped_list("  a: ", ["b c", "d e", "f g"], indent=5, width=12) == ["  a: b c,", "     d e,", "     f g"]
+    # A flag stays whole.
+    assert wrapped("give another --latent-dim here", 2, 20) == ["give another", "  --latent-dim here"]
+
+
+@pytest.mark.parametrize("name", WIDE_NAMES)
+def test_text_that_is_too_long_loses_its_end(name):
+    for width in range(1, 40):
+        assert wcswidth(beginning(3 * name, width)) <= width
+    assert beginning(name, 30) == name and beginning("one two three", 9) == "one two…"
+
+
+def test_a_wide_table_becomes_several_of_the_same_rows():
+    header, row = ["name", *(f"column_{number}" for number in range(12))], ["row", *map(str, range(12))]
+    lines = narrow_table(header, [row])
+    assert max(map(len, lines)) <= LINE and lines[2] == ""
+    assert [line.split()[0] for line in lines if line] == ["name", "row", "name", "row"]
+    assert [cell for line in lines[1::3] for cell in line.split()[1:]] == row[1:]
+    assert narrow_table(header[:3], [row[:3]]) == text_table(header[:3], [row[:3]])
+
+
+def test_a_table_fits_by_one_of_its_columns():
+    rows = [["1", "한국어_" * 20, "0.5"], ["2", "short", "0.25"]]
+    lines = fitted_table(["#", "name", "loss"], rows, left=2, elastic=1)
+    assert {wcswidth(line) for line in lines} == {LINE} and "…" in lines[1] and "short" in lines[2]

@@ -14,6 +14,7 @@ from dploss.config import OPTIONS, Option, TrainConfig, flag_name
 from dploss.errors import InputError
 from dploss.experiments.catalog import Experiment, finished_experiment, finished_experiments
 from dploss.experiments.layout import LATEST
+from dploss.text import did_you_mean
 from dploss.tracking.best_links import BEST
 
 
@@ -122,7 +123,8 @@ def _number_or_word(words: Sequence[str], text: str) -> float | str:
     try:
         return text if text in words else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number or {', '.join(words)}, got {text!r}") from None
+        message = f"must be a number or {', '.join(words)}, got {text!r}{did_you_mean(text, words)}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -3,23 +3,40 @@
 import argparse
 import codecs
 import io
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from dploss.cli.messages import MessageHandler
 from dploss.cli.names import as_started
 from dploss.config import flag_name
 from dploss.errors import InputError, SettingError, one_line
+from dploss.text import did_you_mean
 
 INTERRUPTED = 130
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps paragraphs to the terminal, and keeps the lines of examples, which are indented, as they are written."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """The arguments alone: flags follow one by one, and here would fill the screen."""
+        arguments = [str(one.metavar or one.dest) for one in actions if not one.option_strings]
+        super().add_usage(" ".join(["%(prog)s", "[FLAGS]", *arguments]), actions, groups, prefix)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(one if "\n  " in one else fill(one, width, break_on_hyphens=False) for one in paragraphs)
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser that keeps the help's line breaks, and whose errors are one line.
+    """A parser whose help fits the terminal, and whose errors are one line, with the word that was probably meant.
 
     Args:
         script: the file's name; --help and errors call it as it was started.
@@ -32,9 +49,24 @@ class Parser(argparse.ArgumentParser):
             prog=as_started(script),
             description=about,
             epilog=heading.strip() + examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse; a flag that there is not is an error, which names the one that is near."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [one.partition("=")[0] for one in unknown if one.startswith("-")]
+            hint = next(filter(None, (did_you_mean(flag, self._option_string_actions) for flag in flags)), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            meant = did_you_mean(str(value), choices)
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r} (choose from {', '.join(choices)}){meant}")
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and leave with exit code 2."""
@@ -49,6 +81,7 @@ def run(action: Callable[[argparse.Namespace], int], parser: Parser, argv: Seque
         does not suffice, 130 for Ctrl-C; for these the reason is one line on stderr.
     """
     print_anything()
+    logging.basicConfig(handlers=[MessageHandler()], format="%(message)s")
     try:
         return action(parser.parse_args(argv))
     except InputError as error:

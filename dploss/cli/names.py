@@ -1,8 +1,12 @@
 """What the commands are called: `dploss train` where that was typed, train.py where the script was run."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
+
+from dploss.config import TrainConfig
+from dploss.experiments.catalog import short_id
 
 COMMANDS = {
     "train": "train.py",
@@ -24,6 +28,13 @@ def as_started(text: str) -> str:
 def command_line(script: str) -> str:
     """What a person types to run a script, without its flags."""
     return as_started(script) if _is_installed_command() else f"uv run python {script}"
+
+
+def resume_line(folder: Path) -> str:
+    """What a person types to resume the experiment in a folder, from where they are."""
+    line = f"{command_line('train.py')} --resume {short_id(folder)}"
+    home = folder.parent
+    return line if home == Path(TrainConfig.checkpoints_dir) else f"{line} --checkpoints-dir {shlex.quote(str(home))}"
 
 
 def _is_installed_command() -> bool:

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from dploss.text import counted
+
 # Measured best (docs/BYTES.md): a query weighs an error by its own variance there, beside the error's.
 _POWER = 1.5
 
@@ -30,7 +32,8 @@ def allocate_bits(variances: np.ndarray, n_bits: int, errors: Sequence[float]) -
     """
     most = len(errors) - 1
     if not 1 <= n_bits <= most * len(variances):
-        raise ValueError(f"{len(variances)} dimensions hold 1 to {most * len(variances)} bits, not {n_bits}")
+        holders = counted(len(variances), "dimension holds", "dimensions hold")
+        raise ValueError(f"{holders} 1 to {most * len(variances)} bits, not {n_bits}")
     # Also dimensions without variance can take bits, where there are more bits than others can hold.
     weights = np.maximum(variances, 1e-30 * max(float(variances.max()), 1e-300)) ** _POWER
     gains = [before - after for before, after in pairwise(errors)]

@@ -15,6 +15,7 @@ from dploss.data.memmap import MappedRows
 from dploss.data.vectors import parquet_files
 from dploss.errors import InputError
 from dploss.files.untrusted import decoding
+from dploss.text import counted
 
 _ROWS = 2**16
 
@@ -67,8 +68,8 @@ class CodeStream:
 
     def _check(self, path: Path, dtype: np.dtype | pa.DataType | type, shape: tuple[int, ...]) -> None:
         if dtype != np.uint8 or shape != (self.width,):
-            held = f"{shape[0]} bytes a row" if dtype == np.uint8 and shape else f"{dtype} of another shape"
-            raise InputError(f"{path}: it holds {held}, not codes of {self.width} bytes")
+            held = f"{counted(shape[0], 'byte')} a row" if dtype == np.uint8 and shape else f"{dtype} of another shape"
+            raise InputError(f"{path}: it holds {held}, not codes of {counted(self.width, 'byte')}")
 
     def state(self) -> list[list[str | int]]:
         """What changes when the file does: each file's path, size and time of change in ns."""

@@ -14,6 +14,7 @@ from dploss.codes.stored_code import StoredCode
 from dploss.data.vectors import read_matrix
 from dploss.errors import InputError
 from dploss.files.untrusted import read_json
+from dploss.text import counted
 
 _NOT_A_SIDECAR = "not a sidecar that encode.py wrote"
 
@@ -124,7 +125,7 @@ def open_codes(path: Path, code: Code | None, column: str | None = None) -> tupl
     stream = CodeStream(path, code.bytes_per_vector, column)
     rows = _read_sidecar(path).get("rows")
     if stream.rows != rows:
-        raise InputError(f"{path}: it has {stream.rows:,} rows, {sidecar(path).name} is of {rows} rows")
+        raise InputError(f"{path}: it has {counted(stream.rows, 'row')}, {sidecar(path).name} is of {rows} rows")
     return stream, code
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dploss.codes.code import Code
+from dploss.text import counted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class StoredCode:
     @property
     def label(self) -> str:
         """For a person: name and bytes."""
-        return f"{self.name}, {self.n_bytes} bytes"
+        return f"{self.name}, {counted(self.n_bytes, 'byte')}"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

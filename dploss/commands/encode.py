@@ -6,15 +6,15 @@ values in .parquet, unless --dtype asks for latents. The sidecar OUTPUT.json des
 included. After a stop or a kill the same command resumes.
 
 Examples:
-  encode.py vectors.parquet short.parquet               the newest experiment's best checkpoint, or its latest
+  encode.py vectors.parquet short.parquet    by the newest experiment
   encode.py vectors.npy short.fbin --experiment_id 3f2a
-  encode.py vectors.npy short.npy --dtype int8          a quarter of the bytes; scales in short.npy.json
-  encode.py vectors.npy bits.npy --dtype binary         a bit per dimension, as FAISS's binary indexes have them
-  encode.py vectors.npy short.npy --dim 64              a Matryoshka encoder's first 64 dimensions
-  encode.py vectors.parquet codes.parquet               of train.py --bytes 64: 64 bytes a row
-  encode.py --decode codes.parquet latents.parquet      float32 latents from codes, by the checkpoint that made them
-  encode.py shards/ short/ --engine ray                 a folder of parquet with Ray, on all cores or on a cluster
-  test.py --encoded short.npy                           recall of the codes in the file
+  encode.py vectors.npy short.npy --dtype int8
+  encode.py vectors.npy bits.npy --dtype binary
+  encode.py vectors.npy short.npy --dim 64   of a Matryoshka encoder
+  encode.py vectors.npy codes.npy            codes, by one with --bytes
+  encode.py --decode codes.npy latents.npy   latents from codes
+  encode.py shards/ short/ --engine ray      parquet, on all cores or more
+  test.py --encoded short.npy                recall of what is in the file
 """
 
 import os
@@ -25,10 +25,14 @@ from pathlib import Path
 
 from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
+from dploss.cli.messages import message_lines
 from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files.given import refuse_remote
+from dploss.text import LINE, counted, elided
+
+_PATH_WIDTH = 40
 
 
 def parser() -> Parser:
@@ -118,9 +122,11 @@ def encode(args: Namespace) -> int:
         )
     if not args.quiet:
         prefix = "de" if args.decode else "en"
-        print(f"{prefix}coding {job.rows:,} rows of {args.input} with {path} on {device.type}", file=sys.stderr)
+        rows = counted(job.rows, "row")
+        print(f"{prefix}coding {rows} of {elided(args.input, _PATH_WIDTH)} on {device.type}", file=sys.stderr)
+        print(f"with {elided(str(path), LINE - 5)}", file=sys.stderr)
         if job.done:
-            print(f"{job.done:,} rows were {prefix}coded by an earlier run", file=sys.stderr)
+            print(f"{counted(job.done, 'row was', 'rows were')} {prefix}coded by an earlier run", file=sys.stderr)
     hidden = args.quiet or not sys.stderr.isatty()
     with interrupt_flag() as stop, tqdm(total=job.rows, initial=job.done, unit="row", disable=hidden) as bar:
         if isinstance(job, EncodeJob) and args.engine == "ray":
@@ -130,12 +136,13 @@ def encode(args: Namespace) -> int:
         else:
             complete = job.run(bar.update, stop)
     if not complete:
-        print(f"interrupted after {job.done:,} rows; the same command resumes", file=sys.stderr)
+        print(f"interrupted after {counted(job.done, 'row')}; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     if job.bad.count:
         job.bad.first_place = place_in_shards(args.input, job.bad.first_row)
         written = "null" if Path(args.output).suffix.lower() in ("", ".parquet") else "NaN"
-        print(f"warning: {args.input}: {job.bad}; they are {written} in {args.output}", file=sys.stderr)
+        warning = f"warning: {args.input}: {job.bad}; they are {written} in {args.output}"
+        print("\n".join(message_lines(warning, sys.stderr)), file=sys.stderr)
     print(args.output)
     return 0
 

@@ -10,14 +10,14 @@ more than 20,000 to a sample. OPQ is trained twice, which takes minutes: some 4 
 dimensions and 64 bytes, twice that for 20,000 rows.
 
 Examples:
-  test.py                                          the newest experiment's best checkpoint, or its latest
-  test.py --experiment_id 3f2a                     experiment 3f2a...
+  test.py                       the newest experiment's best checkpoint
+  test.py --experiment_id 3f2a  experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
-  test.py --data other.parquet                     on other vectors of the same dimensions
-  test.py --encoded short.npy                      what encode.py wrote, beside the encoder itself
-  test.py --neighbours 5                           nearest texts before and after
-  test.py --plot                                   originals and latents side by side (t-SNE)
-  test.py --peers                                  stored bytes (train.py --bytes) beside PCA int8, OPQ and RaBitQ
+  test.py --data other.parquet  on other vectors of the same dimensions
+  test.py --encoded short.npy   what encode.py wrote, too
+  test.py --neighbours 5        nearest texts before and after
+  test.py --plot                originals and latents side by side
+  test.py --peers               PCA int8, OPQ, RaBitQ at as many bytes
   test.py --json > report.json
 """
 
@@ -35,6 +35,7 @@ from dploss.config import DEVICES
 from dploss.errors import InputError
 from dploss.files.atomic import json_text
 from dploss.files.given import refuse_remote
+from dploss.text import counted
 
 if TYPE_CHECKING:
     from dploss.codes.code import Code
@@ -133,7 +134,8 @@ def test(args: Namespace) -> int:
     ks = sorted({k for k in args.k if k < len(data.rows)})
     if not ks or (args.neighbours or 0) >= len(data.rows):
         left_out = f"{data.note}; " if data.training_rows_left_out else ""
-        raise InputError(f"{data.source}: {left_out}{len(data.rows)} rows are too few for that many neighbours")
+        few = counted(len(data.rows), "row is", "rows are")
+        raise InputError(f"{data.source}: {left_out}{few} too few for that many neighbours")
     codes = {}
     if args.encoded:
         stored, form = read_codes(Path(args.encoded), data.index, encoder.code)
@@ -144,7 +146,7 @@ def test(args: Namespace) -> int:
     report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes, peers)
     print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
     if args.neighbours:
-        width = shutil.get_terminal_size((120, 24)).columns
+        width = shutil.get_terminal_size().columns
         print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
     if figure_file is not None:
         print("drawing originals and latents ...", file=sys.stderr)

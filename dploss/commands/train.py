@@ -1,35 +1,38 @@
 """Train an encoder that reduces the dimensions of vectors, or of images, and preserves their nearest neighbours.
 
 Examples:
-  train.py                                          the built-in vectors, 768 -> 512 dimensions
-  train.py --data my.parquet --latent-dim 128       your own, 128 dimensions
-  train.py --latent-dim 128 --epochs 0              the start alone: PCA, renormalised
-  train.py --bytes 64 --epochs 0                    stored in 64 bytes a vector, in seconds
-  train.py --bytes 64                               ... and trained for it
-  train.py --bytes 64 --code auto                   ... by the code that keeps most neighbours of the start
+  train.py                                      the built-in vectors, to 512
+  train.py --data my.parquet --latent-dim 128   your own, to 128 dimensions
+  train.py --latent-dim 128 --epochs 0          the start alone: PCA
+  train.py --bytes 64 --epochs 0                64 bytes, in seconds
+  train.py --bytes 64                           ... and trained for it
+  train.py --bytes 64 --code auto               ... by the best of the codes
   train.py --data 'shards/*.parquet' --column emb --metric cosine
   train.py --loss-function DPLossV1Norm --epochs 50 --save-interval 5
-  train.py --matryoshka-dims 32,64,128,256          one encoder for four sizes
-  train.py --target-recall 0.95                     the fewest dimensions that keep 95 % of the neighbours
-  train.py --target-recall 0.9 --bytes --epochs 0   the fewest bytes that keep 90 %
-  train.py --images my_pictures/                    a convolutional autoencoder of images
-  train.py --resume 3f2a                            resume experiment 3f2a...
-  train.py --resume 3f2a --epochs 200               ... for more epochs
-  torchrun --nproc-per-node 4 train.py --data big.npy    several processes, one for each GPU
+  train.py --matryoshka-dims 32,64,128,256      one encoder for four sizes
+  train.py --target-recall 0.95                 the fewest dimensions
+  train.py --target-recall 0.9 --bytes          the fewest bytes
+  train.py --images my_pictures/                an autoencoder of images
+  train.py --resume 3f2a                        resume experiment 3f2a...
+  train.py --resume 3f2a --epochs 200           ... for more epochs
+  torchrun --nproc-per-node 4 -m dploss train   in several processes
 """
 
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dploss.cli.flags import add_settings, environment_settings
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
-from dploss.cli.names import as_started, command_line
+from dploss.cli.names import as_started, resume_line
 from dploss.config import TrainConfig, flag_name
-from dploss.errors import SettingError, TrainingError, one_line
+from dploss.errors import SettingError, TrainingError
 from dploss.experiments.catalog import find_experiment
+from dploss.experiments.layout import LATEST
 from dploss.files.given import refuse_remote
+from dploss.text import elided
 from dploss.training.progress import Progress, summary
 from dploss.training.torchrun import is_main_process, n_processes
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 # What --bytes is without a number.
 _FEWEST = -1
+# Of what is read, so that the line that says so fits a terminal.
+_SOURCE_WIDTH = 60
 
 
 def parser() -> Parser:
@@ -93,7 +98,7 @@ def train(args: Namespace) -> int:
     if config is not None:
         refuse_remote(source)
     if is_main_process():
-        Progress(given.get("quiet", False)).log(one_line(f"reading {source} ..."))
+        Progress(given.get("quiet", False)).log(f"reading {elided(source, _SOURCE_WIDTH)} ...")
 
     # Imported late: --help, a wrong flag and the first line need not wait for torch.
     from dploss.training.launch import new_experiment, resumed_experiment
@@ -108,7 +113,7 @@ def train_one(training: "TrainingRun") -> int:
     from dploss.training.distributed import leave_process_group
     from dploss.training.run import ExperimentRun
 
-    again = f"{command_line('train.py')} --resume {training.folder}" if isinstance(training, ExperimentRun) else ""
+    folder = training.folder if isinstance(training, ExperimentRun) else None
     try:
         with interrupt_flag() as should_stop:
             history = training.run(should_stop)
@@ -116,16 +121,31 @@ def train_one(training: "TrainingRun") -> int:
         return failed(f"{error.named(flag_name)}; the last checkpoint is intact")
     except OSError as error:
         # A full disk, say.
-        return failed(f"{error}; what was saved before is whole, resume with: {again}")
+        return failed(f"{error}{resume_hint(folder)}")
+    except KeyboardInterrupt:
+        # The second one: it does not wait for the step to end.
+        return interrupted(folder)
     finally:
         leave_process_group()
     if history.status == "interrupted":
-        if again:
-            print(f"interrupted; resume with: {again}", file=sys.stderr)
-        return INTERRUPTED
-    if isinstance(training, ExperimentRun):
-        print(summary(history, training.folder))
+        return interrupted(folder)
+    if folder is not None:
+        print(summary(history, folder))
     return 0
+
+
+def interrupted(folder: Path | None) -> int:
+    """Say how to resume; only the main process, which has the folder, does."""
+    if folder is not None:
+        print(f"interrupted{resume_hint(folder)}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def resume_hint(folder: Path | None) -> str:
+    """What to type to resume what is in the folder; where nothing was saved, that."""
+    if folder is None:
+        return ""
+    return f"; resume with: {resume_line(folder)}" if (folder / LATEST).is_file() else "; nothing was saved"
 
 
 def train_bytes(config: TrainConfig, target: float, rerank: int) -> int:
@@ -150,8 +170,7 @@ def train_sizes(config: TrainConfig, target: float) -> int:
             history = search.run(should_stop)
     except TrainingError as error:
         return failed(error.named(flag_name))
-    for trial in search.trials:
-        print(trial)
+    print("\n".join(search.lines()))
     if history is None:
         print(f"interrupted; what was trained is in {search.folder}", file=sys.stderr)
         return INTERRUPTED

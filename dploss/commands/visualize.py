@@ -1,13 +1,20 @@
 """Study a training, or compare several: losses, recall@k on held-out rows, settings and times.
 
+--list --json prints an object for each experiment: experiment (its id), folder, created, data, rows, train_rows,
+held_out_rows, input_dim, settings (those that matter to it, by their names in config.json), status, epochs, total_loss,
+rank_loss and pairdist_loss (each with final, best and best_epoch), best_recall (epoch, value, k, rows), start_recall,
+pca_renormalised_recall, pca_recall, pca_int8_recall, pca_pq_recall, seconds. --compare --json has of the settings those
+that differ, and recall (of the last checkpoint) and gain (over the strongest baseline) in place of best_recall.
+
 Examples:
-  visualize_training.py --list                     the experiments there are
-  visualize_training.py                            choose one (piped: the newest), and measure its recall
-  visualize_training.py --experiment_id 3f2a       experiment 3f2a...
-  visualize_training.py --recall-history           measure every kept checkpoint, at k = 1, 10 and 50 too
-  visualize_training.py --no-recall                measure nothing
-  visualize_training.py --save my_plot.png         .png, .pdf or .svg
-  visualize_training.py --compare                  choose several: 1,2,5 or 1-4 (piped: all of them)
+  visualize_training.py --list                 the experiments there are
+  visualize_training.py --list --json          ... for programs
+  visualize_training.py                        choose one (piped: the newest)
+  visualize_training.py --experiment_id 3f2a   experiment 3f2a...
+  visualize_training.py --recall-history       every kept checkpoint, at other k too
+  visualize_training.py --no-recall            measure nothing
+  visualize_training.py --save my_plot.png     .png, .pdf or .svg
+  visualize_training.py --compare              choose several (piped: all)
   visualize_training.py --compare --experiments 3f2a 9c --json
 """
 
@@ -31,11 +38,12 @@ from dploss.experiments.catalog import (
     finished_experiments,
     list_experiments,
     no_experiment,
+    short_id,
 )
 from dploss.experiments.comparison import compare
-from dploss.experiments.summary import listing, summary
+from dploss.experiments.listing import listing, records
+from dploss.experiments.summary import summary
 from dploss.files.atomic import json_text
-from dploss.text import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +53,7 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("visualize_training.py", __doc__)
     what = flags.add_mutually_exclusive_group()
-    what.add_argument("--list", action="store_true", help="print a table of the experiments, newest first")
+    what.add_argument("--list", action="store_true", help="print the experiments, newest first")
     what.add_argument("--compare", action="store_true", help="draw several experiments together")
     add_experiment_flags(flags)
     flags.add_argument("--experiments", metavar="ID", nargs="+", help="those to compare: ids, unique prefixes or paths")
@@ -54,7 +62,7 @@ def parser() -> Parser:
     recall.add_argument(
         "--recall-history", action="store_true", help="measure every kept checkpoint, at k = 1, 10 and 50 too"
     )
-    flags.add_argument("--json", action="store_true", help="with --compare: print the table as JSON")
+    flags.add_argument("--json", action="store_true", help="with --list or --compare: print it as JSON")
     flags.add_argument(
         "--save",
         metavar="FIGURE",
@@ -78,8 +86,10 @@ def visualize(args: Namespace) -> int:
 
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together."""
-    if not args.compare and (args.json or args.experiments):
-        return f"{'--json' if args.json else '--experiments'} needs --compare"
+    if args.json and not (args.list or args.compare):
+        return "--json needs --list or --compare"
+    if args.experiments and not args.compare:
+        return "--experiments needs --compare"
     if args.compare and args.experiment_id:
         return "--compare takes --experiments ID ID ..., not --experiment_id"
     if args.list and (args.experiment_id or args.save):
@@ -93,7 +103,7 @@ def print_list(args: Namespace) -> int:
     report_skipped(skipped)
     if not experiments:
         raise no_experiment(args.checkpoints_dir)
-    print("\n".join(listing(experiments)))
+    print(json_text(records(experiments)) if args.json else "\n".join(listing(experiments)))
     return 0
 
 
@@ -125,7 +135,7 @@ def draw_several(args: Namespace) -> int:
     if args.json:
         print(json_text(comparison.records))
         return finish(figure, path, sys.stderr)
-    print("\n".join(text_table(comparison.header, comparison.rows)))
+    print("\n".join(comparison.lines()))
     return finish(figure, path, sys.stdout)
 
 
@@ -155,7 +165,8 @@ def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
 
     def progress(paths: Sequence[Path]) -> Iterable[Path]:
         hidden = not sys.stderr.isatty()
-        return tqdm(paths, desc=f"recall of {experiment.id}", unit="checkpoint", leave=False, disable=hidden)
+        named = f"recall of {short_id(experiment.folder)}"
+        return tqdm(paths, desc=named, unit="checkpoint", leave=False, disable=hidden)
 
     try:
         measured = measured_recall(experiment, args.recall_history, warn, progress)

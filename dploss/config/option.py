@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dploss.errors import SettingError
+from dploss.text import did_you_mean
 
 _LARGEST = 2**32
 # What stands in --help for a path.
@@ -93,8 +94,9 @@ class Option:
         for part in value if several else [value]:
             expected = self._expected(part)
             if expected:
-                template = f"{{{self.name}}} must be {{expected}}, got {{value!r}}"
-                raise SettingError(template, expected=expected, value=part)
+                meant = did_you_mean(part, self.choices) if isinstance(part, str) else ""
+                template = f"{{{self.name}}} must be {{expected}}, got {{value!r}}{{meant}}"
+                raise SettingError(template, expected=expected, value=part, meant=meant)
 
     def _expected(self, value: Any) -> str | None:
         """What `value` must be and is not, or None."""

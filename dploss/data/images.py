@@ -147,9 +147,9 @@ def _builtin_crops() -> Iterator[tuple[Image.Image, str]]:
 def _empty_rows(name: str, n_images: int, image_size: int, others: Sequence[Path] = ()) -> np.ndarray:
     """Memory for the pixels, (n_images, 3 * S * S) float32."""
     if n_images < _FEWEST:
-        instead = left_out((), others)
+        held, instead = counted(n_images, "image"), left_out((), others)
         raise InputError(
-            f"{name}: {n_images} images in it, training needs at least {_FEWEST} ({', '.join(SUFFIXES)})"
+            f"{name}: {held} in it, training needs at least {_FEWEST} ({', '.join(SUFFIXES)})"
             + (f"; it has {instead}" if instead else "")
         )
     try:

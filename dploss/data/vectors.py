@@ -25,6 +25,7 @@ from dploss.errors import InputError
 from dploss.files.compressed import COMPRESSIONS, inner_suffix
 from dploss.files.given import refuse_remote
 from dploss.files.untrusted import regular_file
+from dploss.text import counted
 from metrics.paths import visible_files, visible_matches
 
 BUILTIN = "builtin"
@@ -149,7 +150,7 @@ def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidea
 
 def _check_count(name: str, rows: np.ndarray | MappedRows) -> None:
     if len(rows) < _FEWEST:
-        raise InputError(f"{name}: it has {len(rows)} rows, training needs at least {_FEWEST}")
+        raise InputError(f"{name}: it has {counted(len(rows), 'row')}, training needs at least {_FEWEST}")
 
 
 def _as_compared(rows: np.ndarray | MappedRows, metric: str) -> np.ndarray | MappedRows:

@@ -15,6 +15,7 @@ from dploss.data.stream import VectorStream
 from dploss.encoding.resumable import ResumableJob, Task, check_output, check_place
 from dploss.errors import InputError, SettingError
 from dploss.models.encoder import DPEncoder, Encoder
+from dploss.text import counted
 
 _SAMPLE = 10_000
 
@@ -83,9 +84,8 @@ class EncodeJob(ResumableJob):
         if any(output.absolute() == Path(path).absolute() for path in self.stream.files):
             raise InputError(f"{output}: that is the input")
         if self.stream.dim != encoder.input_dim:
-            raise InputError(
-                f"{source}: its vectors have {self.stream.dim} dimensions, the encoder takes {encoder.input_dim}"
-            )
+            dimensions = counted(self.stream.dim, "dimension")
+            raise InputError(f"{source}: its vectors have {dimensions}, the encoder takes {encoder.input_dim}")
         task = Task(
             experiment_id=experiment_id,
             checkpoint=str(checkpoint.absolute()),

@@ -11,6 +11,7 @@ from dploss.errors import InputError, SettingError
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.row_hashes import occur_in
 from dploss.experiments.record import ExperimentRecord
+from dploss.text import counted
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class EvalRows:
             return "whether training rows are among them could not be checked"
         if not self.training_rows_left_out:
             return ""
-        return f"{self.training_rows_left_out:,} of {self.n_source:,} rows are training rows, left out"
+        left_out = self.training_rows_left_out
+        kind = "is a training row" if left_out == 1 else "are training rows"
+        return f"{left_out:,} of {self.n_source:,} rows {kind}, left out"
 
 
 def own_rows(record: ExperimentRecord, most: int) -> EvalRows:
@@ -90,9 +93,8 @@ def other_rows(
     if vectors.fingerprint == record.data.fingerprint:
         return _held_out(config, vectors, most)
     if vectors.rows.shape[1] != record.input_dim:
-        raise InputError(
-            f"{source}: its vectors have {vectors.rows.shape[1]} dimensions, the encoder takes {record.input_dim}"
-        )
+        dimensions = counted(vectors.rows.shape[1], "dimension")
+        raise InputError(f"{source}: its vectors have {dimensions}, the encoder takes {record.input_dim}")
     train_rows: np.ndarray | MappedRows | None
     try:
         own = open_experiment_data(record)

@@ -1,9 +1,10 @@
 """Neighbours before and after, as the texts that the vectors were made from."""
 
 from collections.abc import Sequence
-from textwrap import shorten
 
 import numpy as np
+
+from dploss.text import beginning, counted
 
 _QUERIES = 5
 
@@ -23,17 +24,17 @@ def neighbour_lines(
         latent: (N, d) their latents.
         texts: of the N rows.
         count: neighbours of each, below N.
-        width: of a line, in characters.
+        width: of a line, in columns of a terminal.
         seed: of the draw.
     """
     queries = np.sort(np.random.RandomState(seed).choice(len(original), min(_QUERIES, len(original)), replace=False))
     lines = []
     for query in queries:
         before, after = _nearest(original, query, count), _nearest(latent, query, count)
-        lines += [shorten(texts[query], width, placeholder="…")]
-        lines += [f"  nearest of {len(original):,} rows by {original.shape[1]} dimensions"]
+        lines += [beginning(texts[query], width)]
+        lines += [f"  nearest of {len(original):,} rows by {counted(original.shape[1], 'dimension')}"]
         lines += _marked(before, texts, after, "- ", width)
-        lines += [f"  by {latent.shape[1]} dimensions: {len({*before} & {*after})} of {count} kept"]
+        lines += [f"  by {counted(latent.shape[1], 'dimension')}: {len({*before} & {*after})} of {count} kept"]
         lines += [*_marked(after, texts, before, "+ ", width), ""]
     return lines[:-1]
 
@@ -46,4 +47,4 @@ def _nearest(rows: np.ndarray, query: int, count: int) -> list[int]:
 
 
 def _marked(rows: Sequence[int], texts: Sequence[str], others: Sequence[int], mark: str, width: int) -> list[str]:
-    return [f"    {'  ' if row in others else mark}{shorten(texts[row], width - 6, placeholder='…')}" for row in rows]
+    return [f"    {'  ' if row in others else mark}{beginning(texts[row], width - 6)}" for row in rows]

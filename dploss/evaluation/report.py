@@ -9,7 +9,7 @@ import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.peers import NO_PEERS, Peers
-from dploss.evaluation.scores import RERANK_FACTORS, Scores, rows_per_second, score
+from dploss.evaluation.scores import Scores, recall_columns, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.checkpoints import Checkpoint
@@ -22,10 +22,12 @@ from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
-from dploss.text import MISSING, aligned, number, shown, text_table
+from dploss.text import MISSING, aligned, counted, elided, narrow_table, number, shown, wrapped
 from dploss.tracking.best_links import BEST
 
 _FLOAT_BYTES = 4
+# Of a path beside its name, and of a method in the first column of a table.
+_NAME_WIDTH, _METHOD_WIDTH = 66, 24
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,20 @@ class Report:
         """The encoder in one line."""
         config = self.record.config
         k, recall = min(self.methods["encoder"].recall.items(), key=lambda found: abs(found[0] - 10))
-        return (
-            f"{config.loss_function}, {self.record.input_dim} → {config.latent_dim} dimensions: recall@{k} {recall:.4f}"
-        )
+        size = f"{self.record.input_dim} → {counted(config.latent_dim, 'dimension')}"
+        return f"{config.loss_function}, {size}: recall@{k} {recall:.4f}"
 
     def lines(self) -> list[str]:
         """The report for a person."""
         config, input_dim, (before, after) = self.record.config, self.record.input_dim, self.bytes_per_vector
         kind = "held-out rows" if self.held_out else "rows"
+        loss = f"{config.loss_function}, tau {shown(config.tau)}, " if config.epochs else ""
         facts = {
-            "checkpoint": self.checkpoint,
-            "trained": f"{config.loss_function}, tau {shown(config.tau)}, epoch {self.epoch}",
-            "evaluated on": f"{self.rows:,} {kind} of {self.data}",
-            "size": f"{input_dim} -> {config.latent_dim} dimensions, {before:,} -> {after:,} bytes a vector as float32",
+            "checkpoint": elided(self.checkpoint, _NAME_WIDTH),
+            "trained": f"{loss}epoch {self.epoch}",
+            "evaluated on": f"{self.rows:,} {kind} of {elided(self.data, _NAME_WIDTH)}",
+            "size": f"{input_dim} -> {counted(config.latent_dim, 'dimension')}, {before:,} -> {after:,} bytes a vector "
+            "as float32",
             "encoding": f"{self.rows_per_second:,.0f} rows a second on {self.device}",
         }
         if self.chosen_on_them:
@@ -134,11 +137,11 @@ class Report:
         said = {"bad rows": self.bad_rows, "training rows": self.note, "ties": tied}
         facts |= {name: line for name, line in said.items() if line}
         ks = list(next(iter(self.methods.values())).recall)
-        kept = text_table(
-            ["", *(f"recall@{k}" for k in ks), "distortion", "Spearman"],
+        kept = narrow_table(
+            ["", *recall_columns(ks), "distortion", "Spearman"],
             [
                 [
-                    name,
+                    elided(name, _METHOD_WIDTH),
                     *(number(scores.recall.get(k), ".4f") for k in ks),
                     number(scores.distortion, ".4f"),
                     number(scores.spearman, ".4f"),
@@ -150,13 +153,13 @@ class Report:
             facts["PCA"] = f"fitted on the encoder's {self.training_rows:,} training rows"
         return [
             *aligned(facts),
-            *(f"left out: {name}, {reason}" for name, reason in self.left_out.items()),
+            *(line for one in self.left_out.items() for line in wrapped(f"left out: {', '.join(one)}", indent=2)),
             "",
             *kept,
             *self._truncated(ks),
             *stored_lines(self.stored, ks),
             "",
-            "re-ranked: k x 2, 5, 10 candidates by their latents, the k nearest of them by the originals:",
+            "re-ranked: k x 2, 5, 10 candidates by latents, the k nearest by the originals:",
             *self._reranked(ks),
         ]
 
@@ -168,18 +171,17 @@ class Report:
             for dim, both in self.cuts.items()
             for name, scores in both.items()
         ]
-        header = ["", "dimensions", *(f"recall@{k}" for k in ks)]
-        return ["", "truncated to the first dimensions, norm restored:", *text_table(header, rows)]
+        header = ["", "dimensions", *recall_columns(ks)]
+        return ["", "truncated to the first dimensions, norm restored:", *narrow_table(header, rows, left=2)]
 
     def _reranked(self, ks: Sequence[int]) -> list[str]:
         rows = [
-            [name, f"x {factor}", *(number(scores.reranked.get(factor, {}).get(k), ".4f") for k in ks)]
+            [elided(name, _METHOD_WIDTH), f"x {factor}", *(number(by_k.get(k), ".4f") for k in ks)]
             for name, scores in self.methods.items()
-            for factor in RERANK_FACTORS
+            for factor, by_k in scores.reranked.items()
         ]
-        return text_table(
-            ["", "candidates", *(f"recall@{k}" for k in ks)], [row for row in rows if {*row[2:]} != {MISSING}], left=2
-        )
+        found = [row for row in rows if {*row[2:]} != {MISSING}]
+        return narrow_table(["", "candidates", *recall_columns(ks)], found, left=2)
 
 
 def evaluate_encoder(

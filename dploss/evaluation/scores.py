@@ -64,6 +64,11 @@ def _distances_preserved(original: np.ndarray, latent: np.ndarray) -> tuple[floa
     return distortion, float("nan") if constant else float(spearmanr(before, after).statistic)
 
 
+def recall_columns(ks: Sequence[int]) -> list[str]:
+    """Names of the columns that hold recalls: "recall@1", "@5", "@10"."""
+    return [f"{'' if place else 'recall'}@{k}" for place, k in enumerate(ks)]
+
+
 def rows_per_second(encode: Callable[[np.ndarray], object], rows: np.ndarray) -> float:
     """Encoding speed: the median over about a second of encoding all `rows` again and again, after a first time."""
     encode(rows)

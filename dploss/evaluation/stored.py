@@ -8,10 +8,10 @@ import torch
 
 from dploss.codes.code import StoredForm, search_form
 from dploss.evaluation.recall import RecallEvaluator
-from dploss.evaluation.scores import RERANK_FACTORS
+from dploss.evaluation.scores import RERANK_FACTORS, recall_columns
 from dploss.evaluation.space import Space, over_queries
 from dploss.experiments.history import Recall
-from dploss.text import number, text_table
+from dploss.text import counted, narrow_table, number
 
 _RESAMPLES = 1000
 # Queries that are the least often a neighbour of others: those that hubs displace.
@@ -100,15 +100,16 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
     if not stored:
         return []
     rows = [
-        [name, search, str(scores.bytes_per_vector), *cells]
-        for name, scores in stored.items()
-        for search, cells in {
-            "float queries": [f"{scores.recall[k]:.4f}" for k in ks],
-            "  95 % interval": [f"±{(high - low) / 2:.4f}" for low, high in (scores.interval[k] for k in ks)],
-            "  rows rarely found": [f"{scores.tail[k]:.4f}" for k in ks],
-            "coded queries": [f"{scores.symmetric[k]:.4f}" for k in ks],
+        [name, *cells]
+        for form, scores in stored.items()
+        for name, cells in {
+            f"{form}, {counted(scores.bytes_per_vector, 'byte')}": [""] * len(ks),
+            "  float queries": [f"{scores.recall[k]:.4f}" for k in ks],
+            "    95 % interval": [f"±{(high - low) / 2:.4f}" for low, high in (scores.interval[k] for k in ks)],
+            "    rows rarely found": [f"{scores.tail[k]:.4f}" for k in ks],
+            "  coded queries": [f"{scores.symmetric[k]:.4f}" for k in ks],
             **{
-                f"re-ranked x {factor}": [number(by_k.get(k), ".4f") for k in ks]
+                f"  re-ranked x {factor}": [number(by_k.get(k), ".4f") for k in ks]
                 for factor, by_k in scores.reranked.items()
             },
         }.items()
@@ -116,8 +117,8 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
     own = next(iter(stored.values()))
     return [
         "",
-        f"stored; once for all rows, beside the encoder: {own.model_bytes:,} bytes",
-        *text_table(["", "search", "bytes", *(f"recall@{k}" for k in ks)], rows, left=2),
+        f"stored; once for all rows, beside the encoder: {counted(own.model_bytes, 'byte')}",
+        *narrow_table(["", *recall_columns(ks)], rows),
     ]
 
 

@@ -193,6 +193,17 @@ def short_ids(ids: Sequence[str]) -> dict[str, str]:
     return {name: name[:length] if name in uuids else name for name in ids}
 
 
+def short_id(folder: Path) -> str:
+    """What names an experiment among those beside it: the first 8 characters of its UUID, or as many as it takes."""
+    name, length = folder.absolute().name, _SHORT
+    if not _UUID.fullmatch(name):
+        return name
+    others = [one.name for one in _folders(folder.parent) if _is_experiment(one) and one.name != name]
+    while any(other.startswith(name[:length]) for other in others):
+        length += 1
+    return name[:length]
+
+
 def _folders(checkpoints_dir: str | Path) -> list[Path]:
     folder = expanded(checkpoints_dir)
     if not folder.is_dir():

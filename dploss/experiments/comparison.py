@@ -1,17 +1,24 @@
 """Several experiments side by side: the settings that differ, and what came of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dploss.config import OPTIONS
+from dploss.config import OPTIONS, applicable
 from dploss.experiments.catalog import Experiment, short_ids
 from dploss.experiments.history import BASELINES, STORED_BASELINES, MeasuredRecall
-from dploss.experiments.summary import LOSSES, NAME_WIDTH, data_name, epochs_done, extremes, recall_name, short
-from dploss.text import MISSING, duration, elided, number
-
-_NOT_COMPARED = ("checkpoints_dir", "quiet")
+from dploss.experiments.summary import (
+    LOSSES,
+    NAME_WIDTH,
+    data_name,
+    epochs_done,
+    extremes,
+    outcome,
+    recall_name,
+    short,
+)
+from dploss.text import MISSING, duration, elided, fitted_table, narrow_table, number, wrapped_list
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,38 @@ class Comparison:
         header: the columns: the short id, every setting that differs, then what came of it.
         rows: cells of text, an experiment each.
         records: the same as plain values, for JSON.
+        settings: of each experiment the settings that differ and matter to it, as text by name.
     """
 
     header: list[str]
     rows: list[list[str]]
     records: list[dict[str, Any]]
+    settings: list[dict[str, str]]
+
+    def lines(self) -> list[str]:
+        """The comparison for a terminal: a row of results each, the settings that differ below it; then baselines."""
+        cells = [dict(zip(self.header, row, strict=True)) for row in self.rows]
+        (recall,) = [name for name in self.header if name.startswith("recall@")]
+        header = ["experiment", "epochs", recall, "gain", *LOSSES.values(), "time"]
+        results = [
+            [
+                one["experiment"],
+                one["done"],
+                one[recall],
+                number(record["gain"], "+.4f"),
+                *(one[f"{name} loss"] for name in LOSSES.values()),
+                one["time"],
+            ]
+            for one, record in zip(cells, self.records, strict=True)
+        ]
+        first, *table = fitted_table(header, results, left=1, elastic=0)
+        lines = [first]
+        for line, settings in zip(table, self.settings, strict=True):
+            differing = [f"{name}={value}" for name, value in settings.items()]
+            lines += [line, *(wrapped_list("    ", differing, indent=4) if differing else [])]
+        columns = [name for name in ("recall rows", *BASELINES) if name in self.header]
+        baselines = [[one["experiment"], *(one[name] for name in columns)] for one in cells]
+        return [*lines, "", "gain is over the strongest of these:", *narrow_table(["experiment", *columns], baselines)]
 
 
 def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[MeasuredRecall]]) -> Comparison:
@@ -37,11 +71,8 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
         recalls: of each, in order of epochs; may be empty.
     """
     ids = short_ids([experiment.id for experiment in experiments])
-    differing = [
-        name
-        for name in OPTIONS
-        if name not in _NOT_COMPARED and len({repr(_value(one, name)) for one in experiments}) > 1
-    ]
+    values = [_settings(experiment) for experiment in experiments]
+    differing = [name for name in OPTIONS if any(name in known for known in values) and _differs(name, experiments)]
     measured = [one for curve in recalls for one in curve[-1:]]
     several_sizes = len({one.recall.rows for one in measured}) > 1
     given = {name for one in experiments for name in one.history.baselines()}
@@ -49,15 +80,17 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
     header = ["experiment", *differing, "done"]
     header += [column for name in LOSSES.values() for column in (f"{name} loss", "best")]
     header += [recall_name(measured), *(["recall rows"] if several_sizes else []), *baselines_shown, "time"]
-    rows, records = [], []
-    for experiment, curve in zip(experiments, recalls, strict=True):
+    rows, records, settings = [], [], []
+    for experiment, curve, known in zip(experiments, recalls, values, strict=True):
         history = experiment.history
         losses = {name: extremes(experiment, name) for name in LOSSES}
         last = curve[-1] if curve else None
         seconds = history.cumulative_time[-1] if history.cumulative_time else math.nan
         baselines = history.baselines()
         row = [elided(ids[experiment.id], NAME_WIDTH)]
-        row += [data_name(experiment) if name == "data" else short(_value(experiment, name)) for name in differing]
+        texts = {name: data_name(experiment) if name == "data" else short(known.get(name)) for name in differing}
+        settings.append({name: text for name, text in texts.items() if name in known})
+        row += texts.values()
         row.append(epochs_done(experiment))
         row += [number(value) for found in losses.values() for value in (found.final, found.best)]
         row.append(number(last.recall.value if last else None, ".4f"))
@@ -67,22 +100,26 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
         records.append(
             {
                 "experiment": experiment.id,
-                "settings": {name: _value(experiment, name) for name in differing},
-                "status": history.status,
-                "epochs": len(history.epochs),
-                **{name: asdict(found) for name, found in losses.items()},
+                "settings": {name: known.get(name) for name in differing},
+                **outcome(experiment),
                 "recall": {"epoch": last.epoch, **asdict(last.recall)} if last else None,
-                "start_recall": history.start_recall,
-                "pca_renormalised_recall": history.pca_renormalised_recall,
-                "pca_recall": history.pca_recall,
-                "pca_int8_recall": history.pca_int8_recall,
-                "pca_pq_recall": history.pca_pq_recall,
-                "seconds": seconds,
+                "gain": last.recall.value - max(baselines.values()) if last and baselines else None,
             }
         )
-    return Comparison(header, rows, records)
+    return Comparison(header, rows, records, settings)
 
 
-def _value(experiment: Experiment, name: str) -> Any:
-    value = experiment.config.get(name)
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings that matter to an experiment, `data` as its path."""
+    config = experiment.config
+    return {name: _value(config, name) for name in applicable(config) if config.get(name) is not None}
+
+
+def _differs(name: str, experiments: Sequence[Experiment]) -> bool:
+    # Whether it matters to an experiment is no difference by itself: the dropout of a linear encoder, say.
+    return len({repr(_value(experiment.config, name)) for experiment in experiments}) > 1
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    value = config.get(name)
     return value.get("path") if name == "data" and isinstance(value, dict) else value

@@ -1,13 +1,15 @@
-"""Experiments as text: a table of them, and the summary of one."""
+"""One experiment as text, and the values that lists and comparisons of several show of each."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from dploss.experiments.catalog import Experiment, short_ids
+from dploss.config import applicable
+from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED, MeasuredRecall
-from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown, text_table
+from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown
 from metrics.table import ERROR_SUFFIX
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
@@ -55,51 +57,26 @@ def created(experiment: Experiment) -> str:
         return MISSING
 
 
-def listing(experiments: Sequence[Experiment]) -> list[str]:
-    """The lines of `--list`: a numbered experiment each; bytes and code where any experiment has them."""
-    stored = any(experiment.config.get("bytes") is not None for experiment in experiments)
-    header = (
-        "#",
-        "id",
-        "created",
-        "status",
-        "loss",
-        "tau",
-        "latent_dim",
-        *(("bytes", "code") if stored else ()),
-        "data",
-        "epochs",
-        "total loss",
-        "best recall",
-    )
-    ids = short_ids([experiment.id for experiment in experiments])
-    rows = []
-    for place, experiment in enumerate(experiments, start=1):
-        config, history = experiment.config, experiment.history
-        recalls = [value for value in history.recall_history if math.isfinite(value)]
-        rows.append(
-            (
-                str(place),
-                elided(ids[experiment.id], NAME_WIDTH),
-                created(experiment),
-                history.status,
-                short(config.get("loss_function")),
-                short(config.get("tau")),
-                short(config.get("latent_dim")),
-                *(_stored_form(experiment) if stored else ()),
-                data_name(experiment),
-                epochs_done(experiment),
-                number(extremes(experiment, "total_loss").final),
-                f"{max(recalls):.4f} @{history.recall_k or '?'}" if recalls else MISSING,
-            )
-        )
-    return text_table(header, rows, left=10 if stored else 8)
-
-
-def _stored_form(experiment: Experiment) -> tuple[str, str]:
+def stored_form(experiment: Experiment) -> tuple[str, str]:
     """Bytes of a stored vector and the name of its code; dashes where latents are stored as they are."""
     n_bytes = experiment.config.get("bytes")
     return (MISSING, MISSING) if n_bytes is None else (short(n_bytes), short(experiment.config.get("code")))
+
+
+def outcome(experiment: Experiment) -> dict[str, Any]:
+    """What came of a training, as plain values for JSON."""
+    history = experiment.history
+    return {
+        "status": history.status,
+        "epochs": len(history.epochs),
+        **{loss: asdict(extremes(experiment, loss)) for loss in LOSSES},
+        "start_recall": history.start_recall,
+        "pca_renormalised_recall": history.pca_renormalised_recall,
+        "pca_recall": history.pca_recall,
+        "pca_int8_recall": history.pca_int8_recall,
+        "pca_pq_recall": history.pca_pq_recall,
+        "seconds": history.cumulative_time[-1] if history.cumulative_time else math.nan,
+    }
 
 
 def epochs_done(experiment: Experiment) -> str:
@@ -117,22 +94,25 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
         recalls: measured or recorded, in order of epochs; may be empty.
     """
     config, history = experiment.config, experiment.history
+    known = applicable(config)
 
     def given(*names: str) -> str:
-        return ", ".join(f"{name} {short(config[name])}" for name in names if config.get(name) is not None)
+        return ", ".join(
+            f"{name} {short(config[name])}" for name in names if name in known and config.get(name) is not None
+        )
 
-    n_bytes, code = _stored_form(experiment)
+    (n_bytes, code), latent = stored_form(experiment), config.get("latent_dim")
     facts = {
         "experiment": elided(experiment.id, 40),
         "created": created(experiment),
         "status": f"{history.status}, epoch {epochs_done(experiment)}",
         "data": data_name(experiment, 40),
         "": given("val_fraction", "metric", "limit"),
-        "size": f"{short(config.get('input_dim'))} -> {short(config.get('latent_dim'))} dimensions",
+        "size": f"{short(config.get('input_dim'))} -> {short(latent)} dimension{'' if latent == 1 else 's'}",
         "stored": f"{n_bytes} bytes a vector, {code}" if n_bytes != MISSING else "",
-        "loss": elided(shown(config.get("loss_function")), 40),
+        "loss": elided(shown(config.get("loss_function")), 40) if "loss_function" in known else "",
         " ": given("tau", "lambda_rank", "lambda_pairdist"),
-        "encoder": given("hidden_dims", "init"),
+        "encoder": given("matryoshka_dims", "hidden_dims", "init"),
         "training": given("batch_size", "lr", "seed"),
     }
     for loss, name in LOSSES.items():

@@ -14,6 +14,7 @@ from torch import Tensor
 from dploss.errors import InputError
 from dploss.models.build import code_for, load_encoder
 from dploss.models.encoder import DPEncoder
+from dploss.text import counted
 
 # The arguments of DPEncoder.
 _SETTINGS = ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout")
@@ -63,9 +64,10 @@ class ShortEmbedding(Module):
         """
         embeddings = features["sentence_embedding"]
         if embeddings.shape[-1] != self.encoder.input_dim:
+            dimensions = counted(embeddings.shape[-1], "dimension")
             raise ValueError(
-                f"the sentence embeddings have {embeddings.shape[-1]} dimensions, the encoder was trained on vectors "
-                f"of {self.encoder.input_dim}: use the model that those were made with"
+                f"the sentence embeddings have {dimensions}, the encoder was trained on vectors of "
+                f"{self.encoder.input_dim}: use the model that those were made with"
             )
         latents = self.encoder(embeddings.to(self.encoder.mean.dtype))
         features["sentence_embedding"] = self.encoder.truncate(latents, self.dim)

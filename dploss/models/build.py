@@ -14,6 +14,7 @@ from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
+from dploss.text import counted
 
 
 def build_encoder(config: TrainConfig, input_dim: int) -> DPEncoder | ConvAutoencoder:
@@ -83,7 +84,7 @@ def code_for(state: Mapping[str, Any], latent_dim: int) -> Code:
     """
     code = code_of(state)
     if code.dim != latent_dim:
-        raise ValueError(f"the code is of {code.dim} dimensions, latent_dim is {latent_dim}")
+        raise ValueError(f"the code is of {counted(code.dim, 'dimension')}, latent_dim is {latent_dim}")
     return code
 
 

@@ -5,6 +5,7 @@ processes, only one of them may use it.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from dploss.files.atomic import write_json
 from dploss.files.given import expanded
+from dploss.text import terminal_width
 from dploss.tracking.best_links import BestLinks
 from dploss.tracking.folder import CheckpointFolder
 from dploss.tracking.ranking import AUTO, Entry, Ranking, make_rankings
@@ -158,13 +160,17 @@ class BestCheckpointTracker:
         self._delete(selection.to_delete)
         return best.get(self.metric_name) == name
 
-    def summary(self) -> str:
-        """The best checkpoints by every metric as text, best first."""
-        return summary(self._tops(), self.save_top_k)
+    def summary(self, width: int | None = None) -> str:
+        """The best checkpoints by every metric as text, best first.
+
+        Args:
+            width: break lines of many metrics at so many columns; None: do not.
+        """
+        return summary(self._tops(), self.save_top_k, width)
 
     def print_summary(self) -> None:
-        """Print the best checkpoints."""
-        print(self.summary())
+        """Print the best checkpoints, in lines that fit where stdout is a terminal."""
+        print(self.summary(terminal_width(sys.stdout)))
 
     def export_results(self) -> Path:
         """Write best_checkpoint_results.json, the summary as JSON.

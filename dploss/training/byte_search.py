@@ -10,6 +10,7 @@ from dploss.data.experiment_data import open_data
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall
+from dploss.text import counted, text_table
 from dploss.training.progress import Progress
 from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import storage_of
@@ -51,8 +52,8 @@ class ByteSearch:
         train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
         self.n_train = len(train_index)
         if len(held_out_index) <= config.k * rerank:
-            template = "{val_fraction} holds out {n} rows, too few to look for {fetched}"
-            raise SettingError(template, n=len(held_out_index), fetched=config.k * rerank)
+            template = "{val_fraction} holds out {n}, too few to look for {fetched}"
+            raise SettingError(template, n=counted(len(held_out_index), "row"), fetched=config.k * rerank)
         self.held_out = HeldOutRows(self.vectors.rows, held_out_index, config.k, (), config.seed)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainConfig | None:
@@ -76,8 +77,9 @@ class ByteSearch:
             if self._recall(sizes[tried]) >= self.target:
                 reaching = tried
             elif tried == last:
-                template = "{target_recall} {target:g}: not even {n} bytes a vector reach it: {recall}"
-                raise SettingError(template, target=self.target, n=sizes[last], recall=str(self.curve[sizes[last]]))
+                template = "{target_recall} {target:g}: not even {n} a vector: {recall}"
+                most, recall = counted(sizes[last], "byte"), str(self.curve[sizes[last]])
+                raise SettingError(template, target=self.target, n=most, recall=recall)
             else:
                 below = tried
         return replace(self.config, bytes=sizes[reaching])
@@ -93,10 +95,21 @@ class ByteSearch:
         initialize_trainer(trainer)
         code = storage_of(config, trainer.encoder, trainer.train_rows)
         recall = self.curve[n_bytes] = self.held_out.stored_recall(trainer.encoder.encode, code, self.rerank)
-        self.progress.log(f"{n_bytes} bytes: held-out {recall}")
+        self.progress.log(f"{counted(n_bytes, 'byte')}: held-out {recall}")
         return recall.value
 
     def lines(self) -> list[str]:
         """The curve of bytes against recall, as far as it was walked."""
+        if not self.curve:
+            return []
+        first = next(iter(self.curve.values()))
         how = f", re-ranked x {self.rerank}" if self.rerank > 1 else ""
-        return [f"{n_bytes} bytes a vector: held-out {recall}{how}" for n_bytes, recall in sorted(self.curve.items())]
+        rows = [
+            [str(n_bytes), f"{recall.value:.4f}", "reaches the target" if recall.value >= self.target else ""]
+            for n_bytes, recall in sorted(self.curve.items())
+        ]
+        header = ["bytes a vector", f"recall@{first.k}", ""]
+        return [
+            f"held-out recall on {first.rows:,} rows{how}, target {self.target:g}",
+            *text_table(header, rows, left=0),
+        ]

@@ -1,5 +1,6 @@
 """Evaluates checkpoints as they are saved: by held-out recall and losses, and on images by the reconstructions."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from dploss.config import TrainConfig
 from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation
 from dploss.experiments.summary import LOSSES
+from dploss.text import did_you_mean, terminal_width
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
@@ -85,7 +87,7 @@ class CheckpointEvaluator:
     def report(self) -> None:
         """Print which checkpoints are the best, and write best_checkpoint_results.json."""
         if self.tracker.best is not None:
-            self.progress.log(self.tracker.summary())
+            self.progress.log(self.tracker.summary(terminal_width(sys.stderr)))
             self.tracker.export_results()
 
 
@@ -115,8 +117,9 @@ def tracked_metric(
     """
     known = TRAINING_METRICS if config.images is None else (*TRAINING_METRICS, *IMAGE_METRICS)
     if config.metric_name not in known:
-        template = "{metric_name} must be one of {known}, got {value!r}"
-        raise SettingError(template, known=", ".join(known), value=config.metric_name)
+        template = "{metric_name} must be one of {known}, got {value!r}{meant}"
+        meant = did_you_mean(config.metric_name, known)
+        raise SettingError(template, known=", ".join(known), value=config.metric_name, meant=meant)
     if not config.eval_every:
         return None
     possible = {*TRAINING_METRICS} - (set() if has_recall else {"recall"})

@@ -2,6 +2,7 @@
 
 from dploss.config import TrainConfig
 from dploss.errors import SettingError
+from dploss.text import counted
 
 
 def check_sizes(config: TrainConfig, input_dim: int, n_train: int, n_held_out: int) -> None:
@@ -17,11 +18,11 @@ def check_sizes(config: TrainConfig, input_dim: int, n_train: int, n_held_out: i
         SettingError: too few dimensions, or too few rows.
     """
     if config.latent_dim > input_dim:
-        template = "{latent_dim} {value} is above the {input_dim} dimensions of the vectors: choose fewer"
-        raise SettingError(template, value=config.latent_dim, input_dim=input_dim)
+        template = "{latent_dim} {value} is above the {dimensions} of the vectors: choose fewer"
+        raise SettingError(template, value=config.latent_dim, dimensions=counted(input_dim, "dimension"))
     if n_train < 3:
-        template = "{val_fraction} {value} leaves {n} rows to train on, 3 are needed"
-        raise SettingError(template, value=config.val_fraction, n=n_train)
+        template = "{val_fraction} {value} leaves {n} to train on, 3 are needed"
+        raise SettingError(template, value=config.val_fraction, n=counted(n_train, "row"))
     if config.val_fraction and n_held_out <= config.k:
         raise SettingError(
             "{val_fraction} {value} holds out {n} of {n_rows} rows, recall@{neighbours} needs at least {least}: give a "
@@ -38,7 +39,7 @@ def doubts(config: TrainConfig, input_dim: int, n_train: int) -> list[str]:
     """What a person should know of settings that work on these rows, but may not do what was meant."""
     lines = []
     if min(config.matryoshka_dims, default=config.latent_dim) == input_dim:
-        lines.append(f"--latent-dim {input_dim} is as many dimensions as the vectors have: nothing gets shorter")
+        lines.append(f"--latent-dim {input_dim} is the size of the vectors: nothing gets shorter")
     if not config.val_fraction:
         lines.append("no rows are held out, so recall is not measured")
     if config.batch_size > n_train:

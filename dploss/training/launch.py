@@ -11,7 +11,7 @@ from dploss.data.experiment_data import open_data, open_experiment_data
 from dploss.data.images import Images, UnreadableImagesError
 from dploss.errors import InputError, SettingError, one_line
 from dploss.evaluation.held_out import HeldOutRows
-from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links
+from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links, short_id
 from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import HISTORY, LATEST
@@ -20,6 +20,7 @@ from dploss.experiments.record import DataRecord, ExperimentRecord, Origin, Spli
 from dploss.files.atomic import check_writable
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.pca import PCA
+from dploss.text import counted
 from dploss.training.checkpoint_evaluator import tracked_metric
 from dploss.training.checks import doubts
 from dploss.training.code_choice import choose_code
@@ -199,8 +200,8 @@ def _resume(manager: CheckpointManager, reference: str, given: Mapping[str, Any]
     vectors = open_experiment_data(stored, config).vectors
     run = _prepare(config, vectors, manager, stored.origin, checkpoint=named if named.exists() else None)
     if _nothing_left(run.trainer, folder):
-        template = "experiment {id} has its {n} epochs; raise {epochs} to resume it"
-        raise SettingError(template, id=folder.name, n=run.trainer.epoch)
+        template = "experiment {id} has its {n}; raise {epochs} to resume it"
+        raise SettingError(template, id=short_id(folder), n=counted(run.trainer.epoch, "epoch"))
     return run
 
 

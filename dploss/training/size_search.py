@@ -14,9 +14,10 @@ from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.history import Recall, TrainHistory
 from dploss.models.pca import PCA
+from dploss.text import counted, text_table
 from dploss.training.checks import check_sizes, doubts
 from dploss.training.launch import new_experiment
-from dploss.training.progress import Progress, versus_baseline
+from dploss.training.progress import Progress, strongest, versus_baseline
 from dploss.training.run import ExperimentRun
 
 # Before anything is trained: the share of the neighbours that renormalised PCA loses and an encoder preserves.
@@ -86,7 +87,7 @@ class Trial:
     folder: Path
 
     def __str__(self) -> str:
-        return f"{self.size} dimensions: {versus_baseline(self.recall, self.history)}"
+        return f"{counted(self.size, 'dimension')}: held-out {versus_baseline(self.recall, self.history)}"
 
 
 class SizeSearch:
@@ -151,7 +152,7 @@ class SizeSearch:
             size = next_size(tried, self.pca_recall, self.target, step, largest)
             if size is None:
                 break
-            self.progress.log(f"training {size} dimensions, for recall {self.target:g}")
+            self.progress.log(f"training {counted(size, 'dimension')}, for recall {self.target:g}")
             run = new_experiment(replace(self.config, latent_dim=size))
             # One process: it is the main one.
             assert isinstance(run, ExperimentRun)
@@ -171,3 +172,17 @@ class SizeSearch:
         self.trials.remove(found)
         self.trials.append(replace(found, folder=folder))
         return found.history
+
+    def lines(self) -> list[str]:
+        """The sizes that were trained and what each keeps beside the strongest of its baselines, as a table."""
+        if not self.trials:
+            return []
+        recall = self.trials[0].recall
+        rows = []
+        for trial in sorted(self.trials, key=lambda one: one.size):
+            name, value = strongest(trial.history.baselines())
+            reached = "reaches the target" if trial.recall.value >= self.target else ""
+            found = trial.recall.value
+            rows.append([str(trial.size), f"{found:.4f}", f"{found - value:+.4f}", f"{name} {value:.4f}", reached])
+        header = ["dimensions", f"recall@{recall.k}", "gain", "over", ""]
+        return [f"held-out recall on {recall.rows:,} rows, target {self.target:g}", *text_table(header, rows, left=0)]

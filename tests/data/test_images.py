@@ -256,7 +256,7 @@ def test_comparisons_are_labelled_and_large_enough_to_see(folder):
 def test_what_cannot_be_read_is_named(folder, tmp_path):
     with pytest.raises(InputError, match="gone: no such folder of images"):
         open_images(tmp_path / "gone")
-    with pytest.raises(InputError, match="1 images in it, training needs at least 3"):
+    with pytest.raises(InputError, match="1 image in it, training needs at least 3"):
         open_images(folder / "a")
 
 

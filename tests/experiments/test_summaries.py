@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from wcwidth import wcswidth
 
 from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
 from dploss.experiments.history import Recall, TrainHistory
-from dploss.experiments.summary import data_name, extremes, listing, summary
+from dploss.experiments.listing import listing, records
+from dploss.experiments.summary import data_name, extremes, summary
 from dploss.files.atomic import json_text
 
 
@@ -37,21 +39,21 @@ def test_best_is_the_lowest_and_nan_is_neither(foreign):
 
 def test_the_list_has_a_numbered_row_for_each(experiments, foreign):
     lines = listing([*experiments, foreign])
-    assert " ".join(lines[0].split()) == "# id created status loss tau latent_dim data epochs total loss best recall"
-    for place, (line, experiment) in enumerate(zip(lines[1:-1], experiments, strict=True), start=1):
+    assert " ".join(lines[0].split()) == "# id created status epochs total loss best recall"
+    for place, (line, experiment) in enumerate(zip(lines[1:-2:2], experiments, strict=True), start=1):
         history = experiment.history
-        expected = [str(place), experiment.id[:8], "completed", experiment.config["loss_function"], "4/4"]
-        expected += [f"{history.total_loss[-1]:.4g}", f"{max(history.recall_history):.4f}", "builtin", "16"]
+        expected = [str(place), experiment.id[:8], "completed", "4/4"]
+        expected += [f"{history.total_loss[-1]:.4g}", f"{max(history.recall_history):.4f}"]
         assert set(expected) <= set(line.split())
-    assert lines[-1].split()[:2] == ["4", "elsewhere"] and "unknown" in lines[-1]
+        loss = experiment.config["loss_function"]
+        assert lines[2 * place] == f"   builtin, 768 -> 16, euclidean, MLP 32, {loss} tau 1, 40 held out"
+    assert lines[-2].split()[:2] == ["4", "elsewhere"] and "unknown" in lines[-2] and lines[-1] == "   -"
 
 
 def test_the_list_has_bytes_and_code_where_an_experiment_has_them(experiments, foreign):
     stored = with_config(experiments[0], bytes=64, code="pq")
-    lines = [line.split() for line in listing([stored, experiments[1], foreign])]
-    assert lines[0][6:10] == ["latent_dim", "bytes", "code", "data"]
-    # The date of a row has two words.
-    assert [line[7:11] for line in lines[1:3]] == [["16", "64", "pq", "builtin"], ["16", "-", "-", "builtin"]]
+    lines = listing([stored, experiments[1], foreign])
+    assert "768 -> 16, 64 bytes pq, euclidean" in lines[2]
     assert "64 bytes a vector, pq" in "\n".join(summary(stored, []))
     assert "bytes" not in "\n".join([*listing(experiments), *summary(experiments[1], [])])
 
@@ -128,5 +130,20 @@ def test_data_has_a_short_name(experiments, path, name):
 
 def test_odd_configs_are_shown_not_fatal(experiments):
     odd = with_config(experiments[0], data="text", epochs="many", latent_dim=None, hidden_dims={"a": 1}, tau=[1, "b"])
-    assert len(listing([odd])) == 2
-    assert summary(odd, []) and compare([odd, experiments[1]], [[], []]).rows
+    assert [line.split()[0] for line in listing([odd])] == ["#", "1", "-,"] and records([odd])
+    assert summary(odd, []) and compare([odd, experiments[1]], [[], []]).lines()
+
+
+def test_long_names_are_cut_where_a_line_ends(experiments, foreign):
+    long = replace(foreign, folder=Path("실험_" * 20), config={**experiments[0].config, "data": {"path": "자료/" * 30}})
+    long.history.epochs[-1] = 10**6
+    for lines in (listing([long, *experiments]), compare([long, *experiments], [[]] * 4).lines()):
+        assert max(map(wcswidth, lines)) <= 80 and "실험" in "".join(lines)
+
+
+def test_settings_without_effect_are_neither_listed_nor_compared(experiments):
+    linear = with_config(experiments[0], hidden_dims=[], dropout=0.5, code="pq", clip_model="other", quiet=False)
+    table = compare([linear, experiments[1]], [[], []])
+    assert table.settings[0] == {"hidden_dims": "none", "loss_function": linear.config["loss_function"]}
+    assert table.settings[1]["dropout"] == "0.2"
+    assert "tau" not in "".join(summary(with_config(linear, epochs=0), []))

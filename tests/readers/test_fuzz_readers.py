@@ -44,8 +44,9 @@ from dploss.experiments.catalog import open_experiment
 from dploss.experiments.comparison import compare
 from dploss.experiments.history import TrainHistory
 from dploss.experiments.layout import load_config
+from dploss.experiments.listing import listing, records
 from dploss.experiments.record import ExperimentRecord
-from dploss.experiments.summary import listing, summary
+from dploss.experiments.summary import summary
 from dploss.models.build import load_encoder
 from dploss.tracking.retention import EveryNSeconds
 from dploss.tracking.tracker import BestCheckpointTracker
@@ -372,10 +373,10 @@ def tell(folder: Path) -> None:
     """Everything that is said of an experiment."""
     experiment = open_experiment(folder)
     recalls = recorded_recall(experiment)
-    lines = [*listing([experiment]), *summary(experiment, recalls)]
     compared = compare([experiment, experiment], [recalls, recalls])
+    lines = [*listing([experiment]), *summary(experiment, recalls), *compared.lines()]
     assert all("\n" not in line for line in lines) and len(compared.rows) == 2
-    "\n".join([*lines, json.dumps(compared.records)]).encode()
+    "\n".join([*lines, json.dumps(compared.records), json.dumps(records([experiment]))]).encode()
 
 
 def read_history(path: Path) -> None:

@@ -134,4 +134,4 @@ def test_any_other_fault_of_the_code_is_not_hidden():
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        run_action(wrong, Parser(prog="wrong"), [])
+        run_action(wrong, Parser("wrong", None), [])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,9 @@ def test_the_report_has_them_beside_the_encoder(call, folder, fitted, rows):
 def test_the_text_has_a_line_for_each_search(call, folder):
     lines = call("test.py", "--experiment_id", folder, "--peers", "--k", K).stdout.splitlines()
     for search in ("float queries", "95 % interval", "rows rarely found", "coded queries", "re-ranked x 5"):
-        found = [line for line in lines if search in line and f" {BYTES} " in line]
-        assert [line.split("  ")[0] for line in found][-5:] == NAMES, search
+        under = [line for line in lines if search in line or line.endswith(f", {BYTES} bytes")]
+        named = [name for name, line in pairwise(under) if search in line]
+        assert named[-5:] == [f"{name}, {BYTES} bytes" for name in NAMES], search
 
 
 @pytest.mark.parametrize("name", ["PCA, int8", "OPQ"])

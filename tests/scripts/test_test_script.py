@@ -271,9 +271,8 @@ def test_a_file_of_training_rows_is_refused(unseen, experiments, tmp_path, capsy
     rows = open_vectors().rows
     np.save(tmp_path / "seen.npy", np.concatenate([rows[TRAINING[:50]], rows[400 : 400 + unseen]]))
     assert script.main(["--data", "seen.npy"]) == 2
-    expected = (
-        f"50 of {50 + unseen} rows are training rows, left out; {unseen} rows are too few for that many neighbours"
-    )
+    few = ("0 rows are", "1 row is")[unseen]
+    expected = f"50 of {50 + unseen} rows are training rows, left out; {few} too few for that many neighbours"
     assert capsys.readouterr().err == f"test.py: {tmp_path}/seen.npy: {expected}\n"
 
 

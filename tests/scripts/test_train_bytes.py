@@ -163,10 +163,10 @@ def test_the_fewest_bytes_that_reach_a_target_are_found(call, tmp_path, monkeypa
     done = call("train.py", "--limit", ROWS, "--target-recall", 0.6, "--bytes", "--epochs", 0, "--latent-dim", 64)
     assert done.returncode == 0, done.stderr
     curve = {
-        int(line.split()[0]): float(line.split("held-out recall@5 ")[1].split()[0])
-        for line in done.stdout.splitlines()
-        if "bytes a vector" in line
+        int(line.split()[0]): float(line.split()[1])
+        for line in done.stdout[: done.stdout.index("completed")].splitlines()[2:]
     }
+    assert done.stdout.startswith("held-out recall on 40 rows, target 0.6\nbytes a vector  recall@5\n")
     (folder,) = tmp_path.glob("checkpoints/[!.]*")
     found = json.loads((folder / "config.json").read_text())["bytes"]
     assert curve[found] >= 0.6 > curve[found - 1]

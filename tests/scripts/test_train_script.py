@@ -65,8 +65,8 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
     assert {path.name for path in experiment.iterdir()} == names
 
     for said in (
-        experiment.name,
-        f"checkpoints/{experiment.name}",
+        f"experiment         {experiment.name[:8]}\n",
+        f"checkpoints/{experiment.name}\n",
         "builtin: 300 rows of 768",
         "DPLossV3",
         "tau=1,",
@@ -74,7 +74,7 @@ def test_a_person_trains_and_loads_the_model_in_a_notebook(run, tmp_path):
         assert said in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3 and all("total" in line and " s  ETA " in line for line in lines)
-    assert "saved checkpoint_epoch_002.pth  held-out recall@5" in done.stderr
+    assert "saved checkpoint_epoch_002.pth  recall@5" in done.stderr
     history = json.loads((experiment / "train_history.json").read_text())
     assert f"start {history['recall_history'][0]:.4f}, saved as checkpoint_epoch_000.pth" in done.stderr
     for name, recall in (("start", history["recall_history"][0]), ("PCA", history["pca_recall"])):
@@ -143,8 +143,8 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_no_step(call, tmp_path, unint
     _, printed = process.communicate(timeout=60)
     (experiment,) = experiments(tmp_path)
     assert process.returncode == 130, printed
-    resume = printed.splitlines()[-1].split("train.py ")[1]
-    assert resume == f"--resume checkpoints/{experiment.name}"
+    hint, resume = printed.splitlines()[-1].split(" train.py ")
+    assert hint == "interrupted; resume with: uv run python" and resume == f"--resume {experiment.name[:8]}"
     assert json.loads((experiment / "train_history.json").read_text())["status"] == "interrupted"
     assert "Traceback" not in printed
     assert call("train.py", *resume.split()).returncode == 0
@@ -237,7 +237,13 @@ def test_a_bad_file_is_one_line_in_a_process_too(run, tmp_path):
         (["--min-delta", "-1"], "--min-delta must be at least 0, got -1.0"),
         (["--loss-function", "DPLossV9"], "invalid choice: 'DPLossV9'"),
         (["--latent-dim", 1000], "--latent-dim 1000 is above the 768 dimensions of the vectors"),
-        (["--epoch", 3], "unrecognized arguments: --epoch 3"),
+        (["--epoch", 3], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
+        (["--latent_dim=8"], "unrecognized arguments: --latent_dim=8; did you mean --latent-dim?"),
+        (["--zzz"], "unrecognized arguments: --zzz (train.py --help"),
+        (["--loss-function", "dploss2"], "; did you mean DPLossV2?"),
+        (["--device", "gpu"], "invalid choice: 'gpu' (choose from auto, cpu, cuda, mps)"),
+        (["--min-delta", "atuo"], "must be a number or auto, got 'atuo'; did you mean auto?"),
+        (["--metric-name", "recal", "--limit", 100, "--batch-size", 16, "--quiet"], "; did you mean recall?"),
         (["--resume", "3f2a"], "no experiment in checkpoints: train.py makes one"),
         (["--resume", ""], "no experiment in checkpoints: train.py makes one"),
     ],
@@ -275,7 +281,7 @@ def test_help_shows_every_flag_in_groups_with_examples(main):
 
 def test_quiet_prints_the_result_alone(main):
     code, out, error = main("--epochs", 1, *SMALL, "--quiet")
-    assert code == 0 and error == "" and out.startswith("completed: 1 epochs")
+    assert code == 0 and error == "" and out.startswith("completed: 1 epoch in")
 
 
 def test_no_hidden_dims_make_a_linear_encoder(main, tmp_path):
@@ -297,8 +303,18 @@ def test_a_target_recall_is_reached_by_the_smallest_size(main, tmp_path):
     code, out, error = main("--epochs", 1, *SMALL[2:], "--target-recall", 0.8, "--quiet")
     (experiment,) = experiments(tmp_path)
     size = json.loads((experiment / "config.json").read_text())["latent_dim"]
-    tried = [line for line in out.splitlines() if " dimensions: held-out recall@5 " in line]
-    assert code == 0 and tried[-1].startswith(f"{size} dimensions") and len(tried) > 1
+    title, header, *lines = out.splitlines()
+    assert title == "held-out recall on 30 rows, target 0.8" and header.split() == [
+        "dimensions",
+        "recall@5",
+        "gain",
+        "over",
+    ]
+    trials = [line.split() for line in lines[: lines.index(next(one for one in lines if one.startswith("completed")))]]
+    # In the order of sizes, and the smallest that reaches the target is the one that was taken.
+    assert code == 0 and len(trials) > 1 and [int(one[0]) for one in trials] == sorted(int(one[0]) for one in trials)
+    assert next(one[0] for one in trials if one[-1] == "target") == str(size)
+    assert all((float(one[1]) >= 0.8) == (one[-3:] == ["reaches", "the", "target"]) for one in trials)
     assert out.splitlines()[-1] == f"checkpoints/{experiment.name}"
     assert error.startswith("the sizes that were not taken are in checkpoints/.target-recall-")
     for flag, value in (("--latent-dim", 8), ("--resume", experiment)):

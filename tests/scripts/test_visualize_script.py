@@ -24,21 +24,31 @@ def test_list_is_a_table_newest_first(run, experiments):
     done = run("visualize_training.py", "--list")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [
+    assert [line.split()[:2] for line in lines[1::2]] == [
         [str(place), experiment.id[:8]] for place, experiment in enumerate(experiments, start=1)
     ]
+    assert all("  builtin, 768 -> 16, euclidean, MLP 32, DPLossV" in line for line in lines[2::2])
 
 
-def test_a_data_file_with_wide_letters_leaves_the_columns_straight(call, experiments):
+def test_the_list_as_json_has_settings_that_matter_and_results(call, experiments):
+    found = json.loads(call("visualize_training.py", "--list", "--json").stdout)
+    assert [one["experiment"] for one in found] == [experiment.id for experiment in experiments]
+    one, history = found[0], experiments[0].history
+    assert (one["input_dim"], one["rows"], one["train_rows"], one["held_out_rows"]) == (768, 400, 360, 40)
+    assert one["settings"]["latent_dim"] == 16 and one["settings"]["metric"] == "euclidean"
+    assert not {"image_size", "code", "clip_model", "lambda_recon", "matryoshka_dims"} & one["settings"].keys()
+    assert one["best_recall"]["value"] == max(history.recall_history) and one["best_recall"]["rows"] == 40
+    assert one["total_loss"]["final"] == history.total_loss[-1] and one["status"] == "completed"
+
+
+def test_a_data_file_with_wide_letters_fits_the_lines(call, experiments):
     path = experiments[1].folder / "config.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     record["data"]["path"] = "/자료/한국어_문장_임베딩.parquet"
     path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    for flags, count in ((("--list",), 3), (("--compare", "--no-recall"), 3)):
-        lines = call("visualize_training.py", *flags).stdout.splitlines()[: count + 1]
-        assert "한국어_문장_임베딩.parquet" in "".join(lines)
-        # The last column is aligned right, and a dash or a number in every row.
-        assert {wcswidth(line) for line in lines} == {wcswidth(lines[0])}
+    for flags in (("--list",), ("--compare", "--no-recall")):
+        lines = call("visualize_training.py", *flags).stdout.splitlines()
+        assert "한국어_문장_임베딩.parquet" in "".join(lines) and max(map(wcswidth, lines)) <= 80
 
 
 def test_piped_it_takes_the_newest_and_measures_its_recall(run, experiments):
@@ -74,7 +84,7 @@ def test_at_a_terminal_an_id_prefix_will_do(terminal, experiments):
 def test_at_a_terminal_several_are_chosen_to_compare(terminal, experiments):
     code, shown = terminal("1,3\n", "visualize_training.py", "--compare", "--no-recall", "--save", "two.png")
     assert code == 0 and shown.endswith("\ntwo.png\n")
-    table = shown[shown.rindex("experiment ") :]
+    table = shown[shown.index("experiment  epochs") :]
     assert experiments[0].id[:8] in table and experiments[2].id[:8] in table and experiments[1].id[:8] not in table
 
 
@@ -126,12 +136,19 @@ def test_quick_plot_imports_no_torch(experiments):
 def test_compare_takes_all_when_piped(call, experiments):
     done = call("visualize_training.py", "--compare", "--recall-history")
     assert (done.returncode, done.stderr) == (0, "")
-    header, *rows = done.stdout.splitlines()
-    assert header.split()[:2] == ["experiment", "loss_function"] and rows.pop() == "checkpoints/compare.png"
-    for row, experiment in zip(rows, experiments, strict=True):
+    header, *lines = done.stdout.splitlines()
+    assert header.split() == ["experiment", "epochs", "recall@5", "gain", "total", "rank", "pairdist", "time"]
+    assert lines.pop() == "checkpoints/compare.png"
+    for row, settings, experiment in zip(lines[:6:2], lines[1:6:2], experiments, strict=True):
         history = experiment.history
-        assert row.split()[:2] == [experiment.id[:8], experiment.config["loss_function"]]
-        assert f"{history.total_loss[-1]:.4g}" in row and f"{history.recall_history[-1]:.4f}" in row
+        gain = history.recall_history[-1] - max(history.baselines().values())
+        assert row.split()[:4] == [experiment.id[:8], "4/4", f"{history.recall_history[-1]:.4f}", f"{gain:+.4f}"]
+        assert f"{history.total_loss[-1]:.4g}" in row
+        assert settings == f"    loss_function={experiment.config['loss_function']}"
+    assert lines[6:8] == ["", "gain is over the strongest of these:"] and lines[8].split()[:2] == [
+        "experiment",
+        "start",
+    ]
     assert Image.open("checkpoints/compare.png").size[0] == 2100
 
 
@@ -174,7 +191,7 @@ def test_broken_folders_and_histories_of_other_programs(experiments, capsys):
     [
         (["--experiment_id", "zz"], "no experiment 'zz' in checkpoints; there are"),
         (["--compare", "--experiments", "zz"], "no experiment 'zz' in checkpoints; there are"),
-        (["--json"], "--json needs --compare"),
+        (["--json"], "--json needs --list or --compare"),
         (["--experiments", "a"], "--experiments needs --compare"),
         (["--compare", "--experiment_id", "a"], "--compare takes --experiments ID ID ..., not --experiment_id"),
         (["--list", "--save", "a.png"], "--save does not go with --list"),

@@ -17,6 +17,7 @@ from dploss.data.formats.columns import choose_column
 from dploss.data.memmap import BFLOAT16, MappedRows, map_matrix
 from dploss.errors import InputError, SettingError
 from dploss.files.untrusted import decoding
+from dploss.text import counted
 
 VECS = {".fvecs": "<f4", ".bvecs": "u1"}
 BINS = {".fbin": "<f4", ".f16bin": "<f2", ".u8bin": "u1", ".i8bin": "i1"}
@@ -37,12 +38,13 @@ def read_vecs(path: Path, column: str | None, limit: int | None) -> MappedRows:
         dim = int(np.fromfile(path, "<i4", 1)[0])
         row_bytes = 4 + dim * dtype.itemsize
         if dim < 1 or size % row_bytes:
-            raise ValueError(f"{size:,} bytes are no whole number of rows of {dim} dimensions")
+            raise ValueError(f"{size:,} bytes are no whole number of rows of {counted(dim, 'dimension')}")
         count = min(size // row_bytes, limit or size)
         dims = map_matrix(path, "<i4", (count, 1), 0, row_bytes).stored[:, 0]
         wrong = np.flatnonzero(dims != dim)
         if len(wrong):
-            raise InputError(f"{path}: row {wrong[0]} has {dims[wrong[0]]} dimensions, the rows before it have {dim}")
+            odd = counted(dims[wrong[0]], "dimension")
+            raise InputError(f"{path}: row {wrong[0]} has {odd}, the rows before it have {dim}")
         return map_matrix(path, dtype, (count, dim), 4, row_bytes)
 
 
@@ -53,7 +55,7 @@ def read_bin(path: Path, column: str | None, limit: int | None) -> MappedRows:
     with decoding(path, f"not a readable {path.suffix} file"):
         count, dim = (int(value) for value in np.fromfile(path, "<u4", 2))
         if not count or not dim or 8 + count * dim * dtype.itemsize != path.stat().st_size:
-            raise ValueError(f"it is not as long as its {count:,} rows of {dim} dimensions")
+            raise ValueError(f"it is not as long as its {counted(count, 'row')} of {counted(dim, 'dimension')}")
         return map_matrix(path, dtype, (min(count, limit or count), dim), 8)
 
 
