@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from dploss.data import BUILTIN, Vectors
 from dploss.data.vectors import fingerprint_of, local_name
 from dploss.errors import InputError, SettingError
+from dploss.text import counted
 from metrics.captions import image_key, table_in, text_beside, unmatched_line
 from metrics.decoding import UnreadableImage, read_image
 from metrics.errors import InputError as MetricsInputError
