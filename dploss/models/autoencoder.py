@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dploss.models.encoder import Encoder, EqualizedLinear
+from dploss.models.encoder import Encoder
+from dploss.models.layers import EqualizedLinear
 from dploss.models.pca import PCA
 
 _CHANNELS = (32, 64, 64)

@@ -25,7 +25,9 @@ def build_encoder(config: TrainConfig, input_dim: int) -> DPEncoder | ConvAutoen
     """
     if config.images is not None:
         return ConvAutoencoder(config.image_size, config.latent_dim)
-    return DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout)
+    return DPEncoder(
+        input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout, config.matryoshka_dims
+    )
 
 
 def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:

@@ -7,7 +7,8 @@ from dploss.config import TrainConfig
 from dploss.errors import InputError
 from dploss.experiments.checkpoints import CheckpointManager
 from dploss.models.build import load_encoder
-from dploss.models.encoder import DPEncoder, EqualizedLinear
+from dploss.models.encoder import DPEncoder
+from dploss.models.layers import EqualizedLinear
 from dploss.models.pca import PCA
 
 
