@@ -44,7 +44,8 @@ def parser() -> Parser:
     flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")
     flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
-    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
+    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent, of a Matryoshka encoder")
+    flags.add_argument("--any-dim", action="store_true", help="allow a --dim that the encoder was not trained for")
     flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
     flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
     flags.add_argument(
@@ -100,6 +101,7 @@ def encode(args: Namespace) -> int:
             dtype=args.dtype,
             column=args.column,
             dim=args.dim,
+            any_dim=args.any_dim,
             batch_size=args.batch_size,
             folder=args.engine == "ray",
         )

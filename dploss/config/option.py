@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from dploss.arguments import plain
 from dploss.errors import SettingError
 
 _LARGEST = 2**32
@@ -65,22 +66,28 @@ class Option:
     env: str | None
     on_resume: bool
 
-    def check(self, value: Any) -> None:
-        """Refuse a value that the setting cannot have.
+    def checked(self, value: Any) -> Any:
+        """A value as the setting has it: numbers of Python, several of them as a tuple, text for a path.
+
+        Args:
+            value: also as NumPy or torch have it.
 
         Raises:
             SettingError: a value of the wrong type or outside its range.
         """
+        value = plain(value)
         if value is None and self.optional:
-            return
+            return None
         several = self.kind is tuple
         if several and not isinstance(value, list | tuple):
             raise SettingError(f"{{{self.name}}} must be a list of whole numbers, got {{value!r}}", value=value)
-        for part in value if several else [value]:
+        parts = [plain(part) for part in value] if several else [value]
+        for part in parts:
             expected = self._expected(part)
             if expected:
                 template = f"{{{self.name}}} must be {{expected}}, got {{value!r}}"
                 raise SettingError(template, expected=expected, value=part)
+        return tuple(parts) if several else value
 
     def _expected(self, value: Any) -> str | None:
         """What `value` must be and is not, or None."""

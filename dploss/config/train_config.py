@@ -222,8 +222,8 @@ class TrainConfig:
             if value is UNSET:
                 value = setting.default if self.images is None else setting.image_default
                 value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
-            setting.check(int(value) if isinstance(value, NotGiven) else value)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+            given = not isinstance(value, NotGiven | WidthsNotGiven)
+            object.__setattr__(self, name, setting.checked(value) if given else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):

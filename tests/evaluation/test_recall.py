@@ -76,7 +76,7 @@ def test_more_candidates_never_lose_and_all_of_them_find_everything(builtin):
 
 @pytest.mark.parametrize("search", [(0, 3), (4, 3), (2, 600)])
 def test_searches_out_of_range_are_named(builtin, search):
-    with pytest.raises(ValueError, match="a search needs|more rows than the 600 to fetch"):
+    with pytest.raises(ValueError, match="k must be at least 1|a search needs|more rows than the 600 to fetch"):
         RecallEvaluator(5).evaluate_reranked(builtin, builtin, [search])
 
 
