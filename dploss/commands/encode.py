@@ -23,7 +23,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import add_experiment_flags, checkpoint_of
+from dploss.cli.flags import add_checkpoint_flag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.codes.quantizer import DTYPES
 from dploss.config import DEVICES
@@ -41,7 +41,7 @@ def parser() -> Parser:
         help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
     )
     add_experiment_flags(flags)
-    flags.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, instead of an experiment's best or latest")
+    add_checkpoint_flag(flags)
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")
     flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
     flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent, of a Matryoshka encoder")
