@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from dploss.config.nested_dims import nested_dims
 from dploss.config.option import UNSET, NotGiven, WidthsNotGiven, option, options_of
 from dploss.errors import InputError, SettingError
 from metrics.table import BUILT_IN, COMPOSITE
@@ -212,6 +213,9 @@ class TrainConfig:
         on_resume=True,
     )
     checkpoints_dir: str = option("checkpoints", OUTPUT, "folder of all experiments", metavar="DIR", on_resume=True)
+    log_to: Literal["none", "wandb", "mlflow"] = option(
+        "none", OUTPUT, "log to Weights & Biases or MLflow, beside TensorBoard", on_resume=True
+    )
     no_tensorboard: bool = option(False, OUTPUT, "write no TensorBoard logs", on_resume=True)
     quiet: bool = option(False, OUTPUT, "print only warnings, errors and the result", on_resume=True)
 
@@ -289,12 +293,3 @@ class TrainConfig:
 
 
 OPTIONS = options_of(TrainConfig)
-
-
-def nested_dims(latent_dim: int) -> tuple[int, ...]:
-    """The dimensions where --matryoshka names none: latent_dim and its halves down to 32, or to 2 if it is below 64."""
-    least = 32 if latent_dim >= 64 else 2
-    dims = [latent_dim]
-    while dims[-1] // 2 >= least:
-        dims.append(dims[-1] // 2)
-    return tuple(reversed(dims))

@@ -9,8 +9,8 @@ from dploss.errors import SettingError
 from dploss.experiments.history import Evaluation
 from dploss.experiments.summary import LOSSES
 from dploss.tracking.tracker import BestCheckpointTracker
+from dploss.training.loggers.run_log import RunLog
 from dploss.training.progress import Progress
-from dploss.training.tensorboard import TensorBoardLog
 from metrics.table import BUILT_IN, COMPOSITE, JACKKNIFE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class CheckpointEvaluator:
         tracker: of the experiment's folder.
         reconstruction: of images; None for vectors, or where no images are held out.
         progress: where messages go.
-        log: what TensorBoard shows.
+        log: of the training.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class CheckpointEvaluator:
         tracker: BestCheckpointTracker,
         reconstruction: "Reconstruction | None",
         progress: Progress,
-        log: TensorBoardLog,
+        log: RunLog,
     ) -> None:
         self.tracker, self.reconstruction, self.progress, self.log = tracker, reconstruction, progress, log
 
