@@ -97,9 +97,15 @@ def add_settings(parser: Parser, alone: Mapping[str, Any] = MappingProxyType({})
             default=argparse.SUPPRESS,
             help=setting.help + _default_note(setting),
         )
-        if setting.kind is bool:
-            switchable = setting.default != setting.image_default
-            add(action=argparse.BooleanOptionalAction if switchable else "store_true")
+        if setting.kind is bool and name.startswith("no_"):
+            add(action="store_true")
+            # Hidden, for what --config says.
+            positive = flag_name(name.removeprefix("no_"))
+            groups[setting.group].add_argument(
+                positive, dest=name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
+        elif setting.kind is bool:
+            add(action=argparse.BooleanOptionalAction)
         elif setting.kind is tuple:
             add(type=_whole_numbers, nargs="*", metavar="N", action=_Joined)
         else:
