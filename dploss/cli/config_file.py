@@ -1,5 +1,6 @@
 """--config: the settings of a training from a file, TOML or an experiment's config.json."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -28,7 +29,7 @@ def settings_of_file(file: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: no such file, not TOML or JSON, or a key or value that is no setting's.
     """
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     settings = {name: _checked(path, name, value) for name, value in _settings(path, _content(path)).items()}
     for flag, other in _ALSO_REPLACES.items():
         if flag in flags:

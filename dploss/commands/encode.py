@@ -131,7 +131,9 @@ def checkpoint_to_decode(args: Namespace) -> Path:
     Raises:
         InputError: flags that do not go with --decode, a sidecar that is missing or invalid, or no such checkpoint.
     """
-    for flag, given in (("--dtype", args.dtype), ("--dim", args.dim), ("--engine ray", args.engine == "ray" or None)):
+    flags = {"--dtype": args.dtype, "--dim": args.dim, "--any-dim": args.any_dim or None}
+    flags["--engine ray"] = args.engine == "ray" or None
+    for flag, given in flags.items():
         if given is not None:
             raise InputError(f"{flag} does not go with --decode, which writes all of the latents as float32")
     if args.checkpoint or args.experiment_id:

@@ -1,5 +1,6 @@
 """share: an encoder as a folder that others can load, and the Hugging Face Hub can hold."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def share(reference: str | Path, folder: str | Path, checkpoints_dir: str | Path
     history = TrainHistory.from_dict(checkpoint["train_history"])
     chosen = is_best(path) and record.config.metric_name not in LOSSES
     card = ModelCard(encoder, record, history, checkpoint["epoch"], chosen)
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     write_shared(folder, {**checkpoint, "config": record.as_dict()}, card.text())
     return folder
 
