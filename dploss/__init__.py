@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dploss.integrations.onnx_export import export_onnx as export_onnx
     from dploss.integrations.onnx_export import linear_map as linear_map
     from dploss.integrations.sentence_transformer import ShortEmbedding as ShortEmbedding
+    from dploss.integrations.sharing import share as share
     from dploss.integrations.sklearn_reducer import DPReducer as DPReducer
     from dploss.losses.distance_preserving import DPLossV1 as DPLossV1
     from dploss.losses.distance_preserving import DPLossV1Norm as DPLossV1Norm
@@ -55,6 +56,7 @@ _HOMES = {
     "load_encoder": "models.build",
     "open_images": "data.images",
     "open_vectors": "data",
+    "share": "integrations.sharing",
 }
 __all__ = sorted(_HOMES)
 

@@ -12,10 +12,14 @@ from typing import Any
 from dploss.cli.main import Parser
 from dploss.config import OPTIONS, Option, TrainConfig, flag_name
 from dploss.errors import InputError
-from dploss.experiments.catalog import Experiment, finished_experiment, finished_experiments
-from dploss.experiments.layout import LATEST
+from dploss.experiments.catalog import (
+    Experiment,
+    checkpoint_in,
+    find_checkpoint,
+    finished_experiment,
+    finished_experiments,
+)
 from dploss.text import did_you_mean
-from dploss.tracking.best_links import BEST
 
 
 class PathFlag(argparse.Action):
@@ -51,6 +55,15 @@ def add_experiment_flags(parser: Parser) -> None:
     )
 
 
+def add_checkpoint_flag(parser: Parser) -> None:
+    """A flag that names an encoder, instead of `add_experiment_flags`; `checkpoint_of` reads them."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a checkpoint, or a folder that share.py wrote, instead of an experiment's best or latest",
+    )
+
+
 def named_or_newest(args: argparse.Namespace) -> Experiment:
     """The experiment of `add_experiment_flags`: the named one, or the newest with a finished epoch.
 
@@ -65,7 +78,7 @@ def named_or_newest(args: argparse.Namespace) -> Experiment:
 
 
 def checkpoint_of(args: argparse.Namespace) -> Path:
-    """The checkpoint that --checkpoint names, or the best, else the latest, of the experiment that is meant.
+    """The encoder that --checkpoint names, or that of the experiment that is meant.
 
     Raises:
         InputError: there is none, or both were given.
@@ -73,12 +86,8 @@ def checkpoint_of(args: argparse.Namespace) -> Path:
     if args.checkpoint and args.experiment_id:
         raise InputError("--checkpoint and --experiment_id both name an encoder: give one")
     if args.checkpoint:
-        return Path(args.checkpoint)
-    folder = named_or_newest(args).folder
-    for name in (BEST, LATEST):
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f"{folder}: neither {BEST} nor {LATEST} in it")
+        return find_checkpoint(args.checkpoint, args.checkpoints_dir)
+    return checkpoint_in(named_or_newest(args).folder)
 
 
 def report_skipped(lines: Sequence[str]) -> None:
@@ -106,9 +115,15 @@ def add_settings(parser: Parser, alone: Mapping[str, Any] = MappingProxyType({})
             default=argparse.SUPPRESS,
             help=setting.help + _default_note(setting),
         )
-        if setting.kind is bool:
-            switchable = setting.default != setting.image_default
-            add(action=argparse.BooleanOptionalAction if switchable else "store_true")
+        if setting.kind is bool and name.startswith("no_"):
+            add(action="store_true")
+            # Hidden, for what --config says.
+            positive = flag_name(name.removeprefix("no_"))
+            groups[setting.group].add_argument(
+                positive, dest=name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
+        elif setting.kind is bool:
+            add(action=argparse.BooleanOptionalAction)
         elif setting.kind is tuple:
             add(type=_whole_numbers, nargs="*", metavar="N", action=_Joined)
         else:

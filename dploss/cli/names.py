@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train.py",
     "test": "test.py",
     "encode": "encode.py",
+    "share": "share.py",
     "plot": "quick_plot.py",
     "visualize": "visualize_training.py",
 }

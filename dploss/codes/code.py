@@ -246,6 +246,8 @@ def check_codes(codes: np.ndarray, width: int) -> None:
     Raises:
         ValueError: another dtype or shape.
     """
+    if not isinstance(codes, np.ndarray):
+        raise ValueError(f"codes must be uint8 of shape (rows, {width}), got a {type(codes).__name__}")
     if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != width:
         raise ValueError(f"codes must be uint8 of shape (rows, {width}), got {codes.dtype} of shape {codes.shape}")
 

@@ -23,7 +23,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_checkpoint_flag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.cli.messages import message_lines
 from dploss.codes.quantizer import DTYPES
@@ -51,15 +51,11 @@ def parser() -> Parser:
         help="INPUT holds codes: write their latents, by the checkpoint that made them unless one is named",
     )
     add_experiment_flags(flags)
-    flags.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        action=PathFlag,
-        help="a checkpoint, instead of an experiment's best or latest",
-    )
+    add_checkpoint_flag(flags)
     flags.add_argument("--column", help="the column that holds the vectors, or the codes")
     flags.add_argument("--dtype", choices=DTYPES, help="of latents (default: the experiment's code, or float32)")
-    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent")
+    flags.add_argument("--dim", type=int, help="only the first DIM dimensions of each latent, of a Matryoshka encoder")
+    flags.add_argument("--any-dim", action="store_true", help="allow a --dim that the encoder was not trained for")
     flags.add_argument("--batch-size", type=int, default=8192, help="rows at a time (default: %(default)s)")
     flags.add_argument("--device", choices=DEVICES, default="auto", help="where to encode (default: %(default)s)")
     flags.add_argument(
@@ -117,6 +113,7 @@ def encode(args: Namespace) -> int:
             dtype=args.dtype,
             column=args.column,
             dim=args.dim,
+            any_dim=args.any_dim,
             batch_size=args.batch_size,
             folder=args.engine == "ray",
         )
@@ -153,7 +150,9 @@ def checkpoint_to_decode(args: Namespace) -> Path:
     Raises:
         InputError: flags that do not go with --decode, a sidecar that is missing or invalid, or no such checkpoint.
     """
-    for flag, given in (("--dtype", args.dtype), ("--dim", args.dim), ("--engine ray", args.engine == "ray" or None)):
+    flags = {"--dtype": args.dtype, "--dim": args.dim, "--any-dim": args.any_dim or None}
+    flags["--engine ray"] = args.engine == "ray" or None
+    for flag, given in flags.items():
         if given is not None:
             raise InputError(f"{flag} does not go with --decode, which writes all of the latents as float32")
     if args.checkpoint or args.experiment_id:

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dploss.cli.flags import PathFlag, add_experiment_flags, checkpoint_of
+from dploss.cli.flags import PathFlag, add_checkpoint_flag, add_experiment_flags, checkpoint_of
 from dploss.cli.main import Parser, run
 from dploss.config import DEVICES
 from dploss.errors import InputError
@@ -47,12 +47,7 @@ def parser() -> Parser:
     """The script's flags."""
     flags = Parser("test.py", __doc__)
     add_experiment_flags(flags)
-    flags.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        action=PathFlag,
-        help="a checkpoint, instead of an experiment's best or latest",
-    )
+    add_checkpoint_flag(flags)
     flags.add_argument(
         "--encoded",
         metavar="FILE",

@@ -12,6 +12,7 @@ Examples:
   train.py --matryoshka-dims 32,64,128,256      one encoder for four sizes
   train.py --target-recall 0.95                 the fewest dimensions
   train.py --target-recall 0.9 --bytes          the fewest bytes
+  train.py --config run.toml --seed 1           settings from a file
   train.py --images my_pictures/                an autoencoder of images
   train.py --resume 3f2a                        resume experiment 3f2a...
   train.py --resume 3f2a --epochs 200           ... for more epochs
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dploss.cli.config_file import settings_of_file
 from dploss.cli.flags import add_settings, environment_settings
 from dploss.cli.main import INTERRUPTED, Parser, interrupt_flag, run
 from dploss.cli.names import as_started, resume_line
@@ -56,6 +58,11 @@ def parser() -> Parser:
         "given anew",
     )
     flags.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a .toml file, as latent_dim = 128, or from an experiment's config.json; flags override it",
+    )
+    flags.add_argument(
         "--target-recall",
         type=float,
         metavar="RECALL",
@@ -76,12 +83,17 @@ def train(args: Namespace) -> int:
     """Train, and print the result."""
     given = vars(args)
     reference, target, rerank = given.pop("resume"), given.pop("target_recall"), given.pop("rerank")
+    file = given.pop("config")
+    if file is not None:
+        if reference is not None:
+            raise SettingError("{config} starts a new experiment: leave {resume} out, or give its settings as flags")
+        given = settings_of_file(file, given)
     fewest = given.get("bytes") == _FEWEST
     if fewest and target is None:
         raise SettingError("{bytes} needs a number, or {target_recall} to find it")
     if fewest:
         del given["bytes"]
-    elif target is not None and "bytes" in given:
+    elif target is not None and given.get("bytes") is not None:
         raise SettingError("{target_recall} finds the bytes: give {bytes} without a number")
     if target is not None and (reference is not None or ("latent_dim" in given and not fewest)):
         other = "{resume}" if reference else "{latent_dim}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from dploss.arguments import plain
 from dploss.errors import SettingError
 from dploss.text import did_you_mean
 
@@ -74,29 +75,31 @@ class Option:
         """Whether the value is the path of a file or folder."""
         return self.metavar in _PATHS
 
-    def plain(self, value: Any) -> Any:
-        """The value as it is kept: several numbers as a tuple, a path with `~` expanded."""
-        if isinstance(value, list):
-            return tuple(value)
-        return os.path.expanduser(value) if self.is_path and value is not None else value
+    def checked(self, value: Any) -> Any:
+        """A value as the setting has it: numbers of Python, several of them as a tuple, a path as text, `~` expanded.
 
-    def check(self, value: Any) -> None:
-        """Refuse a value that the setting cannot have.
+        Args:
+            value: also as NumPy or torch have it.
 
         Raises:
             SettingError: a value of the wrong type or outside its range.
         """
+        value = plain(value)
         if value is None and self.optional:
-            return
+            return None
         several = self.kind is tuple
         if several and not isinstance(value, list | tuple):
             raise SettingError(f"{{{self.name}}} must be a list of whole numbers, got {{value!r}}", value=value)
-        for part in value if several else [value]:
+        parts = [plain(part) for part in value] if several else [value]
+        for part in parts:
             expected = self._expected(part)
             if expected:
                 meant = did_you_mean(part, self.choices) if isinstance(part, str) else ""
                 template = f"{{{self.name}}} must be {{expected}}, got {{value!r}}{{meant}}"
                 raise SettingError(template, expected=expected, value=part, meant=meant)
+        if several:
+            return tuple(parts)
+        return os.path.expanduser(value) if self.is_path else value
 
     def _expected(self, value: Any) -> str | None:
         """What `value` must be and is not, or None."""

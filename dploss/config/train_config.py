@@ -212,6 +212,9 @@ class TrainConfig:
         on_resume=True,
     )
     checkpoints_dir: str = option("checkpoints", OUTPUT, "folder of all experiments", metavar="DIR", on_resume=True)
+    log_to: Literal["none", "wandb", "mlflow"] = option(
+        "none", OUTPUT, "log to Weights & Biases or MLflow, beside TensorBoard", on_resume=True
+    )
     no_tensorboard: bool = option(False, OUTPUT, "write no TensorBoard logs", on_resume=True)
     quiet: bool = option(False, OUTPUT, "print only warnings, errors and the result", on_resume=True)
 
@@ -222,8 +225,8 @@ class TrainConfig:
             if value is UNSET:
                 value = setting.default if self.images is None else setting.image_default
                 value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
-            setting.check(int(value) if isinstance(value, NotGiven) else value)
-            object.__setattr__(self, name, setting.plain(value))
+            given = not isinstance(value, NotGiven | WidthsNotGiven)
+            object.__setattr__(self, name, setting.checked(value) if given else value)
         if self.images is not None and self.metric != "euclidean":
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
         if self.images is not None and self.skip_bad_rows:

@@ -29,7 +29,7 @@ def store_rows(encoder: Encoder, rows: np.ndarray, form: Form, batch_size: int) 
     """Encode vectors and store them in a form: (n, D) -> (n, width)."""
     if isinstance(form, StoredCode):
         return encoder.encode_to_codes(rows)
-    return form.quantize(encoder.encode(rows, batch_size, form.dim))
+    return form.quantize(encoder.encode(rows, batch_size, form.dim, any_dim=True))
 
 
 class EncodeJob(ResumableJob):
@@ -45,6 +45,7 @@ class EncodeJob(ResumableJob):
             and .fbin hold float32 alone.
         column: of the vectors.
         dim: keep the first `dim` dimensions of a Matryoshka encoder's latents; all if None. Not for codes.
+        any_dim: allow a dim that the encoder was not trained for.
         batch_size: rows at a time.
         folder: whether the output is a new folder of parquet, made of parquet, which `encode_with_ray` writes.
 
@@ -68,6 +69,7 @@ class EncodeJob(ResumableJob):
         dtype: str | None = None,
         column: str | None = None,
         dim: int | None = None,
+        any_dim: bool = False,
         batch_size: int = 8192,
         folder: bool = False,
     ) -> None:
@@ -75,9 +77,7 @@ class EncodeJob(ResumableJob):
         if dtype is None:
             dtype = "float32" if encoder.code is None else StoredCode.dtype
         _check_request(output, dtype, dim, folder)
-        kept = encoder.latent_dim if dim is None else dim
-        if not 1 <= kept <= encoder.latent_dim:
-            raise SettingError("{dim} must be within 1 and {most}, got {value}", most=encoder.latent_dim, value=kept)
+        kept = encoder.checked_dim(dim, any_dim)
         self.stream = VectorStream(source, column)
         if folder and self.stream.column is None:
             raise SettingError("{source}: {engine} ray reads parquet and Arrow IPC files alone", source=source)
@@ -111,7 +111,7 @@ class EncodeJob(ResumableJob):
             sample = sample[BadRows(allows_zeros(self.encoder)).look(sample)]
             if not len(sample):
                 raise InputError(f"{self.name}: none of the rows from which {dtype} is fitted can be used")
-            sample = self.encoder.encode(sample, self.batch_size, dim)
+            sample = self.encoder.encode(sample, self.batch_size, dim, any_dim=True)
         return Quantizer.fit(dtype, sample)
 
     def _batches(self, beside: bool) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table | None]]:

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dploss.arguments import whole_number
 from dploss.evaluation.space import Space, as_rows, over_queries
 from dploss.experiments.history import Recall
+
+_LARGEST_SEED = 2**32 - 1
 
 
 class RecallEvaluator:
@@ -27,13 +30,9 @@ class RecallEvaluator:
     """
 
     def __init__(self, k: int = 5, num_samples: int = 3000, seed: int = 0) -> None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if num_samples <= k:
-            raise ValueError(f"num_samples must be above k = {k}, got {num_samples}")
-        self.k = k
-        self.num_samples = num_samples
-        self.seed = seed
+        self.k = whole_number("k", k, 1)
+        self.num_samples = whole_number("num_samples", num_samples, self.k + 1)
+        self.seed = whole_number("seed", seed, 0, _LARGEST_SEED)
 
     def sample(self, rows: int) -> np.ndarray:
         """Which of `rows` rows are evaluated: sorted int64 indices, all of them up to `num_samples`."""
@@ -84,11 +83,7 @@ class RecallEvaluator:
             ValueError: as `evaluate`, or a search outside its range.
         """
         kept = self.neighbours_kept(original, latent, searches, queries)
-        rows = kept.shape[1]
-        return [
-            Recall(int(found.sum()) / (rows * k), k, rows, float(found.std(ddof=1)) / (k * rows**0.5))
-            for found, (k, _) in zip(kept, searches, strict=True)
-        ]
+        return [_recall(found, int(k)) for found, (k, _) in zip(kept, searches, strict=True)]
 
     def neighbours_kept(
         self,
@@ -105,8 +100,9 @@ class RecallEvaluator:
         if len(x) != len(z):
             raise ValueError(f"original and latent must have the same rows, got {len(x)} and {len(z)}")
         rows = min(len(x), self.num_samples)
+        searches = [(whole_number("k", k, 1), whole_number("candidates", found, 1)) for k, found in searches]
         for k, candidates in searches:
-            if not 1 <= k <= candidates:
+            if k > candidates:
                 raise ValueError(f"a search needs 1 <= k <= candidates, got k = {k}, candidates = {candidates}")
             if rows <= candidates:
                 raise ValueError(f"original must have more rows than the {candidates} to fetch, got {rows}")
@@ -132,3 +128,10 @@ class RecallEvaluator:
             return torch.stack(found), unsure
 
         return over_queries((Space("original", x), Space("latent", z, q)), kept).numpy()
+
+
+def _recall(kept: np.ndarray, k: int) -> Recall:
+    """Recall@k where each of (rows,) queries keeps so many of its neighbours."""
+    rows = len(kept)
+    error = float(kept.std(ddof=1)) / k / rows**0.5 if rows > 1 else None
+    return Recall(int(kept.sum()) / (rows * k), k, rows, error)

@@ -177,7 +177,7 @@ def _recall(entry: Mapping[str, Any]) -> Recall:
         KeyError, TypeError, ValueError: it is damaged.
     """
     recall = Recall(**entry)
-    shares = (recall.value, recall.error or 0.0)
+    shares = (recall.value, recall.standard_error or 0.0)
     if not (all(0 <= share <= 1 for share in shares) and _is_count(recall.k) and _is_count(recall.rows)):
         raise ValueError(f"no recall: {entry}")
     return recall

@@ -12,6 +12,7 @@ from dploss.evaluation.peers import NO_PEERS, Peers
 from dploss.evaluation.scores import Scores, recall_columns, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
+from dploss.experiments.catalog import is_best
 from dploss.experiments.checkpoints import Checkpoint
 from dploss.experiments.history import PCA as PCA_NAME
 from dploss.experiments.history import PCA_RENORMALISED, START
@@ -23,7 +24,6 @@ from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, counted, elided, narrow_table, number, shown, wrapped
-from dploss.tracking.best_links import BEST
 
 _FLOAT_BYTES = 4
 # Of a path beside its name, and of a method in the first column of a table.
@@ -232,7 +232,7 @@ def evaluate_encoder(
         epoch=checkpoint["epoch"],
         data=data.source,
         held_out=data.held_out,
-        chosen_on_them=data.held_out and _is_best(path) and record.config.metric_name not in LOSSES,
+        chosen_on_them=data.held_out and is_best(path) and record.config.metric_name not in LOSSES,
         rows=len(rows),
         training_rows=None if data.train_rows is None else len(data.train_rows),
         device=encoder.mean.device.type,
@@ -271,9 +271,3 @@ def _stored(
 
 def _at_size(encoder: DPEncoder | ConvAutoencoder) -> Callable[[np.ndarray, int], np.ndarray]:
     return lambda rows, dim: encoder.encode(rows, dim=dim)
-
-
-def _is_best(path: Path) -> bool:
-    """Whether a checkpoint is the one that its experiment's tracker chose."""
-    best = path.parent / BEST
-    return best.is_file() and best.samefile(path)

@@ -107,9 +107,13 @@ def as_rows(name: str, values: np.ndarray | Tensor) -> Tensor:
     """(N, D) values of any real dtype as a float32 tensor, float64 as float64.
 
     Raises:
+        TypeError: values are no real numbers.
         ValueError: values is no matrix.
     """
-    rows = torch.as_tensor(values)
+    given = values if isinstance(values, Tensor) else np.asarray(values)
+    if given.is_complex() if isinstance(given, Tensor) else given.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a matrix of real numbers, got {given.dtype}")
+    rows = torch.as_tensor(given)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be a matrix (rows, dimensions), got shape {tuple(rows.shape)}")
     return rows.detach().to(torch.float64 if rows.dtype == torch.float64 else torch.float32)

@@ -10,14 +10,17 @@ from typing import Any
 
 from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
-from dploss.experiments.layout import CONFIG, HISTORY, load_config
+from dploss.experiments.layout import CONFIG, HISTORY, LATEST, SHARED, load_config
 from dploss.experiments.record import ExperimentRecord
 from dploss.files.given import expanded
 from dploss.files.links import points_outside
 from dploss.files.locks import was_abandoned
+from dploss.tracking.best_links import BEST
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHORT = 8
+# Files of an encoder, known by their names where they are not there.
+_CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,55 @@ def find_experiment(checkpoints_dir: str | Path, reference: str) -> Path:
     return home / match_id(ids, reference, str(checkpoints_dir))
 
 
+def find_checkpoint(reference: str | Path, checkpoints_dir: str | Path) -> Path:
+    """The file of an encoder.
+
+    Args:
+        reference: a checkpoint; a folder that `checkpoint_in` takes; or the UUID of an experiment, or a prefix that
+            only it has. A path that exists is taken as a path, ~ being the home folder.
+        checkpoints_dir: the folder of all experiments.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not isinstance(reference, str | os.PathLike):
+        raise InputError(f"an encoder is named by text or a path, got {reference!r}")
+    name = os.path.expanduser(reference)
+    path = Path(name)
+    if os.path.isdir(name):
+        return checkpoint_in(path)
+    if os.path.exists(name) or path.suffix in _CHECKPOINTS:
+        return path
+    hub = re.fullmatch(r"(?:hf://)?([\w.-]+/[\w.-]+)", str(reference))
+    if hub:
+        fetched = f"hf download {hub[1]} --local-dir {hub[1].partition('/')[2]}"
+        raise InputError(f"{reference}: no such folder; an encoder of the Hugging Face Hub is fetched by {fetched}")
+    if len(path.parts) > 1:
+        raise InputError(f"{reference}: no such folder")
+    return checkpoint_in(find_experiment(checkpoints_dir, name))
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The encoder in a folder: of an experiment the best checkpoint, else the latest; or one that is shared.
+
+    Raises:
+        InputError: there is none, or a link out of the experiment's folder.
+    """
+    for name in (BEST, LATEST):
+        if (folder / name).is_file():
+            _refuse_link(folder / name)
+            return folder / name
+    if not (folder / SHARED).is_file():
+        raise InputError(f"{folder}: no {BEST}, {LATEST} or {SHARED} in it")
+    return folder / SHARED
+
+
+def is_best(checkpoint: Path) -> bool:
+    """Whether a checkpoint is the one that its experiment's tracker chose."""
+    best = checkpoint.parent / BEST
+    return best.is_file() and best.samefile(checkpoint)
+
+
 def match_id(ids: Sequence[str], reference: str, where: str) -> str:
     """The one of `ids` that is `reference`, or the only one that starts with it.
 
@@ -115,8 +167,12 @@ def refuse_links(folder: Path) -> None:
         InputError: one of them is a link out of the folder.
     """
     for path in folder.iterdir():
-        if points_outside(path, folder):
-            raise InputError(f"{path}: a link out of its experiment's folder is not followed; remove it")
+        _refuse_link(path)
+
+
+def _refuse_link(path: Path) -> None:
+    if points_outside(path, path.parent):
+        raise InputError(f"{path}: a link out of its experiment's folder is not followed; remove it")
 
 
 def list_experiments(checkpoints_dir: str | Path) -> tuple[list[Experiment], list[str]]:
@@ -212,7 +268,7 @@ def _folders(checkpoints_dir: str | Path) -> list[Path]:
 
 
 def _is_experiment(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or (folder / HISTORY).is_file()
+    return ((folder / CONFIG).is_file() or (folder / HISTORY).is_file()) and not (folder / SHARED).is_file()
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,15 +6,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NotRequired, TypedDict, get_type_hints
+from typing import Any, NotRequired, TypedDict, get_type_hints
 
 import torch
 from filelock import FileLock
 
 from dploss.errors import InputError
 from dploss.experiments.history import TrainHistory
-from dploss.experiments.layout import CONFIG, HISTORY, LATEST, epoch_checkpoint
+from dploss.experiments.layout import CONFIG, HISTORY, LATEST, SHARED, epoch_checkpoint
 from dploss.experiments.record import ExperimentRecord
+from dploss.experiments.shared import read_shared
 from dploss.files.atomic import atomic_write, remove_stale_temporaries, write_json
 from dploss.files.given import expanded
 from dploss.files.locks import lock_experiment
@@ -127,7 +128,7 @@ class CheckpointManager:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a `.pth` of ours onto the CPU; nothing in it is executed.
+    """Read a `.pth` of ours, or a shared encoder's model.safetensors, onto the CPU; nothing in it is executed.
 
     Raises:
         InputError: no such file, or not a `Checkpoint`: a key is missing, or of another type.
@@ -136,7 +137,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not os.path.exists(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
-        checkpoint = read_archive(path)
+        checkpoint: Any = read_shared(path) if path.suffix == Path(SHARED).suffix else read_archive(path)
     except OSError as error:
         raise InputError(f"{path}: not a readable checkpoint: {error.strerror}") from error
     required = Checkpoint.__required_keys__

@@ -53,13 +53,13 @@ class Recall:
         value: 0..1, 1 is perfect.
         k: neighbours per query.
         rows: rows searched, all of them queries too; recall falls as rows are added.
-        error: standard error of the value over these queries; None where it is not known.
+        standard_error: of the value over these queries; None where it is not known.
     """
 
     value: float
     k: int
     rows: int
-    error: float | None = field(default=None, compare=False)
+    standard_error: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
@@ -153,11 +153,11 @@ class TrainHistory:
     def add_epoch(self, total: float, rank: float, pairdist: float, learning_rate: float, seconds: float) -> None:
         """Append a finished epoch."""
         self.epochs.append(len(self.epochs) + 1)
-        self.total_loss.append(total)
-        self.rank_loss.append(rank)
-        self.pairdist_loss.append(pairdist)
-        self.learning_rate.append(learning_rate)
-        self.epoch_times.append(seconds)
+        self.total_loss.append(float(total))
+        self.rank_loss.append(float(rank))
+        self.pairdist_loss.append(float(pairdist))
+        self.learning_rate.append(float(learning_rate))
+        self.epoch_times.append(float(seconds))
         self.epoch_timestamps.append(datetime.now(UTC).isoformat(timespec="seconds"))
         self.cumulative_time.append(sum(self.epoch_times))
 
@@ -167,9 +167,9 @@ class TrainHistory:
         Before the first epoch it is that of the start, epoch 0.
         """
         self.recall_epochs.append(self.epochs[-1] if self.epochs else 0)
-        self.recall_history.append(recall)
+        self.recall_history.append(float(recall))
         for dim, value in by_dim.items():
-            self.recall_by_dim.setdefault(str(dim), []).append(value)
+            self.recall_by_dim.setdefault(str(dim), []).append(float(value))
 
     @property
     def start_recall(self) -> float | None:

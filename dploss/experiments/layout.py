@@ -10,6 +10,9 @@ from dploss.files.untrusted import read_json
 CONFIG = "config.json"
 HISTORY = "train_history.json"
 LATEST = "latest_model.pth"
+# Of an encoder that is shared, in a folder of its own.
+SHARED = "model.safetensors"
+CARD = "README.md"
 
 
 def epoch_checkpoint(epoch: int) -> str:

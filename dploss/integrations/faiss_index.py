@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dploss.arguments import whole_number
 from dploss.integrations.onnx_export import linear_map
 from dploss.losses.units import power_of_two
 from dploss.models.encoder import DPEncoder
@@ -49,7 +50,7 @@ class RerankingIndex:
         self.encoder, self.vectors = encoder, vectors
         self.index = faiss.IndexFlatL2(encoder.latent_dim) if index is None else index
         for start in range(0, len(vectors), 8192):
-            latents = self._latents(vectors[start : start + 8192])
+            latents = self._latents(vectors[start : start + 8192], f"vectors[{start}:]" if start else "vectors")
             if not self.index.is_trained:
                 self.index.train(latents)
             self.index.add(latents)
@@ -69,12 +70,12 @@ class RerankingIndex:
         Raises:
             ValueError: k is outside its range, or fetch is below 1.
         """
-        if not 1 <= k <= len(self.vectors) or fetch < 1:
-            raise ValueError(f"k must be within 1 and {len(self.vectors)}, fetch at least 1, got {k} and {fetch}")
+        k, fetch = whole_number("k", k, 1, len(self.vectors)), whole_number("fetch", fetch, 1)
         n_candidates = min(k * fetch, len(self.vectors))
-        _, candidate_index = self.index.search(self._latents(queries), n_candidates)
+        _, candidate_index = self.index.search(self._latents(queries, "queries"), n_candidates)
         return rerank(queries, self.vectors, candidate_index, k, self.encoder.metric)
 
-    def _latents(self, rows: np.ndarray) -> np.ndarray:
-        """(n, d) float32 latents of (n, D) rows, as they are in the index."""
-        return self.encoder.encode(np.asarray(rows, np.float32)) / power_of_two(self.encoder.scale).numpy(force=True)
+    def _latents(self, rows: np.ndarray, name: str) -> np.ndarray:
+        """(n, d) float32 latents of (n, D) rows, as they are in the index; messages call the rows by the name."""
+        latents = self.encoder.encode(np.asarray(rows, np.float32), input_name=name)
+        return latents / power_of_two(self.encoder.scale).numpy(force=True)

@@ -37,11 +37,11 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     Needs the extra `onnx`: pip install 'dploss[onnx]'.
 
     Args:
-        encoder: an encoder of vectors, or the path of its checkpoint; it is not changed.
+        encoder: an encoder of vectors, or what `load_encoder` takes; it is not changed.
         path: of the .onnx file; an existing one is replaced atomically.
 
     Raises:
-        InputError: the checkpoint cannot be read, or a package is not installed.
+        InputError: the encoder cannot be loaded, or a package is not installed.
     """
     model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     device, training = model.mean.device, model.training

@@ -17,7 +17,7 @@ from dploss.models.encoder import DPEncoder
 from dploss.text import counted
 
 # The arguments of DPEncoder.
-_SETTINGS = ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout")
+_SETTINGS = ("input_dim", "hidden_dims", "latent_dim", "metric", "dropout", "dims")
 # Where sentence-transformers looks for files.
 _LOCATION = ("subfolder", "token", "cache_folder", "revision", "local_files_only")
 _CODE_FILE = "code.safetensors"
@@ -37,24 +37,23 @@ class ShortEmbedding(Module):
     the whole model: use it only for models that you made or trust.
 
     Args:
-        encoder: trained on embeddings of the same model, or the path of its checkpoint.
-        dim: truncate the latents to their first `dim` dimensions, 1..d, norm restored (see DPEncoder.truncate); all if
-            None. For Matryoshka encoders. The library's own truncate_dim does not restore norms, which changes
+        encoder: trained on embeddings of the same model, or what `load_encoder` takes.
+        dim: truncate the latents to their first `dim` dimensions, norm restored (see DPEncoder.truncate): one of the
+            encoder's `dims`; all if None. The library's own truncate_dim does not restore norms, which changes
             Euclidean distances, though not cosine similarities.
+        any_dim: allow any dim, 1..d, also one that the encoder was not trained for.
 
     Raises:
-        InputError: the checkpoint cannot be read, the encoder is one of images, or dim is outside 1..d.
+        InputError: the encoder cannot be loaded, is one of images, or a dim that is not allowed.
     """
 
-    def __init__(self, encoder: DPEncoder | str | Path, dim: int | None = None) -> None:
+    def __init__(self, encoder: DPEncoder | str | Path, dim: int | None = None, *, any_dim: bool = False) -> None:
         super().__init__()
         model = load_encoder(encoder) if isinstance(encoder, str | Path) else encoder
         if not isinstance(model, DPEncoder):
             raise InputError(f"encoder must be a DPEncoder, an encoder of vectors, got a {type(model).__name__}")
-        if dim is not None and not 1 <= dim <= model.latent_dim:
-            raise InputError(f"dim must be within 1 and {model.latent_dim}, got {dim}")
         self.encoder = model
-        self.dim = model.latent_dim if dim is None else dim
+        self.dim = model.checked_dim(dim, any_dim)
 
     def forward(self, features: dict[str, Tensor | Any], **kwargs: Any) -> dict[str, Tensor | Any]:
         """Replace features["sentence_embedding"], (n, D), by its latents, (n, dim), in the encoder's precision.
@@ -107,7 +106,9 @@ class ShortEmbedding(Module):
         location = {name: options[name] for name in _LOCATION if name in options}
         config = cls.load_config(model_name_or_path, **location)
         dim, stored = config.pop("dim"), config.pop("code", None)
-        module = cls.load_torch_weights(model_name_or_path, model=cls(DPEncoder(**config), dim), **location)
+        module = cls.load_torch_weights(
+            model_name_or_path, model=cls(DPEncoder(**config), dim, any_dim=True), **location
+        )
         if stored is None:
             return module
         path = cls.load_file_path(model_name_or_path, _CODE_FILE, **location)

@@ -176,8 +176,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for name, value in (self.get_params(deep=False) | {"random_state": self._seed()}).items():
             setting = _SETTING_OF.get(name, name)
             if value is not None:
-                # A search passes scalars of NumPy.
-                settings[setting] = value.item() if isinstance(value, np.generic) else value
+                settings[setting] = value
         try:
             return TrainConfig(**settings, val_fraction=0)
         except SettingError as error:

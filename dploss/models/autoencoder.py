@@ -6,7 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dploss.models.encoder import Encoder, EqualizedLinear
+from dploss.arguments import whole_number
+from dploss.models.encoder import Encoder
+from dploss.models.layers import EqualizedLinear
 from dploss.models.pca import PCA
 
 _CHANNELS = (32, 64, 64)
@@ -25,9 +27,11 @@ class ConvAutoencoder(Encoder):
     """
 
     def __init__(self, image_size: int, latent_dim: int) -> None:
+        image_size = whole_number("image_size", image_size, 0)
         if image_size < _SHRINK or image_size % _SHRINK:
             raise ValueError(f"image_size must be a multiple of {_SHRINK}, got {image_size}")
         super().__init__(3 * image_size**2, latent_dim)
+        latent_dim = self.latent_dim
         self.image_size = image_size
         side = image_size // _SHRINK
         flat = _CHANNELS[-1] * side**2

@@ -10,6 +10,7 @@ from dploss.codes.build import code_of
 from dploss.codes.code import Code
 from dploss.config import TrainConfig
 from dploss.errors import InputError
+from dploss.experiments.catalog import find_checkpoint
 from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.models.autoencoder import ConvAutoencoder
@@ -26,21 +27,28 @@ def build_encoder(config: TrainConfig, input_dim: int) -> DPEncoder | ConvAutoen
     """
     if config.images is not None:
         return ConvAutoencoder(config.image_size, config.latent_dim)
-    return DPEncoder(input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout)
+    return DPEncoder(
+        input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout, config.matryoshka_dims
+    )
 
 
-def load_encoder(path: str | Path) -> DPEncoder | ConvAutoencoder:
-    """Rebuild the encoder from any `.pth` (or best.pt) of an experiment.
+def load_encoder(
+    reference: str | Path, checkpoints_dir: str | Path = TrainConfig.checkpoints_dir
+) -> DPEncoder | ConvAutoencoder:
+    """Rebuild an encoder that train.py trained.
 
     Args:
-        path: the checkpoint.
+        reference: a checkpoint (.pth, .pt); the folder of an experiment, of which it is the best checkpoint, else the
+            latest; the experiment's id, or a prefix that only it has; or a folder that `dploss.share` wrote.
+        checkpoints_dir: the folder of all experiments, for an id.
 
     Returns:
         The encoder on the CPU, in evaluation mode.
 
     Raises:
-        InputError: no such file, no checkpoint of train.py, or weights that do not fit its config.
+        InputError: there is none, a file that is no checkpoint, or weights that do not fit its config.
     """
+    path = find_checkpoint(reference, checkpoints_dir)
     return encoder_of(load_checkpoint(path), path)
 
 

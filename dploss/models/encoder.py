@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dploss.arguments import whole_number
 from dploss.codes.code import BLOCK, Code
+from dploss.errors import InputError, SettingError
 from dploss.losses.units import power_of_two
+from dploss.models.layers import EqualizedLinear, SharedDropout
 from dploss.models.pca import PCA
 
 # With Adam at its usual lr of 0.001: a relative step of 2 %, measured best (docs/QUALITY.md).
@@ -19,57 +22,6 @@ _WEIGHT_SIZE = 0.05
 # the projection, which so stays near the directions of most variance.
 _TRAINING_SHARE = 0.75
 _Array = TypeVar("_Array", np.ndarray, Tensor)
-
-
-class EqualizedLinear(nn.Module):
-    """A linear layer whose weights are all of one size: y = (weight @ x / sqrt(input_dim) + bias) / size.
-
-    Adam moves every weight by about its learning rate, whatever the gradient's size. With weights of one size that is
-    the same small relative step, lr / size, at any width: one --lr serves all of them, and an initialisation from PCA
-    is refined instead of lost. Karras et al., arXiv:1710.10196, section 4.1, "equalized learning rate".
-
-    Args:
-        input_dim: dimensions of the input.
-        output_dim: dimensions of the output.
-        size: standard deviation of the initial weights, above 0.
-    """
-
-    def __init__(self, input_dim: int, output_dim: int, size: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(size * torch.randn(output_dim, input_dim))
-        self.bias = nn.Parameter(torch.zeros(output_dim))
-        self.gain = input_dim**-0.5
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., input_dim) -> (..., output_dim)."""
-        return F.linear(x * self.gain, self.weight, self.bias) / self.size
-
-    @torch.no_grad()
-    def set_matrix(self, matrix: Tensor) -> None:
-        """Set the layer to the projection x -> matrix @ x, for an (output_dim, input_dim) matrix."""
-        self.weight.copy_(matrix * (self.size / self.gain))
-        self.bias.zero_()
-
-
-class SharedDropout(nn.Dropout):
-    """Dropout of a batch sharded over processes: each draws the mask of the whole batch and applies its own rows of it.
-
-    With the same random state in every process, the mask is the one that a single process would draw.
-
-    Attributes:
-        rank: index of this process, 0..size - 1.
-        size: number of processes, all with shards of equal size.
-    """
-
-    rank, size = 0, 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, n) -> (b, n)."""
-        if self.size == 1 or not self.training:
-            return super().forward(x)
-        kept = super().forward(torch.ones(self.size * len(x), x.shape[1], dtype=x.dtype, device=x.device))
-        return x * kept[self.rank * len(x) : (self.rank + 1) * len(x)]
 
 
 class Encoder(nn.Module):
@@ -81,20 +33,24 @@ class Encoder(nn.Module):
     Args:
         input_dim: D, dimensions of a vector.
         latent_dim: d, dimensions of a latent.
+        dims: the sizes that a Matryoshka encoder is trained for; d is always one.
 
     Attributes:
+        dims: the sizes that it is trained for, ascending; d is the last.
         code: how the latents are stored; None where they were not trained to be stored in few bytes.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, input_dim: int, latent_dim: int) -> None:
+    def __init__(self, input_dim: int, latent_dim: int, dims: Sequence[int] = ()) -> None:
         super().__init__()
-        self.input_dim = input_dim
-        self.latent_dim = latent_dim
+        self.input_dim = whole_number("input_dim", input_dim, 1)
+        self.latent_dim = whole_number("latent_dim", latent_dim, 1)
+        sizes = {whole_number("dims", dim, 1, self.latent_dim) for dim in dims}
+        self.dims = tuple(sorted({*sizes, self.latent_dim}))
         self.code: Code | None = None
-        self.register_buffer("mean", torch.zeros(input_dim))
+        self.register_buffer("mean", torch.zeros(self.input_dim))
         self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
@@ -104,14 +60,24 @@ class Encoder(nn.Module):
         self.scale.fill_(pca.scale)
 
     @torch.no_grad()
-    def encode(self, array: _Array, batch_size: int = 8192, dim: int | None = None) -> _Array:
+    def encode(
+        self,
+        array: _Array,
+        batch_size: int = 8192,
+        dim: int | None = None,
+        *,
+        any_dim: bool = False,
+        input_name: str = "array",
+    ) -> _Array:
         """Encode vectors, without gradients, in evaluation mode.
 
         Args:
-            array: (N, D), NumPy or torch, of a floating or integer dtype, on any device; it is not changed.
+            array: (N, D), NumPy or torch, of a floating or integer dtype, on any device; finite; it is not changed.
             batch_size: rows at a time, at least 1.
-            dim: truncate the latents to their first `dim` dimensions, 1..d, norm restored (see `truncate`); d if None.
-                Meant for the sizes that a Matryoshka encoder was trained for.
+            dim: truncate the latents to their first `dim` dimensions, norm restored (see `truncate`): one of `dims`,
+                which a Matryoshka encoder has several of; d if None.
+            any_dim: allow any dim, 1..d, also one that the encoder was not trained for.
+            input_name: what messages call the array.
 
         Returns:
             (N, dim) latents of the same kind: NumPy or torch, dtype and device as given, but float32 for integers. They
@@ -119,18 +85,16 @@ class Encoder(nn.Module):
 
         Raises:
             TypeError: array is no array of numbers.
-            ValueError: array is not of shape (N, D), batch_size is below 1, or dim is outside 1..d.
+            ValueError: array is not of shape (N, D), a value is NaN or infinite in the encoder's precision, batch_size
+                is below 1, or a dim that is not allowed.
         """
         if not _is_real(array):
             kind = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(f"array must be a NumPy array or a tensor of real numbers, got {kind}")
+            raise TypeError(f"{input_name} must be a NumPy array or a tensor of real numbers, got {kind}")
         if array.ndim != 2 or array.shape[1] != self.input_dim:
-            raise ValueError(f"array must have shape (rows, {self.input_dim}), got {tuple(array.shape)}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        dim = self.latent_dim if dim is None else dim
-        if not 1 <= dim <= self.latent_dim:
-            raise ValueError(f"dim must be within 1 and {self.latent_dim}, got {dim}")
+            raise ValueError(f"{input_name} must have shape (rows, {self.input_dim}), got {tuple(array.shape)}")
+        batch_size = whole_number("batch_size", batch_size, 1)
+        dim = self.checked_dim(dim, any_dim)
         was_training = self.training
         self.eval()
         try:
@@ -139,15 +103,17 @@ class Encoder(nn.Module):
             latents = torch.cat([self.truncate(batch, dim) for batch in batches])
         finally:
             self.train(was_training)
+        self._check_finite(input_name, array, latents)
         if isinstance(array, Tensor):
             return latents.to(array.device, array.dtype if array.is_floating_point() else torch.float32)
         return latents.numpy(force=True).astype(array.dtype if array.dtype.kind == "f" else np.float32)
 
-    def encode_to_codes(self, rows: np.ndarray) -> np.ndarray:
+    def encode_to_codes(self, rows: np.ndarray, *, input_name: str = "rows") -> np.ndarray:
         """Encode vectors and store them by `code`: the same bytes for a row in any batch.
 
         Args:
             rows: (N, D), any floating dtype.
+            input_name: what messages call them.
 
         Returns:
             (N, code.bytes_per_vector) uint8.
@@ -156,21 +122,65 @@ class Encoder(nn.Module):
             TypeError, ValueError: rows as `encode` refuses them, or an encoder without a code.
         """
         if self.code is None:
-            raise ValueError("the encoder has no code: train one with --bytes")
-        count, filled = len(rows), -len(rows) % BLOCK
-        if count and filled:
+            raise SettingError("the encoder has no code: train one with {bytes}")
+        count = len(rows) if isinstance(rows, np.ndarray) and rows.ndim == 2 else 0
+        if count % BLOCK:
             # Products of matrices of one shape: those of another may round otherwise.
-            rows = np.concatenate([rows, np.repeat(rows[-1:], filled, axis=0)])
-        return self.code.encode(self.encode(rows, batch_size=BLOCK)[:count].astype(np.float32))
+            rows = np.concatenate([rows, np.repeat(rows[-1:], -count % BLOCK, axis=0)])
+        latents = self.encode(rows, batch_size=BLOCK, input_name=input_name)
+        return self.code.encode(latents[:count].astype(np.float32))
+
+    def checked_dim(self, dim: int | None, any_dim: bool = False) -> int:
+        """The size that latents are truncated to.
+
+        Args:
+            dim: one of `dims`; d if None.
+            any_dim: allow any of 1..d.
+
+        Raises:
+            SettingError: another one.
+        """
+        if dim is None:
+            return self.latent_dim
+        dim = whole_number("dim", dim, 1, self.latent_dim)
+        if dim not in self.dims and not any_dim:
+            sizes = ", ".join(map(str, self.dims))
+            trained = f"{sizes}, the only size" if len(self.dims) == 1 else f"one of {sizes}, the sizes"
+            template = (
+                f"{{dim}} must be {trained} that the encoder was trained for, got {dim}; {{any_dim}} allows others"
+            )
+            raise SettingError(template)
+        return dim
 
     def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:
         """(..., d) latents -> (..., dim), their first dimensions; `norm_share` is for encoders that restore norms."""
         return latents[..., :dim]
 
+    def _check_finite(self, name: str, array: np.ndarray | Tensor, latents: Tensor) -> None:
+        """Refuse values that are not finite; their latents, which are fewer, are not finite either.
+
+        Raises:
+            InputError: there is one; the message names the first.
+        """
+        # A sum is one pass, and its overflow costs no more than a second look.
+        if latents.sum().isfinite():
+            return
+        odd_rows = (~latents.isfinite().all(dim=1)).nonzero()
+        if not len(odd_rows):
+            return
+        row = int(odd_rows[0])
+        values = self._to_input(array[row : row + 1])[0]
+        odd = (~values.isfinite()).nonzero()
+        if len(odd):
+            dtype = str(values.dtype).removeprefix("torch.")
+            value = f"row {row}, dimension {int(odd[0])} is {values[odd[0]].item()} as {dtype}"
+            raise InputError(f"{name}: {value}; every value must be finite")
+
     def _to_input(self, rows: np.ndarray | Tensor) -> Tensor:
         if isinstance(rows, np.ndarray):
             # A copy: rows may be read-only or of a dtype that torch lacks.
-            rows = torch.from_numpy(np.array(rows, dtype=np.float32))
+            with np.errstate(over="ignore"):
+                rows = torch.from_numpy(np.array(rows, dtype=np.float32))
         return rows.to(self.mean)
 
 
@@ -200,6 +210,10 @@ class DPEncoder(Encoder):
         latent_dim: d, dimensions of a latent.
         metric: "euclidean", or "cosine", which normalises every vector first.
         dropout: probability of dropping a hidden unit of the branch in training, 0 <= dropout < 1.
+        dims: the sizes that a Matryoshka encoder is trained for, see `Encoder`.
+
+    Raises:
+        ValueError: an argument outside its range.
     """
 
     length_power: Tensor
@@ -211,13 +225,17 @@ class DPEncoder(Encoder):
         latent_dim: int = 512,
         metric: str = "euclidean",
         dropout: float = 0.0,
+        dims: Sequence[int] = (),
     ) -> None:
-        super().__init__(input_dim, latent_dim)
-        self.hidden_dims = tuple(hidden_dims)
-        self.metric = metric
-        self.dropout = dropout
-        self.linear = EqualizedLinear(input_dim, latent_dim, _WEIGHT_SIZE)
-        self.branch = _mlp([input_dim, *hidden_dims, latent_dim], dropout) if hidden_dims else None
+        super().__init__(input_dim, latent_dim, dims)
+        if metric not in ("euclidean", "cosine"):
+            raise SettingError("{metric} must be euclidean or cosine, got {value!r}", value=metric)
+        self.hidden_dims = tuple(whole_number("hidden_dims", width, 1) for width in hidden_dims)
+        self.metric = str(metric)
+        self.dropout = float(dropout)
+        self.linear = EqualizedLinear(self.input_dim, self.latent_dim, _WEIGHT_SIZE)
+        widths = [self.input_dim, *self.hidden_dims, self.latent_dim]
+        self.branch = _mlp(widths, self.dropout) if self.hidden_dims else None
         self.register_buffer("length_power", torch.zeros(()))
         self.training_share = _TRAINING_SHARE
 

@@ -189,8 +189,8 @@ def _bars(axes: Axes, runs: Sequence[Run], middles: np.ndarray) -> None:
         if run.recalls:
             recall = run.recalls[-1].recall
             axes.barh(middle, recall.value, height=_BAR, **bar_style(run.place))
-            if recall.error is not None:
-                axes.errorbar(recall.value, middle, xerr=recall.error, ecolor="black", elinewidth=1, capsize=2)
+            if recall.standard_error is not None:
+                axes.errorbar(recall.value, middle, xerr=recall.standard_error, ecolor="black", elinewidth=1, capsize=2)
         else:
             axes.text(0.01, middle, "not measured", size=_SMALL, color=_GREY, va="center_baseline")
     for names, level in level_names(shared).items():

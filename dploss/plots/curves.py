@@ -69,11 +69,15 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     values = [one.recall.value for one in recalls]
     marker = "o" if len(values) <= _FEW else ""
     axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
-    known = [(one.epoch, one.recall.value, one.recall.error) for one in recalls if one.recall.error is not None]
+    known = [
+        (one.epoch, one.recall.value, one.recall.standard_error)
+        for one in recalls
+        if one.recall.standard_error is not None
+    ]
     if known:
         x, y, error_bars = zip(*known, strict=True)
         axes.errorbar(x, y, error_bars, fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2, clip_on=False)
-    error = recalls[-1].recall.error
+    error = recalls[-1].recall.standard_error
     last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}" + ("" if error is None else f" ± {error:.4f} standard error")
     axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7, label=last)
     mark_best(axes, experiment, epochs, values, detailed=True)

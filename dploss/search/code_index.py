@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dploss.arguments import whole_number
 from dploss.codes.code import Code, check_codes, check_latents, checked
 from dploss.codes.stored_code import StoredCode
 from dploss.data.memmap import MappedRows
-from dploss.errors import InputError
+from dploss.errors import InputError, SettingError
 from dploss.files.given import expanded
 from dploss.models.encoder import DPEncoder
 from dploss.search.index_file import read_index, write_index
@@ -44,10 +45,9 @@ class CodeIndex:
 
     def __init__(self, encoder: DPEncoder, nlist: int | None = None) -> None:
         if encoder.code is None:
-            raise InputError("the encoder has no code: train one with --bytes")
-        if nlist is not None and nlist < 1:
-            raise InputError(f"nlist must be at least 1, got {nlist}")
-        self.encoder, self.nlist = encoder, nlist
+            raise SettingError("the encoder has no code: train one with {bytes}")
+        self.encoder = encoder
+        self.nlist = None if nlist is None else whole_number("nlist", nlist, 1)
         self.code: Code = encoder.code
         self._coarse = self.code.coarse
         self._parts = [np.empty((0, self.bytes_per_vector), np.uint8)]
@@ -86,7 +86,8 @@ class CodeIndex:
         """
         codes = np.empty((len(rows), self.bytes_per_vector), np.uint8)
         for start in range(0, len(rows), _CHUNK_ROWS):
-            codes[start : start + _CHUNK_ROWS] = self.encoder.encode_to_codes(rows[start : start + _CHUNK_ROWS])
+            chunk, name = slice(start, start + _CHUNK_ROWS), f"rows[{start}:]" if start else "rows"
+            codes[chunk] = self.encoder.encode_to_codes(rows[chunk], input_name=name)
         self.add_codes(codes)
 
     def add_codes(self, codes: np.ndarray) -> None:
@@ -149,12 +150,12 @@ class CodeIndex:
             TypeError, ValueError: queries that the encoder refuses or whose latents are not finite, an argument outside
                 its range, or `originals` missing or not of as many rows as the index.
         """
-        if k < 1 or nprobe < 1 or (rerank is not None and rerank < 1):
-            raise ValueError(f"k, nprobe and rerank must be at least 1, got {k}, {nprobe} and {rerank}")
+        k, nprobe = whole_number("k", k, 1), whole_number("nprobe", nprobe, 1)
+        rerank = None if rerank is None else whole_number("rerank", rerank, 1)
         if rerank is not None and (originals is None or len(originals) != len(self)):
             count = "none" if originals is None else len(originals)
             raise ValueError(f"rerank needs the originals of all {len(self)} rows, got {count}")
-        latents = self.encoder.encode(queries).astype(np.float32)
+        latents = self.encoder.encode(queries, input_name="queries").astype(np.float32)
         check_latents(latents, self.code.dim)
         found = k * (rerank or 1)
         distances = np.full((len(queries), found), np.inf, np.float32)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from dploss.arguments import whole_number
 from dploss.files.atomic import write_json
 from dploss.files.given import expanded
 from dploss.text import terminal_width
@@ -71,17 +72,13 @@ class BestCheckpointTracker:
         prune: bool = True,
         resumed_from: str | Path | None = None,
     ) -> None:
-        if save_top_k < 1:
-            raise ValueError(f"save_top_k must be at least 1, got {save_top_k}")
-        if keep_every_n_steps < 0:
-            raise ValueError(f"keep_every_n_steps must be at least 0, got {keep_every_n_steps}")
         # The process may change its folder later.
         self.checkpoint_dir = expanded(checkpoint_dir).absolute()
         self.rankings = make_rankings(metric_name, higher_is_better, min_delta)
-        self.save_top_k = save_top_k
-        self.keep_every_n_steps = keep_every_n_steps
+        self.save_top_k = whole_number("save_top_k", save_top_k, 1)
+        self.keep_every_n_steps = whole_number("keep_every_n_steps", keep_every_n_steps, 0)
         self.prune = prune
-        every = [EveryNSteps(keep_every_n_steps)] if keep_every_n_steps else []
+        every = [EveryNSteps(self.keep_every_n_steps)] if self.keep_every_n_steps else []
         self._rules: list[Rule] = [LatestN(1), *every, *keep]
         self._resumed_from = Path(resumed_from).resolve() if resumed_from is not None else None
         self._entries: list[Entry] = []

@@ -11,8 +11,8 @@ from dploss.experiments.history import Evaluation
 from dploss.experiments.summary import LOSSES
 from dploss.text import did_you_mean, terminal_width
 from dploss.tracking.tracker import BestCheckpointTracker
+from dploss.training.loggers.run_log import RunLog
 from dploss.training.progress import Progress
-from dploss.training.tensorboard import TensorBoardLog
 from metrics.table import BUILT_IN, COMPOSITE, JACKKNIFE, error_key
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class CheckpointEvaluator:
         tracker: of the experiment's folder.
         reconstruction: of images; None for vectors, or where no images are held out.
         progress: where messages go.
-        log: what TensorBoard shows.
+        log: of the training.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CheckpointEvaluator:
         tracker: BestCheckpointTracker,
         reconstruction: "Reconstruction | None",
         progress: Progress,
-        log: TensorBoardLog,
+        log: RunLog,
     ) -> None:
         self.tracker, self.reconstruction, self.progress, self.log = tracker, reconstruction, progress, log
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dploss.errors import SettingError
-from dploss.models.encoder import SharedDropout
+from dploss.models.layers import SharedDropout
 from dploss.training.torchrun import local_rank, n_processes
 
 

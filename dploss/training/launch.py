@@ -24,6 +24,7 @@ from dploss.text import counted
 from dploss.training.checkpoint_evaluator import tracked_metric
 from dploss.training.checks import doubts
 from dploss.training.code_choice import choose_code
+from dploss.training.loggers.run_log import check_installed
 from dploss.training.progress import Progress
 from dploss.training.row_checks import check_differ, distances_from_median, far_rows, trained_twins
 from dploss.training.run import ExperimentRun, TrainingRun
@@ -43,6 +44,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
         InputError: data or settings that cannot be used.
     """
     # Before an hour of reading.
+    check_installed(config)
     check_writable(Path(config.checkpoints_dir))
     manager = CheckpointManager(config.checkpoints_dir)
     try:
@@ -196,6 +198,7 @@ def _resume(manager: CheckpointManager, reference: str, given: Mapping[str, Any]
         if old != new and not setting.on_resume:
             template = f"{{{name}}} {{new}}: experiment {{id}} has {{old}}; leave {{{name}}} out to resume it"
             raise SettingError(template, new=new, old=old, id=folder.name)
+    check_installed(config)
     named = Path(reference) if reference.endswith(".pth") else folder / LATEST
     vectors = open_experiment_data(stored, config).vectors
     run = _prepare(config, vectors, manager, stored.origin, checkpoint=named if named.exists() else None)

@@ -126,7 +126,7 @@ def summary(history: TrainHistory, folder: Path) -> str:
     if history.recall_history:
         lines += _results(history)
     for dim, values in history.recall_by_dim.items():
-        recall = history.recall(values[history.recall_epochs.index(_best_epoch(history))])
+        recall = history.recall(values[history.recall_epochs.index(best_epoch(history))])
         lines.append(f"first {counted(int(dim), 'dimension')}: {versus_baseline(recall, history, dim)}")
     return "\n".join([*lines, str(folder)])
 
@@ -135,7 +135,7 @@ def _results(history: TrainHistory) -> list[str]:
     """The recall of best.pt and of the last checkpoint, the baselines', and the gain over the strongest of them."""
     recalls = dict(zip(history.recall_epochs, history.recall_history, strict=True))
     last = history.recall_epochs[-1]
-    best = _best_epoch(history)
+    best = best_epoch(history)
     parts = [f"last epoch {recalls[last]:.4f}"] if best != last and recalls[best] != recalls[last] else []
     parts += [f"{name} {value:.4f}" for name, value in history.baselines().items()]
     where = f"best.pt, epoch {best}: " if any(one.is_best for one in history.evaluations) else ""
@@ -151,7 +151,7 @@ def _results(history: TrainHistory) -> list[str]:
     return [*lines, f"{recalls[best] - value:+.4f} against the strongest of them, {name}"] if name else lines
 
 
-def _best_epoch(history: TrainHistory) -> int:
+def best_epoch(history: TrainHistory) -> int:
     """Of best.pt, where there is one and its recall is known; else the last one of known recall."""
     known = history.recall_epochs
     return next((one.epoch for one in reversed(history.evaluations) if one.is_best and one.epoch in known), known[-1])

@@ -1,4 +1,4 @@
-"""A training with all that it leaves behind: history, recall, checkpoints, best.pt, TensorBoard logs."""
+"""A training with all that it leaves behind: history, recall, checkpoints, best.pt, logs."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,9 +14,9 @@ from dploss.experiments.record import ExperimentRecord
 from dploss.tracking.ranking import AUTO
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.checkpoint_evaluator import CheckpointEvaluator
+from dploss.training.loggers.run_log import RunLog
 from dploss.training.progress import Progress
 from dploss.training.storage import storage_of
-from dploss.training.tensorboard import TensorBoardLog
 from dploss.training.trainer import EpochResult, Trainer
 
 if TYPE_CHECKING:
@@ -111,18 +111,19 @@ class ExperimentRun(TrainingRun):
         with self.manager.locked():
             self.manager.create(self.record)
             self.manager.save_history(self.history)
-            log = TensorBoardLog(self.folder, self.trainer.step, not self.config.no_tensorboard)
+            log = RunLog([])
             try:
+                log = RunLog.start(self.folder, self.record, self.history, self.trainer.step, self.progress.warn)
                 self._train(should_stop, log)
             except BaseException as error:
                 self.history.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                 raise
             finally:
                 self.manager.save_history(self.history)
-                log.close()
+                log.close(self.history, self.trainer.step)
         return self.history
 
-    def _train(self, should_stop: Callable[[], bool], log: TensorBoardLog) -> None:
+    def _train(self, should_stop: Callable[[], bool], log: RunLog) -> None:
         evaluator = self._evaluator(log)
         if self.resumed_from is None:
             self._save_start(evaluator, log)
@@ -141,7 +142,7 @@ class ExperimentRun(TrainingRun):
             evaluator.report()
         self.history.status = "completed"
 
-    def _save_start(self, evaluator: CheckpointEvaluator | None, log: TensorBoardLog) -> None:
+    def _save_start(self, evaluator: CheckpointEvaluator | None, log: RunLog) -> None:
         """Save and evaluate the encoder as it was initialised: the checkpoint that the training is to exceed."""
         if self.trainer.is_complete:
             self.history.status = "completed"
@@ -150,7 +151,7 @@ class ExperimentRun(TrainingRun):
         if not self.trainer.is_complete:
             self.manager.save_history(self.history)
 
-    def _evaluator(self, log: TensorBoardLog) -> CheckpointEvaluator | None:
+    def _evaluator(self, log: RunLog) -> CheckpointEvaluator | None:
         if self.metric_name is None:
             return None
         tracker = BestCheckpointTracker(
@@ -164,7 +165,7 @@ class ExperimentRun(TrainingRun):
         )
         return CheckpointEvaluator(tracker, self.reconstruction, self.progress, log)
 
-    def _save_epoch(self, result: EpochResult, evaluator: CheckpointEvaluator | None, log: TensorBoardLog) -> None:
+    def _save_epoch(self, result: EpochResult, evaluator: CheckpointEvaluator | None, log: RunLog) -> None:
         epoch = self.trainer.epoch
         losses = {
             "total_loss": result.total_loss,
@@ -186,9 +187,7 @@ class ExperimentRun(TrainingRun):
             # The last history is written when there is nothing else to write: completed means completed.
             self.manager.save_history(self.history)
 
-    def _save_checkpoint(
-        self, losses: Mapping[str, float], evaluator: CheckpointEvaluator | None, log: TensorBoardLog
-    ) -> None:
+    def _save_checkpoint(self, losses: Mapping[str, float], evaluator: CheckpointEvaluator | None, log: RunLog) -> None:
         """Keep the encoder as it is now, measure its recall and, with an evaluator, whether it is the best."""
         if self.config.bytes is not None and self.encoder.code is None:
             self._fit_code()
@@ -198,7 +197,7 @@ class ExperimentRun(TrainingRun):
         if evaluator is not None:
             of_sizes = [values[-1] for values in self.history.recall_by_dim.values()]
             ranked_by = fmean(of_sizes) if of_sizes else recall.value if recall else None
-            error = recall.error if recall and not of_sizes else None
+            error = recall.standard_error if recall and not of_sizes else None
             evaluation = evaluator.evaluate(
                 path, self.trainer.step, self.trainer.epoch, losses, ranked_by, error, self._recall_jackknife()
             )
@@ -210,7 +209,7 @@ class ExperimentRun(TrainingRun):
         trained = self.trainer.step > 0
         self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows, trained)
 
-    def _measure_recall(self, log: TensorBoardLog) -> Recall | None:
+    def _measure_recall(self, log: RunLog) -> Recall | None:
         if not self.held_out:
             return None
         code = self.encoder.code
@@ -218,10 +217,7 @@ class ExperimentRun(TrainingRun):
         recall = self.held_out.recall(encode) if code is None else self.held_out.stored_recall(encode, code)
         by_dim = self.held_out.recall_by_dim(lambda rows, dim: self.encoder.encode(rows, dim=dim))
         self.history.add_recall(recall.value, by_dim)
-        tag = f"Recall/At_{recall.k}"
-        log.scalars(
-            {tag: recall.value} | {f"{tag}_{dim}_dims": value for dim, value in by_dim.items()}, self.trainer.step
-        )
+        log.recall(recall, by_dim, self.trainer.step)
         return recall
 
     def _recall_jackknife(self) -> list[float] | None:

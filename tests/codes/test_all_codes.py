@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from fitted import DIM, N_BYTES, fitted, latents, rows_for
+from codes.fitted import DIM, N_BYTES, fitted, latents, rows_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from fitted import N_BYTES, fitted, latents
+from codes.fitted import N_BYTES, fitted, latents
 
 from dploss.codes.binary import BinaryCode
 from dploss.codes.build import fit_code

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fitted import N_BYTES, curved, fitted, latents
+from codes.fitted import N_BYTES, curved, fitted, latents
 
 from dploss.codes.build import ALL_CODES, CODES, TRAINED, fit_code
 from dploss.codes.second_order import FOLDS, SecondOrder, folds_of

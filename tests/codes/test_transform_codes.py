@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fitted import fitted, latents
+from codes.fitted import fitted, latents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

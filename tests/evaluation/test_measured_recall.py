@@ -44,7 +44,7 @@ def test_every_checkpoint_gives_what_the_training_measured(experiment, counted):
     measured = measured_recall(experiment, every_checkpoint=True, progress=lambda paths: seen.extend(paths) or paths)
     recorded = recorded_recall(experiment)
     assert [replace(one, others=()) for one in measured] == recorded
-    assert [one.recall.error for one in measured] == [one.recall.error for one in recorded]
+    assert [one.recall.standard_error for one in measured] == [one.recall.standard_error for one in recorded]
     names = [f"checkpoint_epoch_{epoch:03d}.pth" for epoch in (0, 2, 4)]
     assert [path.name for path in seen] == [*names, "latest_model.pth"]
     # At its k, and at all others in a second search.
@@ -170,7 +170,7 @@ def test_what_is_measured_takes_the_place_of_what_was_recorded():
 def test_an_error_that_none_can_be_is_not_known(experiment, error):
     for one in experiment.history.evaluations:
         one.metrics["recall_se"] = error
-    assert [one.recall.error for one in recorded_recall(experiment)] == [None] * 3
+    assert [one.recall.standard_error for one in recorded_recall(experiment)] == [None] * 3
 
 
 def test_a_matryoshka_encoder_has_no_error_of_its_whole_latents(tmp_path):
@@ -178,5 +178,5 @@ def test_a_matryoshka_encoder_has_no_error_of_its_whole_latents(tmp_path):
     for more in ({}, {"matryoshka_dims": (4, 8)}):
         new_experiment(TrainConfig(**small, **more, checkpoints_dir=str(tmp_path))).run()
     plain, nested = sorted(list_experiments(tmp_path)[0], key=lambda one: len(one.config["matryoshka_dims"]))
-    assert [one.recall.error for one in recorded_recall(nested)] == [None, None]
-    assert all(0 < one.recall.error < 0.1 for one in recorded_recall(plain))
+    assert [one.recall.standard_error for one in recorded_recall(nested)] == [None, None]
+    assert all(0 < one.recall.standard_error < 0.1 for one in recorded_recall(plain))

@@ -76,7 +76,7 @@ def test_more_candidates_never_lose_and_all_of_them_find_everything(builtin):
 
 @pytest.mark.parametrize("search", [(0, 3), (4, 3), (2, 600)])
 def test_searches_out_of_range_are_named(builtin, search):
-    with pytest.raises(ValueError, match="a search needs|more rows than the 600 to fetch"):
+    with pytest.raises(ValueError, match="k must be at least 1|a search needs|more rows than the 600 to fetch"):
         RecallEvaluator(5).evaluate_reranked(builtin, builtin, [search])
 
 
@@ -197,4 +197,4 @@ def test_the_standard_error_is_that_of_the_mean_over_the_queries(builtin):
     without_one = np.array([np.delete(shares, row).mean() for row in range(150)])
     assert found.value == pytest.approx(shares.mean())
     # Tukey's jackknife: one row left out at a time.
-    assert found.error == pytest.approx(jackknife_error(without_one))
+    assert found.standard_error == pytest.approx(jackknife_error(without_one))

@@ -29,7 +29,7 @@ def vectors(base) -> np.ndarray:
 
 
 def shortened(base, encoder, dim=None):
-    modules = [*base, dploss.ShortEmbedding(encoder, dim)]
+    modules = [*base, dploss.ShortEmbedding(encoder, dim, any_dim=True)]
     return type(base)(modules=modules, similarity_fn_name="euclidean", device="cpu")
 
 
@@ -40,7 +40,7 @@ def shortened(base, encoder, dim=None):
 def test_the_model_encodes_and_its_copy_on_the_disk_too(hidden_dims, metric, dim, base, vectors, tmp_path):
     encoder = trained_like(vectors, hidden_dims, metric)
     model = shortened(base, encoder, dim)
-    expected = encoder.encode(vectors, dim=dim)
+    expected = encoder.encode(vectors, dim=dim, any_dim=True)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
     assert model.get_embedding_dimension() == (dim or 16)
 
@@ -63,6 +63,7 @@ def test_what_is_saved_is_numbers_alone(base, vectors, tmp_path):
         "latent_dim": 16,
         "metric": "euclidean",
         "dropout": 0.5,
+        "dims": [16],
         "dim": 8,
     }
 
@@ -113,7 +114,7 @@ def test_the_library_cuts_without_bringing_back_to_length(base, vectors):
     cut = shortened(base, encoder).encode(TEXTS, truncate_dim=8)
     latents = encoder.encode(vectors)
     np.testing.assert_allclose(cut, latents[:, :8], atol=1e-5)
-    lengths = np.linalg.norm(encoder.encode(vectors, dim=8), axis=1) / np.linalg.norm(cut, axis=1)
+    lengths = np.linalg.norm(encoder.encode(vectors, dim=8, any_dim=True), axis=1) / np.linalg.norm(cut, axis=1)
     assert lengths.min() > 1 and lengths.max() > 1.1 * lengths.min()
 
 
@@ -146,5 +147,7 @@ def test_what_does_not_fit_is_named(base, vectors, builtin, tmp_path):
         dploss.ShortEmbedding(ConvAutoencoder(16, 4))
     with pytest.raises(InputError, match="dim must be within 1 and 16, got 17"):
         dploss.ShortEmbedding(trained_like(vectors), 17)
+    with pytest.raises(InputError, match="dim must be 16, the only size that the encoder was trained for, got 8"):
+        dploss.ShortEmbedding(trained_like(vectors), 8)
     with pytest.raises(ValueError, match="have 48 dimensions, the encoder was trained on vectors of 768"):
         shortened(base, trained_like(builtin)).encode(TEXTS[:2])

@@ -3,11 +3,12 @@ import pytest
 import torch
 from small_models import trained_like
 
-from dploss.config import TrainConfig
-from dploss.errors import InputError
+from dploss.config import TrainConfig, flag_name
+from dploss.errors import InputError, SettingError
 from dploss.experiments.checkpoints import CheckpointManager
 from dploss.models.build import load_encoder
-from dploss.models.encoder import DPEncoder, EqualizedLinear
+from dploss.models.encoder import DPEncoder
+from dploss.models.layers import EqualizedLinear
 from dploss.models.pca import PCA
 
 
@@ -63,7 +64,7 @@ def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
     for encoder in (long, short):
         encoder.initialize_from_pca(PCA.fit(builtin, encoder.latent_dim))
         encoder.length_power.fill_(power)
-    np.testing.assert_allclose(long.encode(builtin, dim=8), short.encode(builtin), atol=1e-5)
+    np.testing.assert_allclose(long.encode(builtin, dim=8, any_dim=True), short.encode(builtin), atol=1e-5)
     np.testing.assert_array_equal(long.encode(builtin, dim=24), long.encode(builtin))
     none, half, whole = (long.truncate(torch.from_numpy(long.encode(builtin)), 8, share) for share in (0, 0.5, 1))
     torch.testing.assert_close(half.square(), none * whole)
@@ -124,6 +125,12 @@ def test_encode_leaves_the_mode_as_it_was(encoder):
     assert encoder.training
 
 
+class Series:
+    """A column of a data frame, which has a dtype and is no array."""
+
+    dtype = np.dtype(np.float64)
+
+
 @pytest.mark.parametrize(
     ("array", "error", "message"),
     [
@@ -131,11 +138,41 @@ def test_encode_leaves_the_mode_as_it_was(encoder):
         (np.zeros(6), ValueError, r"got \(6,\)"),
         (np.zeros((2, 6), bool), TypeError, "real numbers, got bool"),
         ([[0.0] * 6], TypeError, "got list"),
+        (np.zeros((1, 2, 6)), ValueError, r"got \(1, 2, 6\)"),
+        (np.full((2, 6), "0.5"), TypeError, "array must be a NumPy array or a tensor .* got <U3"),
+        (Series(), TypeError, "got Series"),
     ],
 )
 def test_encode_refuses_what_is_no_batch_of_its_vectors(encoder, array, error, message):
     with pytest.raises(error, match=message):
         encoder.encode(array)
+
+
+def test_encode_takes_the_sizes_that_the_encoder_was_trained_for():
+    encoder, array = DPEncoder(6, (5,), 4, dims=(2, 3)), np.ones((2, 6))
+    assert encoder.dims == (2, 3, 4) and encoder.encode(array, dim=3).shape == (2, 3)
+    with pytest.raises(SettingError) as refused:
+        encoder.encode(array, dim=1)
+    message = "must be one of 2, 3, 4, the sizes that the encoder was trained for, got 1;"
+    assert str(refused.value) == f"dim {message} any_dim allows others"
+    assert refused.value.named(flag_name) == f"--dim {message} --any-dim allows others"
+    assert encoder.encode(array, dim=1, any_dim=True).shape == (2, 1)
+    with pytest.raises(ValueError, match="dims must be within 1 and 4, got 5"):
+        DPEncoder(6, (), 4, dims=(5,))
+    with pytest.raises(ValueError, match="metric must be euclidean or cosine, got 'l2'"):
+        DPEncoder(6, (), 4, "l2")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("hidden_dims", [(), (5,)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_encode_names_the_first_row_that_is_not_finite(value, hidden_dims, metric, convert):
+    encoder, array = DPEncoder(6, hidden_dims, 3, metric), np.ones((9, 6))
+    array[7, 2] = array[5, 4] = value
+    shown = "inf" if value == 1e300 else value
+    with pytest.raises(InputError, match=f"^array: row 5, dimension 4 is {shown} as float32; every value must be fin"):
+        encoder.encode(convert(array), batch_size=2)
 
 
 def save(tmp_path, encoder, **changes):

@@ -287,6 +287,16 @@ def checkpoint_files(folder: Path) -> None:
         torch.save(state, folder / f"{name}.pth")
 
 
+def shared_files(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    from dploss.models.encoder import DPEncoder
+
+    for name, hidden_dims in (("branch", (8,)), ("linear", ())):
+        weights = {f"encoder.{key}": value for key, value in DPEncoder(5, hidden_dims, 4).state_dict().items()}
+        save_file(weights, folder / f"{name}.safetensors")
+
+
 def json_files(name: str, value: object) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(value, indent=2))
@@ -433,6 +443,13 @@ def read_checkpoint(path: Path) -> None:
     assert load_encoder(path).encode(ROWS).shape == (12, 4)
 
 
+def read_shared_encoder(path: Path) -> None:
+    hidden_dims = [8] if path.name.startswith("branch") else []
+    config = {**CONFIG, "hidden_dims": hidden_dims, "epoch": 3, "step": 30, "stored_code": None}
+    (path.parent / "config.json").write_text(json.dumps(config))
+    read_checkpoint(path)
+
+
 def read_metrics_image(path: Path) -> None:
     assert to_image(ImageFolder(path.parent, [path.name])[0], path).shape[0] == 3
 
@@ -473,6 +490,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "sidecar": (json_files("sidecar", SIDECAR), read_sidecar),
     "tracker": (json_files("state", STATE), read_tracker),
     "checkpoint": (checkpoint_files, read_checkpoint),
+    "shared encoder": (shared_files, read_shared_encoder),
     "metrics images": (image_files, read_metrics_image),
     "metrics captions": (csv_files, read_metrics_captions),
     "weights": (weights_files, read_state),

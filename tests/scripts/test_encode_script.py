@@ -168,6 +168,12 @@ def test_read_codes_gives_the_rows_asked_for(experiment, encoder, builtin, tmp_p
         (("other.npy", "short.npy"), "other.npy: its vectors have 5 dimensions, the encoder takes 768"),
         (("other.npy", "other.npy"), "other.npy: that is the input"),
         (("builtin", "short.npy", "--dim", "17"), "--dim must be within 1 and 16, got 17"),
+        (
+            ("builtin", "short.npy", "--dim", "8"),
+            "--dim must be 16, the only size that the encoder was trained for, got",
+        ),
+        (("builtin", "short.npy", "--dim", "8"), "got 8; --any-dim allows others"),
+        (("--decode", "codes.npy", "back.npy", "--any-dim"), "--any-dim does not go with --decode"),
         (("builtin", "short.npy", "--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("builtin", "short.npy", "--checkpoint", "a", "--experiment_id", "b"), "give one"),
         (("builtin", "short.npy", "--checkpoint", "other.npy"), "other.npy"),
@@ -299,3 +305,11 @@ def test_rows_of_any_unit_are_trained_encoded_and_evaluated(unit, builtin, call,
     done = call("encode.py", "rows.npy", "half.npy", "--dtype", "float16", "--quiet")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not (tmp_path / "half.npy").exists()
     assert "which float16 cannot hold: use float32 or int8" in done.stderr
+
+
+def test_a_size_that_was_not_trained_for_has_to_be_asked_for(checkpoints, call, encoder, builtin, tmp_path):
+    np.save(tmp_path / "rows.npy", builtin[:50])
+    done = call("encode.py", "rows.npy", "short.npy", "--dim", 8, "--any-dim", "--quiet")
+    assert done.returncode == 0, done.stderr
+    expected = encoder.encode(builtin[:50], dim=8, any_dim=True)
+    np.testing.assert_allclose(np.load(tmp_path / "short.npy"), expected, rtol=1e-5, atol=1e-6)

@@ -245,8 +245,12 @@ def test_what_cannot_be_is_refused(builtin, encoder, rows, index):
         index.search(rows[:1], 0)
     with pytest.raises(ValueError, match="rerank needs the originals of all 1501 rows, got none"):
         index.search(rows[:1], 1, rerank=5)
-    with pytest.raises(ValueError, match="latents must be finite"):
+    with pytest.raises(ValueError, match="queries: row 0, dimension 0 is nan as float32"):
         index.search(rows[:1] * np.nan, 1)
+    broken = rows[np.arange(9000) % len(rows)]
+    broken[8200, 4] = np.inf
+    with pytest.raises(ValueError, match=r"rows\[8192:\]: row 8, dimension 4 is inf as float32"):
+        index.add(broken)
 
 
 @pytest.mark.parametrize("n_queries", [1, 2, 30])

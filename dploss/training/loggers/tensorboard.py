@@ -4,15 +4,12 @@ import io
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-
-from dploss.text import metric_title
-from metrics.table import ERROR_SUFFIX
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -30,13 +27,9 @@ class TensorBoardLog:
     Args:
         folder: the experiment's.
         step: where the training resumes; what an earlier run logged beyond it is hidden.
-        enabled: False writes nothing.
     """
 
-    def __init__(self, folder: Path, step: int, enabled: bool) -> None:
-        self._writer = None
-        if not enabled:
-            return
+    def __init__(self, folder: Path, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -52,51 +45,26 @@ class TensorBoardLog:
             start = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
-    def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        """Log numbers by their tags; None is left out."""
-        if self._writer is not None:
-            self._add(
-                [
-                    self._summary.Value(tag=tag, simple_value=value)
-                    for tag, value in values.items()
-                    if value is not None
-                ],
-                step,
-            )
-
-    def epoch(self, losses: Sequence[float], learning_rate: float, step: int) -> None:
-        """Log an epoch's total, rank and pair distance loss, and its last learning rate."""
-        tags = ("Loss/Total", "Loss/Rank", "Loss/Pair_Distance", "Learning_Rate")
-        self.scalars(dict(zip(tags, (*losses, learning_rate), strict=True)), step)
-
-    def evaluation(self, metrics: Mapping[str, Any], is_best: bool, step: int) -> None:
-        """Log what was measured of a checkpoint; standard errors are in its history."""
-        measured = {
-            f"Evaluation/{metric_title(name).replace(' ', '_')}": value
-            for name, value in metrics.items()
-            if isinstance(value, float) and not name.endswith(ERROR_SUFFIX)
-        }
-        self.scalars({**measured, "Evaluation/IsBest": float(is_best)}, step)
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """See `Logger`."""
+        self._add([self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()], step)
 
     def image(self, tag: str, image: Image.Image, step: int) -> None:
-        """Log an image."""
-        if self._writer is not None:
-            file = io.BytesIO()
-            image.save(file, "PNG")
-            encoded = self._summary.Image(
-                height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
-            )
-            self._add([self._summary.Value(tag=tag, image=encoded)], step)
+        """See `Logger`."""
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        encoded = self._summary.Image(
+            height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
+        )
+        self._add([self._summary.Value(tag=tag, image=encoded)], step)
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+    def close(self, summary: Mapping[str, float | str]) -> None:
+        """Close the file; the result has been logged as it was measured."""
+        self._writer.close()
 
     def _add(self, values: list[Any], step: int) -> None:
         self._write(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
     def _write(self, event: "Event") -> None:
-        assert self._writer is not None
         self._writer.write(event.SerializeToString())
         self._writer.flush()

@@ -1,0 +1,1 @@
+"""Where a training is logged: TensorBoard, Weights & Biases, MLflow."""
