@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -74,6 +75,21 @@ def test_the_first_rows_may_be_no_vectors(tmp_path):
         for size in (1, 16) if not first else (16,):
             pq.write_table(pa.table({"emb": lists}), tmp_path / "a.parquet", row_group_size=size)
             np.testing.assert_array_equal(open_vectors(tmp_path / "a.parquet", skip_bad_rows=True).rows, ROWS)
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".csv"])
+def test_the_first_blocks_may_have_no_vectors(suffix, tmp_path, monkeypatch):
+    lists, path = [None] * 30 + ROWS.tolist(), tmp_path / f"a{suffix}"
+    if suffix == ".arrow":
+        table = pa.table({"emb": lists})
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=10)
+    else:
+        monkeypatch.setattr("dploss.data.formats.csv._BLOCK_BYTES", 170)
+        path.write_text("id,emb\n" + "".join(f'{i},"{one or ""}"\n' for i, one in enumerate(lists)))
+    vectors = open_vectors(path, skip_bad_rows=True)
+    np.testing.assert_array_equal(vectors.rows, ROWS)
+    assert vectors.kept.tolist() == list(range(30, 70))
 
 
 def test_lines_without_a_vector_may_come_first(tmp_path):
