@@ -29,7 +29,7 @@ MEASURES = (*(f"recall@{k}" for k in KS), NDCG)
 # The measures of one encoder, or the error that it failed with.
 Entry = Mapping[str, Any]
 # Lower shares are not drawn: they would compress the axis.
-_LEAST = -0.1
+_LEAST = -0.12
 
 
 def measure(original: np.ndarray, latent: np.ndarray) -> dict[str, float]:
@@ -87,11 +87,13 @@ class Summary:
         spread: half its range.
         recovered: share of what renormalised PCA loses that the method recovers, the mean of (R - R_pca) / (1 - R_pca);
             None where PCA was not measured, or loses nothing.
+        recovered_spread: half the range of these shares.
     """
 
     mean: float
     spread: float
     recovered: float | None
+    recovered_spread: float
 
 
 def summaries(entries: Sequence[Entry], data: str, name: str) -> dict[str, dict[int, Summary | None]]:
@@ -115,8 +117,12 @@ def _summary(by_seed: Mapping[int, float], pca: Mapping[int, float]) -> Summary 
     if not by_seed:
         return None
     shares = [(by_seed[seed] - pca[seed]) / (1 - pca[seed]) for seed in by_seed if pca.get(seed, 1) < 1]
-    spread = (max(by_seed.values()) - min(by_seed.values())) / 2
-    return Summary(fmean(by_seed.values()), spread, fmean(shares) if shares else None)
+    recovered = fmean(shares) if shares else None
+    return Summary(fmean(by_seed.values()), _half_range([*by_seed.values()]), recovered, _half_range(shares))
+
+
+def _half_range(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / 2 if values else 0.0
 
 
 def tables(results: Mapping[str, Any], name: str) -> list[str]:
@@ -182,8 +188,8 @@ def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
     drawn: dict[str, Line2D] = {}
     for (above, below), data in zip(figure.subplots(2, len(panels), squeeze=False).T, panels, strict=True):
         methods = summaries(results["entries"], data["name"], name)
-        drawn |= _curves(above, methods, lambda one: one.mean)
-        drawn |= _curves(below, methods, lambda one: one.recovered)
+        drawn |= _curves(above, methods, lambda one: (one.mean, one.spread))
+        drawn |= _curves(below, methods, lambda one: (one.recovered, one.recovered_spread))
         above.set(title=f"{data['name']}, {data['dim']} dimensions", ylabel=f"held-out {name}")
         shares = [one.recovered for by_size in methods.values() for one in by_size.values() if one and one.recovered]
         below.set(
@@ -193,21 +199,31 @@ def draw_figure(results: Mapping[str, Any], name: str) -> Figure:
         below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     shown = [method for method in (*OURS, *UNTRAINED, *TRAINED) if method in drawn]
     figure.legend([drawn[method] for method in shown], shown, loc="outside right center", handlelength=3.5)
+    if len({entry["seed"] for entry in results["entries"]}) > 1:
+        figure.supxlabel("points: the mean over the seeds; bars: ± half their range", size=9)
     return figure
 
 
 def _curves(
-    axes: Axes, methods: Mapping[str, Mapping[int, Summary | None]], height: Callable[[Summary], float | None]
+    axes: Axes,
+    methods: Mapping[str, Mapping[int, Summary | None]],
+    height: Callable[[Summary], tuple[float | None, float]],
 ) -> dict[str, Line2D]:
-    """Draw a line per method; ours solid, untrained baselines dashed, trained ones dotted."""
+    """Draw a line per method, ours solid, untrained baselines dashed, trained ones dotted; and its heights' spreads."""
     drawn = {}
     for method, by_size in methods.items():
-        heights = {size: height(one) for size, one in by_size.items() if one and height(one) is not None}
-        if heights:
+        points = [(size, *height(one)) for size, one in by_size.items() if one and height(one)[0] is not None]
+        if points:
+            sizes, heights, spreads = zip(*points, strict=True)
             group = next(place for place, names in enumerate((OURS, UNTRAINED, TRAINED)) if method in names)
             place = list((OURS, UNTRAINED, TRAINED)[group]).index(method)
-            style = line_style(group * len(COLOURS) + place) | {"marker": "os^"[group], "markevery": None}
-            (drawn[method],) = axes.plot(heights.keys(), heights.values(), **style)
+            # Shifted, so that the last of ours and renormalised PCA differ in colour too.
+            shifted = (place + 2 * group) % len(COLOURS)
+            style = line_style(group * len(COLOURS) + shifted) | {"marker": "os^"[group], "markevery": None}
+            (drawn[method],) = axes.plot(sizes, heights, **style)
+            # Of one seed nothing is known, not that it is exact.
+            bars = [spread or math.nan for spread in spreads]
+            axes.errorbar(sizes, heights, bars, fmt="none", ecolor=style["color"], elinewidth=1, capsize=3)
     axes.set_xscale("log", base=2)
     axes.set_xticks(_sizes(methods), map(str, _sizes(methods)))
     axes.xaxis.set_minor_locator(NullLocator())

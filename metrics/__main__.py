@@ -15,29 +15,22 @@ Examples:
 """
 
 import argparse
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 from metrics.errors import InputError
-from metrics.folders import ImageFolder, read_captions
-from metrics.registry import BUILT_IN, direction
-from metrics.table import JACKKNIFE, error_key
-
-if TYPE_CHECKING:
-    from metrics.references import References
+from metrics.folders import ImageFolder
+from metrics.inputs import read_inputs
+from metrics.printed import json_text, table
+from metrics.table import BUILT_IN
 
 INTERRUPTED = 130
-# Standard errors to both sides: 95 % of a normal distribution.
-INTERVAL = 1.96
-PAIRED = ("lpips", "psnr", "ssim")
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,8 +56,12 @@ def parser() -> Parser:
     flags.add_argument("generated", metavar="GENERATED_DIR", help="the folder of generated images")
     flags.add_argument("--references", metavar="DIR", help="the folder of reference images")
     flags.add_argument(
-        "--prompts", metavar="CSV", help="captions: columns image_path (relative to the file) and text_en"
+        "--prompts",
+        metavar="CSV",
+        help="captions: columns image_path and text_en, or file_name and text; of the generated images, or of others "
+        "with the same names",
     )
+    flags.add_argument("--skip-bad-images", action="store_true", help="leave out images that cannot be read")
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help=f"only these (default: all): {', '.join(BUILT_IN)}")
     flags.add_argument("--import", dest="module", metavar="MODULE", help="a Python module that registers more metrics")
     flags.add_argument(
@@ -99,10 +96,8 @@ def measure(args: argparse.Namespace) -> int:
     """Evaluate the folder and print the report."""
     if args.module:
         _import(args.module)
-
     generated = ImageFolder(args.generated)
     references = None if args.references is None else ImageFolder(args.references)
-    prompts = None if args.prompts is None else read_captions(args.prompts, generated)
 
     # Imported late: --help and errors in the input need not wait for torch.
     from metrics.evaluator import ImageEvaluator
@@ -120,63 +115,15 @@ def measure(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         progress=True,
     )
-    paired = None if references is None else pair(generated, references, args.metrics or ())
+    inputs = read_inputs(generated, references, args.prompts, args.skip_bad_images)
+    compared_with = inputs.compared_with(args.metrics or ())
     with _no_warnings():
-        report = evaluator.evaluate(generated, paired, prompts)
-    del report[JACKKNIFE]
-    print(json_text(report) if args.json else "\n".join(table(report)))
-    return 0
-
-
-def pair(generated: ImageFolder, references: ImageFolder, chosen: Sequence[str]) -> "References":
-    """The references as a set, and paired with the generated images by name.
-
-    Raises:
-        InputError: an image has no reference, and a metric that compares pairs was chosen by name.
-    """
-    from metrics.references import References
-
-    known = set(references.names)
-    for name in generated.names:
-        if name not in known:
-            reason = f"{references.folder / name}: no such reference"
-            for metric in chosen:
-                if metric in PAIRED:
-                    raise InputError(f"{reason}, and {metric} compares each image with the reference of its name")
-            return References(references, None, reason)
-    return References(references, ImageFolder(references.folder, generated.names))
-
-
-def table(report: dict[str, Any]) -> list[str]:
-    """The report as aligned lines: values, what is left out, notes, weight files."""
-    errors = {error_key(name): name for name in report if error_key(name) in report}
-    scores = [name for name in report if isinstance(report[name], float) and name not in errors]
-    width = max(len(name) for name in [*scores, *report["left_out"], "num_references"])
-    intervals = {name: f"± {INTERVAL * report[key]:.4f}" for key, name in errors.items()}
-    interval_width = max(map(len, intervals.values()), default=0)
-    lines = []
-    for name in scores:
-        better = {True: "higher is better", False: "lower is better", None: ""}[direction(name)]
-        interval = f" {intervals.get(name, ''):<{interval_width}}" if intervals else ""
-        mark = " *" if name in report["below_floor"] else ""
-        lines.append(f"{name:<{width}}  {report[name]:>12.4f}{interval}  {better}{mark}".rstrip())
-    lines += [f"{name:<{width}}  {report[name]:>12}" for name in ("num_images", "num_references")]
-    lines += [f"{name:<{width}}  {'-':>12}  left out: {reason}" for name, reason in report["left_out"].items()]
-    lines += [f"note: {note}" for note in report["notes"]]
-    users: dict[str, list[str]] = {}
-    for name, file in report["weights"].items():
-        users.setdefault(f"{file['source']} ({file['sha256'][:12]})", []).append(name)
-    return lines + [f"weights of {', '.join(names)}: {file}" for file, names in users.items()]
-
-
-def json_text(report: dict[str, Any]) -> str:
-    """The report as strict JSON: a value that is not finite is null."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
-    }
-    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+        report = evaluator.evaluate(inputs.generated, compared_with, inputs.prompts)
+    report["notes"] = [*inputs.notes, *report["notes"]]
+    text = json_text(report) if args.json else "\n".join(table(report))
     # Of a path that is not UTF-8, Python's text has lone surrogates; JSON has an escape for them, UTF-8 has nothing.
-    return text.encode(errors="backslashreplace").decode()
+    print(text.encode(errors="backslashreplace").decode())
+    return 0
 
 
 def _import(module: str) -> None:

@@ -15,6 +15,7 @@ from metrics.errors import InputError, Unavailable
 from metrics.fd_dinov2 import FDDINOv2
 from metrics.features import Features, SetMetric
 from metrics.fid import FID
+from metrics.folders import ImageFolder
 from metrics.images import as_sequence, to_image
 from metrics.inception import Inception
 from metrics.inception_score import InceptionScore
@@ -26,7 +27,7 @@ from metrics.mind import MIND
 from metrics.pixels import PSNR, SSIM
 from metrics.references import References
 from metrics.registry import Entry, registered
-from metrics.report import Report
+from metrics.report import Report, grouped
 from metrics.runtime import randomness_kept, working_device
 from metrics.streaming import missing, stream
 from metrics.table import BUILT_IN, COMPOSITE, ERROR_SUFFIX, RESERVED
@@ -101,7 +102,9 @@ class ImageEvaluator:
         self._logged: set[str] = set()
         self._names()
 
-    def evaluate(self, generated: Any, references: Any = None, prompts: Sequence[str] | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, generated: Any, references: Any = None, prompts: Sequence[str | None] | None = None
+    ) -> dict[str, Any]:
         """Every metric's value.
 
         The random states of torch, numpy and random are restored afterwards.
@@ -113,7 +116,7 @@ class ImageEvaluator:
                 index (resized to it where the sizes differ); of another number, they are a set, for FID and the other
                 metrics of sets alone. `References` gives both explicitly. Their features are kept: a set that is the
                 same as at the last evaluation goes through no network again.
-            prompts: A text for each generated image.
+            prompts: A text for each generated image. Where one is None, metrics that need texts are left out.
 
         Returns:
             A plain dictionary: each metric's value under its name (and "inception_score_std"), its standard error under
@@ -129,10 +132,9 @@ class ImageEvaluator:
         """
         generated = as_sequence(generated)
         references = References.of(references, generated)
-        prompts = None if prompts is None else list(prompts)
         names = self._names()
         with randomness_kept(), torch.inference_mode():
-            report = self._report(names, generated, references, prompts)
+            report = self._report(names, generated, references, None if prompts is None else list(prompts))
         self._log(report)
         return report.as_dict()
 
@@ -144,8 +146,13 @@ class ImageEvaluator:
         self._out_of_reach.clear()
 
     def _report(
-        self, names: list[str], generated: Sequence[Any], references: References | None, prompts: list[str] | None
+        self,
+        names: list[str],
+        generated: Sequence[Any],
+        references: References | None,
+        given_prompts: list[str | None] | None,
     ) -> Report:
+        prompts, why_no_prompts = _complete(given_prompts, generated)
         report = Report(len(generated), len(references.everything) if references else 0)
         streamed: dict[str, Metric] = {}
         functions: dict[str, Callable[..., float]] = {}
@@ -153,7 +160,7 @@ class ImageEvaluator:
             metric = self._metric(name)
             if not isinstance(metric, Metric):
                 functions[name] = metric
-            elif reason := missing(metric, references, prompts) or self._unprepared(name, metric):
+            elif reason := missing(metric, references, prompts, why_no_prompts) or self._unprepared(name, metric):
                 report.left_out[name] = reason
             else:
                 streamed[name] = metric
@@ -199,16 +206,14 @@ class ImageEvaluator:
         return [name for name in known if self._chosen is None or name in self._chosen]
 
     def _log(self, report: Report) -> None:
-        """Log why metrics are left out, one line for each reason that is new."""
-        names: dict[str, list[str]] = {}
-        for name, reason in report.left_out.items():
-            if name != COMPOSITE:
-                names.setdefault(reason, []).append(name)
-        for reason, left_out in names.items():
-            line = f"left out: {', '.join(left_out)}: {reason}"
-            if line not in self._logged:
-                self._logged.add(line)
-                log.warning(line)
+        """Log why metrics are left out, or say nothing, one line for each reason that is new."""
+        left_out = {name: reason for name, reason in report.left_out.items() if name != COMPOSITE}
+        for what, reasons in (("left out", left_out), ("says nothing", report.says_nothing)):
+            for reason, names in grouped(reasons).items():
+                line = f"{what}: {', '.join(names)}: {reason}"
+                if line not in self._logged:
+                    self._logged.add(line)
+                    log.warning(line)
 
     def _metric(self, name: str) -> Metric | Callable[..., float]:
         """The metric of a name: an object, or a registered function."""
@@ -246,6 +251,20 @@ def _by_name(metrics: Sequence[str | Metric]) -> dict[str, Metric | None]:
             raise InputError(f"two metrics have the name {name!r}")
         chosen[name] = metric if isinstance(metric, Metric) else None
     return chosen
+
+
+def _complete(prompts: list[str | None] | None, generated: Sequence[Any]) -> tuple[list[str] | None, str]:
+    """The prompts, if every image has one; otherwise None, and why."""
+    if prompts is None:
+        return None, "it needs prompts"
+    texts = [prompt for prompt in prompts if prompt is not None]
+    if len(texts) == len(prompts):
+        return texts, ""
+    if len(prompts) != len(generated):
+        raise InputError(f"{len(generated)} images but {len(prompts)} prompts")
+    first = prompts.index(None)
+    name = generated.names[first] if isinstance(generated, ImageFolder) else f"image {first}"
+    return None, f"{len(prompts) - len(texts):,} of {len(prompts):,} images have no caption (first: {name})"
 
 
 def _call(

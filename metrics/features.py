@@ -12,7 +12,7 @@ from metrics.errors import Unavailable
 from metrics.inception import Inception
 from metrics.metric import Metric
 from metrics.model import SharedModel
-from metrics.moments import Moments
+from metrics.moments import AllEqual, Moments
 from metrics.resampling import Reservoir, few_of, jackknife
 
 # Rows of features that are kept of a set, at most; of a larger one, a uniform sample.
@@ -23,7 +23,7 @@ class FeatureSet:
     """The features of a set of images: mean and covariance of all, and a sample of the rows."""
 
     def __init__(self) -> None:
-        self.moments, self._sample = Moments(), Reservoir(MOST_ROWS)
+        self.moments, self.equal, self._sample = Moments(), AllEqual(), Reservoir(MOST_ROWS)
 
     @property
     def count(self) -> int:
@@ -37,6 +37,7 @@ class FeatureSet:
     def add(self, rows: np.ndarray) -> None:
         """Take a batch, (n, d)."""
         self.moments.add(rows)
+        self.equal.add(rows)
         self._sample.add(rows)
 
 
@@ -139,7 +140,19 @@ class SetMetric(Metric):
         images, references = self.fewest
         if self.features.generated.count < images or self.features.references.count < references:
             raise Unavailable(f"it needs at least {images} images and {references} references")
+        if not all(np.isfinite(of.moments.mean).all() for of in (self.features.generated, self.features.references)):
+            raise Unavailable("its network's features are not finite")
         return self.value()
+
+    def says_nothing(self) -> str | None:
+        """That the features of all images and references are the same; see `Metric.says_nothing`."""
+        generated, references = self.features.generated, self.features.references
+        same = (
+            generated.equal.value
+            and references.equal.value
+            and np.array_equal(*(of.rows()[0] for of in (generated, references)))
+        )
+        return "its network's features are the same for all images and references" if same else None
 
     def jackknife(self) -> np.ndarray | None:
         """Without groups of the generated images, for these references; see `Metric.jackknife`."""
@@ -158,6 +171,10 @@ class SetMetric(Metric):
     def weights(self) -> dict[str, str] | None:
         """The network's file; see `Metric.weights`."""
         return self.features.model.weights if self.features.model else None
+
+    def published_weights(self) -> str | None:
+        """The network's; see `Metric.published_weights`."""
+        return self.features.model.published if self.features.model else None
 
     def reset(self) -> None:
         """Forget the batches."""

@@ -1,27 +1,21 @@
-"""Images and captions on disk: find them, and read them when they are needed.
+"""Folders of images: what is in them, each read when it is needed."""
 
-The one reader of images in this repository; it needs neither torch nor dploss.
-"""
-
-import csv
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from metrics.decoding import UnreadableImage, check_file, read_image
 from metrics.errors import InputError
-from metrics.modes import as_rgb_or_float
 from metrics.paths import visible_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-CAPTIONS = "captions.csv"
-# Whatever a file is called: for some other formats PIL starts other programs.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-# A file may decode to 256 MiB, or to 100 times its own size: more than any photograph does.
-SMALL_BYTES, _UNPACKED = 2**28, 100
+# Made by file managers.
+_NO_ONES = ("thumbs.db", "desktop.ini")
+# As many are named in a line.
+_FEW_IMAGES, _FEW_SUFFIXES = 3, 5
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -33,30 +27,57 @@ def find_images(folder: str | Path) -> list[Path]:
     Raises:
         InputError: no such folder.
     """
+    return images_and_others(folder)[0]
+
+
+def images_and_others(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """`find_images`, and the other files there, sorted by path.
+
+    Raises:
+        InputError: no such folder.
+    """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder of images")
-    return sorted(path for path in visible_files(folder, hidden=".") if path.suffix.lower() in SUFFIXES)
+    files = sorted(visible_files(folder, hidden="."))
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    return images, [path for path in files if path.suffix.lower() not in SUFFIXES]
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode an image file: upright, on white, in mode RGB or F (see `metrics.modes.as_rgb_or_float`).
+def left_out(images: Iterable[Path], others: Iterable[Path], used: Collection[Path] = ()) -> str:
+    """How many files of which suffixes are not read: "12 .heic, 3 .txt"; empty where there are none.
 
-    Raises:
-        InputError: no such file, or no image that can be decoded.
+    Files beside an image that have its name (its caption, its description) are not counted.
+
+    Args:
+        images: As `images_and_others` finds them, like `others`.
+        others: The files to count.
+        used: Those among them that are read for something else.
     """
-    with _opened(path) as image:
-        image.load()
-        return as_rgb_or_float(image)
+    described, read = {path.with_suffix("") for path in images}, {os.path.realpath(path) for path in used}
+    counts = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in others
+        if path.with_suffix("") not in described
+        and path.name.lower() not in _NO_ONES
+        and os.path.realpath(path) not in read
+    )
+    named = [f"{count:,} {suffix}" for suffix, count in counts.most_common(_FEW_SUFFIXES)]
+    if more := counts.total() - sum(count for _, count in counts.most_common(_FEW_SUFFIXES)):
+        named.append(f"{more:,} others")
+    return ", ".join(named)
 
 
-def check_image(path: str | Path) -> None:
-    """Read an image file's header, without decoding its pixels.
+def unreadable_line(folder: str | Path, n_images: int, reasons: Mapping[str, str]) -> str:
+    """That images cannot be read, the first few by name.
 
-    Raises:
-        InputError: no such file, or not an image's header.
+    Args:
+        folder: The folder.
+        n_images: How many are in it.
+        reasons: Why not, by the images' names.
     """
-    with _opened(path):
-        pass
+    named = [f"{name} ({reason})" for name, reason in [*reasons.items()][:_FEW_IMAGES]]
+    more = f" and {len(reasons) - len(named):,} more" if len(reasons) > len(named) else ""
+    return f"{folder}: {len(reasons):,} of {n_images:,} images cannot be read: {', '.join(named)}{more}"
 
 
 class ImageFolder(Sequence[Image.Image]):
@@ -66,17 +87,33 @@ class ImageFolder(Sequence[Image.Image]):
         folder: The folder.
         names: Only these files, in this order (paths relative to the folder); None for all images.
 
+    Attributes:
+        others: The files beside the images; none where the names were given.
+
     Raises:
         InputError: no such folder, or no images in it; when indexed: a file that cannot be read as an image.
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str] | None = None) -> None:
         self.folder = Path(folder)
+        self.others: list[Path] = []
         if names is None:
-            names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
+            images, self.others = images_and_others(folder)
+            names = [path.relative_to(folder).as_posix() for path in images]
             if not names:
-                raise InputError(f"{folder}: no images in it ({', '.join(SUFFIXES)})")
+                raise InputError(no_images(folder, self.others))
         self.names = list(names)
+
+    def unreadable(self, seen: Callable[[], object] = lambda: None) -> dict[str, str]:
+        """Which images cannot be read, and why; all are decoded to find it out, and `seen` is called after each."""
+        reasons = {}
+        for name in self.names:
+            try:
+                read_image(self.folder / name)
+            except UnreadableImage as error:
+                reasons[name] = error.reason
+            seen()
+        return reasons
 
     def fingerprint(self) -> str:
         """A text that changes when a file is added, removed or written.
@@ -86,7 +123,7 @@ class ImageFolder(Sequence[Image.Image]):
         """
         files = []
         for path in (self.folder.resolve() / name for name in self.names):
-            _check_file(path)
+            check_file(path)
             status = path.stat()
             files.append((str(path), status.st_size, status.st_mtime_ns))
         return repr(files)
@@ -100,109 +137,7 @@ class ImageFolder(Sequence[Image.Image]):
         return read_image(self.folder / self.names[index])
 
 
-@dataclass(frozen=True)
-class CaptionRow:
-    """A row of a table of captions.
-
-    Attributes:
-        line: The last line of the row in the file, from 1.
-        image_path: The image's path as the table has it, relative to the table's folder.
-        image: The image's real path.
-        text: The caption; empty only where `read_caption_table` allows it.
-    """
-
-    line: int
-    image_path: str
-    image: str
-    text: str
-
-
-def read_caption_table(path: str | Path, allow_empty: bool = False) -> list[CaptionRow]:
-    """The rows of a CSV file with the columns image_path (relative to the file's folder) and text_en.
-
-    Args:
-        path: The file, UTF-8.
-        allow_empty: Whether text_en may be empty.
-
-    Raises:
-        InputError: a file that cannot be read, a missing column, or an empty field.
-    """
-    _check_file(path)
-    found = []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            absent = {"image_path", "text_en"} - set(rows.fieldnames or ())
-            if absent:
-                raise InputError(f"{path}: no column {min(absent)} (it needs image_path and text_en)")
-            for row in rows:
-                name, text = row["image_path"], row["text_en"]
-                if not name or text is None or not (text or allow_empty):
-                    raise InputError(f"{path}, line {rows.line_num}: image_path or text_en is empty")
-                found.append(CaptionRow(rows.line_num, name, os.path.realpath(Path(path).parent / name), text))
-    except InputError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
-    return found
-
-
-def read_captions(path: str | Path, images: ImageFolder) -> list[str]:
-    """The captions of a folder's images, in their order.
-
-    Args:
-        path: A table for `read_caption_table`.
-        images: The images that each need a caption; captions of other images are ignored.
-
-    Raises:
-        InputError: a table that cannot be read, two captions for an image, or an image without one.
-    """
-    texts: dict[str, str] = {}
-    for row in read_caption_table(path):
-        if texts.setdefault(row.image, row.text) != row.text:
-            raise InputError(f"{path}, line {row.line}: a second caption for {row.image_path}")
-    captions = []
-    for name in images.names:
-        image = images.folder / name
-        if os.path.realpath(image) not in texts:
-            raise InputError(f"{image}: no caption in {path}")
-        captions.append(texts[os.path.realpath(image)])
-    return captions
-
-
-def text_beside(image: Path) -> str | None:
-    """The text of the .txt file beside an image; None where there is none, or it is empty.
-
-    Raises:
-        InputError: the file cannot be read as UTF-8.
-    """
-    path = image.with_suffix(".txt")
-    if not os.path.isfile(path):
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """An image file whose header is read; an error while decoding it names the file."""
-    _check_file(path)
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            size, claimed = os.path.getsize(path), 3 * image.width * image.height
-            if claimed > max(SMALL_BYTES, _UNPACKED * size):
-                raise ValueError(
-                    f"corrupt: declared size, {image.width} x {image.height} pixels, exceeds the file's {size:,} bytes"
-                )
-            yield image
-    except Exception as error:
-        # Damaged bytes lead decoders to errors of any kind: struct.error, IndexError, MemoryError, ...
-        raise InputError(f"{path}: cannot be read as an image ({str(error) or type(error).__name__})") from error
-
-
-def _check_file(path: str | Path) -> None:
-    # From a pipe or a device one might read for ever.
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
+def no_images(folder: str | Path, others: Sequence[Path]) -> str:
+    """That a folder has no images, and what it has instead."""
+    instead = left_out((), others)
+    return f"{folder}: no images in it ({', '.join(SUFFIXES)})" + (f"; it has {instead}" if instead else "")

@@ -40,6 +40,8 @@ class Inception(SharedModel[Network]):
         network: Another network instead: uint8 (n, 3, height, width) -> (features, logits).
     """
 
+    published = "weights-inception-2015-12-05-6726825d.pth"
+
     def __init__(
         self,
         weights: str | Path | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.errors import InputError, Unavailable
 from metrics.inception import Inception
 from metrics.metric import Metric
+from metrics.moments import AllEqual
 from metrics.resampling import MOST_IMAGES, Reservoir, jackknife
 
 ENOUGH = 1000
@@ -44,6 +45,8 @@ class InceptionScore(Metric):
     _random: np.random.Generator
     _pending: list[int]
     _sample: Reservoir
+    _equal_images: AllEqual
+    _equal_predictions: AllEqual
 
     def __init__(
         self,
@@ -75,6 +78,8 @@ class InceptionScore(Metric):
         if self._sums is None:
             self._sums = torch.zeros(self._splits, probabilities.shape[1], dtype=torch.float64)
         self._sample.add(probabilities.numpy())
+        self._equal_images.add(generated.numpy(force=True))
+        self._equal_predictions.add(probabilities.numpy())
         splits = torch.tensor([self._next_split() for _ in probabilities])
         self._sums.index_add_(0, splits, probabilities)
         # A probability of 0 times its logarithm, -inf, counts as 0.
@@ -90,7 +95,16 @@ class InceptionScore(Metric):
 
     def compute(self) -> float:
         """The mean over the splits."""
-        return self._scores().mean().item()
+        scores = self._scores()
+        if not scores.isfinite().all():
+            raise Unavailable("its network's predictions are not finite")
+        return scores.mean().item()
+
+    def says_nothing(self) -> str | None:
+        """That the predictions are the same for different images; see `Metric.says_nothing`."""
+        # Of equal images they are rightly the same: the score is that of a model that makes one image.
+        same = self._equal_predictions.value and not self._equal_images.value
+        return "its network predicts the same for all images" if same else None
 
     def extras(self) -> dict[str, float]:
         """inception_score_std, the standard deviation over the splits (0.0 of a single one)."""
@@ -133,6 +147,10 @@ class InceptionScore(Metric):
         """The network's file; see `Metric.weights`."""
         return self._inception.weights if self._inception else None
 
+    def published_weights(self) -> str | None:
+        """The network's; see `Metric.published_weights`."""
+        return self._inception.published if self._inception else None
+
     def reset(self) -> None:
         """Forget the batches."""
         self._sums = None
@@ -141,6 +159,7 @@ class InceptionScore(Metric):
         self._random = np.random.default_rng(0)
         self._pending = []
         self._sample = Reservoir(MOST_IMAGES)
+        self._equal_images, self._equal_predictions = AllEqual(), AllEqual()
 
     def release(self) -> None:
         """Free the network."""

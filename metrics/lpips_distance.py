@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metrics.errors import InputError, Unavailable
+from metrics.extra import images_extra
 from metrics.metric import MeanMetric
 from metrics.weights import fill, hub_file, provenance, read_state
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Smaller images end in a pooling layer with nothing left to pool.
 SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
+_PUBLISHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
 
 class LPIPS(MeanMetric):
@@ -55,8 +57,9 @@ class LPIPS(MeanMetric):
     def prepare(self) -> None:
         """Load backbone and heads; see `Metric.prepare`."""
         if self._distance is None:
-            path = self._path if self._path is not None else hub_file(_address(self._net))
-            self._distance = _network(self._net, path).to(self._device)
+            with images_extra():
+                path = self._path if self._path is not None else hub_file(_address(self._net))
+                self._distance = _network(self._net, path).to(self._device)
             self._weights = provenance(path)
 
     def values(self, generated: Tensor, references: Tensor | None, prompts: Sequence[str] | None) -> Tensor:
@@ -73,6 +76,10 @@ class LPIPS(MeanMetric):
     def weights(self) -> dict[str, str] | None:
         """The backbone's file; see `Metric.weights`."""
         return self._weights
+
+    def published_weights(self) -> str | None:
+        """The backbone's; see `Metric.published_weights`."""
+        return _PUBLISHED[self._net]
 
     def release(self) -> None:
         """Free the network."""

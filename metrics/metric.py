@@ -39,7 +39,7 @@ class Metric(ABC):
         """Load the model, once; it stays loaded until `release`.
 
         Raises:
-            Unavailable: its weights are neither on this machine nor within reach.
+            Unavailable: its weights are neither on this machine nor within reach, or a package is missing.
             InputError: a file of weights that cannot be used.
         """
 
@@ -100,6 +100,20 @@ class Metric(ABC):
 
     def weights(self) -> dict[str, str] | None:
         """{"source": path, "sha256": digest} of the file that the model was loaded from, where there is one."""
+        return None
+
+    def published_weights(self) -> str | None:
+        """The file of weights that published values are of: its name ends in the first digits of its SHA-256.
+
+        None where no file is the one, or the metric has no network of its own.
+        """
+        return None
+
+    def says_nothing(self) -> str | None:
+        """Why the value says nothing about the images, so that no composite score counts it; after `compute`.
+
+        A network that says the same of all of them, say. None where it says something.
+        """
         return None
 
     def release(self) -> None:  # noqa: B027 -- nor to free

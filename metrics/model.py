@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from metrics.errors import Unavailable
+from metrics.extra import images_extra
 from metrics.weights import provenance
 
 Network = TypeVar("Network")
@@ -24,7 +25,10 @@ class SharedModel(ABC, Generic[Network]):
 
     Attributes:
         weights: {"source": path, "sha256": digest} of the file that was loaded, where there is one.
+        published: The file of weights that published values are of; see `metrics.Metric.published_weights`.
     """
+
+    published: ClassVar[str | None] = None
 
     def __init__(self, device: str | torch.device, network: Network | None = None) -> None:
         self.device = torch.device(device)
@@ -45,14 +49,15 @@ class SharedModel(ABC, Generic[Network]):
         """Load the network, once, and return it.
 
         Raises:
-            Unavailable: its weights are neither on this machine nor within reach.
+            Unavailable: its weights are neither on this machine nor within reach, or a package is missing.
             InputError: a file that does not hold this network's weights.
         """
         if self._out_of_reach is not None:
             raise Unavailable(self._out_of_reach)
         if self._network is None:
             try:
-                self._network, path = self._load()
+                with images_extra():
+                    self._network, path = self._load()
             except Unavailable as reason:
                 self._out_of_reach = str(reason)
                 raise

@@ -1,4 +1,4 @@
-"""Mean and covariance of rows that come in batches."""
+"""Mean and covariance of rows that come in batches, and whether they differ at all."""
 
 import numpy as np
 
@@ -28,3 +28,23 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """The unbiased covariance, (d, d), of at least two rows."""
         return self._scatter / (self.count - 1)
+
+
+class AllEqual:
+    """Whether all rows that were given in batches are equal, to the last bit.
+
+    Attributes:
+        value: Whether they are.
+    """
+
+    def __init__(self) -> None:
+        self.value = True
+        self._first: np.ndarray | None = None
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take a batch of rows of any shape, (n, ...)."""
+        for row in rows:
+            if self._first is None:
+                self._first = row.copy()
+            elif self.value:
+                self.value = np.array_equal(row, self._first)

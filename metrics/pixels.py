@@ -1,18 +1,29 @@
 """Metrics that compare an image with its reference pixel by pixel: no model, no weights."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import cast
 
 from torch import Tensor
 
 from metrics.errors import Unavailable
+from metrics.extra import images_extra
 from metrics.metric import MeanMetric
 
 CAP = 100.0
 WINDOW = 11
 
 
-class PSNR(MeanMetric):
+class _PixelMetric(MeanMetric):
+    """A metric of torchmetrics."""
+
+    def prepare(self) -> None:
+        """Import torchmetrics; see `Metric.prepare`."""
+        with images_extra():
+            import_module("torchmetrics")
+
+
+class PSNR(_PixelMetric):
     """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / mean squared error), the mean over the images.
 
     Each image's value is capped at 100 dB: that of equal images is infinite, and a single one would make the mean
@@ -36,7 +47,7 @@ class PSNR(MeanMetric):
         return ratios.clamp(0, CAP)
 
 
-class SSIM(MeanMetric):
+class SSIM(_PixelMetric):
     """Structural similarity in a Gaussian window of 11 x 11 pixels, the mean over the images (Wang et al. 2004).
 
     1 for equal images, near 0 for unrelated ones, -1 at least.

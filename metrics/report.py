@@ -1,6 +1,9 @@
 """The report of an evaluation: values, errors, weights, notes, and what is left out with the reasons."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,14 @@ from metrics.errors import Unavailable
 from metrics.metric import Metric
 from metrics.resampling import jackknife_error
 from metrics.table import COMPOSITE, JACKKNIFE, error_key
+
+
+def grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """The metrics of each reason, from the reason of each metric."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return names
 
 
 @dataclass
@@ -24,7 +35,9 @@ class Report:
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     below_floor: dict[str, int] = field(default_factory=dict)
+    says_nothing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _unpublished: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, metric: Metric) -> None:
         """Compute a metric that has got all its batches."""
@@ -38,26 +51,31 @@ class Report:
         if values is not None and np.isfinite(values).all():
             self.jackknife[name] = (self.values[name] + values - values.mean()).tolist()
             self.values[error_key(name)] = metric.standard_error(values)
+        if nothing := metric.says_nothing():
+            self.says_nothing[name] = nothing
         images = min(self.num_images, self.num_references) if metric.needs_references else self.num_images
         if images < metric.floor:
             self.below_floor[name] = metric.floor
         self.notes += metric.notes()
         if source := metric.weights():
             self.weights[name] = dict(source)
+            published = metric.published_weights()
+            if published and not source["sha256"].startswith(Path(published).stem.rsplit("-", 1)[-1]):
+                self._unpublished[name] = published
 
     def add_composite(self, guard: bool) -> None:
-        """Compute the composite score of the values so far; guarded, of those whose images suffice."""
+        """Compute the composite score of the values so far that say something; guarded, of those of enough images."""
         if self.below_floor:
             floors = ", ".join(f"{name} {floor}" for name, floor in self.below_floor.items())
             self.notes.append(f"fewer images than values mean something from: {floors}")
-        low = self.below_floor if guard else {}
-        composite = composite_of({name: value for name, value in self.values.items() if name not in low})
+        excluded = {name: f"below its floor of {floor} images" for name, floor in self.below_floor.items() if guard}
+        excluded |= self.says_nothing
+        excluded |= {name: "not finite" for name, value in self.values.items() if not math.isfinite(value)}
+        composite = composite_of({name: value for name, value in self.values.items() if name not in excluded})
         self.composite_parts = list(composite.parts)
-        without = [
-            f"{name} (below its floor of {low[name]} images)" if name in low else name for name in composite.left_out
-        ]
+        without = [f"{name} ({excluded[name]})" if name in excluded else name for name in composite.left_out]
         if composite.value is None:
-            reason = f": {', '.join(without)}" if low.keys() & {*composite.left_out} else ""
+            reason = f": {', '.join(without)}" if excluded.keys() & {*composite.left_out} else ""
             self.left_out[COMPOSITE] = f"none of its parts has a value{reason}"
             return
         self.values[COMPOSITE] = composite.value
@@ -79,6 +97,14 @@ class Report:
             self.jackknife.setdefault(COMPOSITE, []).append(score)
         self.values[error_key(COMPOSITE)] = jackknife_error(np.array(self.jackknife[COMPOSITE]))
 
+    def _notes_of_several(self) -> list[str]:
+        """What is said once for all metrics that it holds for."""
+        nothing = [
+            f"{', '.join(names)}: says nothing: {reason}" for reason, names in grouped(self.says_nothing).items()
+        ]
+        other = "not comparable with published values, unless these weights equal those of"
+        return nothing + [f"{', '.join(names)}: {other} {file}" for file, names in grouped(self._unpublished).items()]
+
     def as_dict(self) -> dict[str, Any]:
         """The report as a plain dictionary."""
         return {
@@ -90,5 +116,5 @@ class Report:
             "weights": self.weights,
             "left_out": self.left_out,
             "below_floor": self.below_floor,
-            "notes": self.notes,
+            "notes": [*self.notes, *self._notes_of_several()],
         }

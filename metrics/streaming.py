@@ -25,10 +25,15 @@ class Streamed(Protocol):
         """Take a batch of the set of references."""
 
 
-def missing(metric: Streamed, references: References | None, prompts: Sequence[str] | None) -> str | None:
+def missing(
+    metric: Streamed,
+    references: References | None,
+    prompts: Sequence[str] | None,
+    why_no_prompts: str = "it needs prompts",
+) -> str | None:
     """Which input the metric needs and was not given, as a reason; None where nothing is missing."""
     if metric.needs_prompts and prompts is None:
-        return "it needs prompts"
+        return why_no_prompts
     if metric.needs_references or metric.needs_pairs:
         if references is None:
             return "it needs references"

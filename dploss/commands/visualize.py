@@ -11,7 +11,7 @@ Examples:
   visualize_training.py --list --json          ... for programs
   visualize_training.py                        choose one (piped: the newest)
   visualize_training.py --experiment_id 3f2a   experiment 3f2a...
-  visualize_training.py --recall-history       recall of every kept checkpoint
+  visualize_training.py --recall-history       every kept checkpoint, at other k too
   visualize_training.py --no-recall            measure nothing
   visualize_training.py --save my_plot.png     .png, .pdf or .svg
   visualize_training.py --compare              choose several (piped: all)
@@ -30,7 +30,7 @@ from dploss.cli.flags import PathFlag, add_experiment_flags, report_skipped
 from dploss.cli.main import Parser, run
 from dploss.cli.prompt import ask
 from dploss.errors import InputError
-from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_latest
+from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_measured
 from dploss.experiments.catalog import (
     Experiment,
     find_experiment,
@@ -59,7 +59,9 @@ def parser() -> Parser:
     flags.add_argument("--experiments", metavar="ID", nargs="+", help="those to compare: ids, unique prefixes or paths")
     recall = flags.add_mutually_exclusive_group()
     recall.add_argument("--no-recall", action="store_true", help="measure nothing; draw what the training recorded")
-    recall.add_argument("--recall-history", action="store_true", help="measure the recall of every kept checkpoint")
+    recall.add_argument(
+        "--recall-history", action="store_true", help="measure every kept checkpoint, at k = 1, 10 and 50 too"
+    )
     flags.add_argument("--json", action="store_true", help="with --list or --compare: print it as JSON")
     flags.add_argument(
         "--save",
@@ -153,7 +155,7 @@ def chosen(args: Namespace, several: bool) -> list[Experiment]:
 
 
 def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
-    """Recall over the epochs: recorded, with the latest checkpoint measured, or with every one."""
+    """Recall over the epochs: recorded, with the latest checkpoint measured, or every one that was kept."""
     recorded = recorded_recall(experiment)
     if args.no_recall:
         return recorded
@@ -171,7 +173,7 @@ def recall_of(experiment: Experiment, args: Namespace) -> list[MeasuredRecall]:
     except InputError as error:
         warn(f"not measured: {error}")
         return recorded
-    return measured if args.recall_history else with_latest(recorded, measured[-1])
+    return with_measured(recorded, measured)
 
 
 def finish(figure: "Figure", path: Path, stream: TextIO) -> int:

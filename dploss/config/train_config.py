@@ -48,8 +48,8 @@ class TrainConfig:
     images: str | None = option(
         None,
         DATA,
-        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, a .txt beside each "
-        "image, or the subfolder's name); 'builtin': crops of two photographs",
+        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, metadata.csv, a "
+        ".txt beside each image, or the subfolder's name); 'builtin': crops of two photographs",
         metavar="FOLDER",
         on_resume=True,
     )
@@ -60,6 +60,9 @@ class TrainConfig:
         at_least=16,
         at_most=1024,
         multiple_of=8,
+    )
+    skip_bad_images: bool = option(
+        False, DATA, "with --images: leave out images that cannot be read; those of limit are counted before"
     )
     val_fraction: float = option(
         0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
@@ -225,6 +228,8 @@ class TrainConfig:
             raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
         if self.images is not None and self.skip_bad_rows:
             raise SettingError("{skip_bad_rows} is for vectors: leave it out with {images}")
+        if self.images is None and self.skip_bad_images:
+            raise SettingError("{skip_bad_images} is for images: leave it out without {images}")
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
             raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:

@@ -19,7 +19,7 @@ def open_data(config: TrainConfig) -> Vectors:
         InputError: they cannot be read.
     """
     if config.images is not None:
-        return open_images(config.images, config.image_size, config.limit)
+        return open_images(config.images, config.image_size, config.limit, config.skip_bad_images)
     return open_vectors(config.data, config.column, config.limit, config.metric, config.skip_bad_rows)
 
 

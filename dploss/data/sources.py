@@ -5,6 +5,7 @@ import itertools
 import os
 import zipfile
 from pathlib import Path
+from shlex import quote
 
 from dploss.data.formats.ipc import IPC_SUFFIXES
 from dploss.errors import InputError
@@ -19,8 +20,6 @@ _MAGIC = {
     b"\xff\xff\xff\xff": ".arrow",
     b"\x93NUMPY": ".npy",
     b"\x89HDF": ".hdf5",
-    b"\x1f\x8b": ".gz",
-    b"\x28\xb5\x2f\xfd": ".zst",
     b"{": ".jsonl",
 }
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz")
@@ -89,16 +88,22 @@ def unknown_format(name: str, known: str) -> InputError:
     """
     path = Path(name)
     suffix, inner = path.suffix.lower(), inner_suffix(path)
-    if suffix in COMPRESSIONS and inner:
-        return InputError(f"{name}: {inner} is not read compressed; unpack it first: {_UNPACKERS[suffix]} {name}")
-    if suffix in _ARCHIVES:
+    if suffix in _ARCHIVES or inner in _ARCHIVES:
         return InputError(f"{name}: archives are not read; unpack it first")
+    if suffix in COMPRESSIONS and not inner:
+        return InputError(f"{name}: what is in it is not known; its name must say so, as rows.jsonl{suffix} does")
+    if suffix in COMPRESSIONS:
+        return InputError(
+            f"{name}: {inner} is not read compressed; unpack it first: {_UNPACKERS[suffix]} {quote(name)}"
+        )
     with decoding(path, "unknown format"), open(path, "rb") as file:
         start = file.read(16)
     if suffix in _PICKLES or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")):
         return InputError(f"{name}: pickles can run code and are not read; save the matrix by numpy.save as .npy")
     if start.lstrip()[:1] == b"[":
-        return InputError(f"{name}: JSON is read a row on every line; write it so: jq -c '.[]' {name} > rows.jsonl")
+        return InputError(
+            f"{name}: JSON is read a row on every line; write it so: jq -c '.[]' {quote(name)} > rows.jsonl"
+        )
     likely = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None) or _kind_of_archive(path)
     if likely is None:
         return InputError(f"{name}: unknown format; known are {known}")

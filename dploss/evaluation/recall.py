@@ -77,14 +77,18 @@ class RecallEvaluator:
                 (asymmetric search); None: their latents.
 
         Returns:
-            For each search the recall@k. All searches share the distances, so several cost little more than one.
+            For each search the recall@k and its standard error. All searches share the distances, so several cost
+            little more than one.
 
         Raises:
             ValueError: as `evaluate`, or a search outside its range.
         """
         kept = self.neighbours_kept(original, latent, searches, queries)
         rows = kept.shape[1]
-        return [Recall(int(found.sum()) / (rows * k), k, rows) for found, (k, _) in zip(kept, searches, strict=True)]
+        return [
+            Recall(int(found.sum()) / (rows * k), k, rows, float(found.std(ddof=1)) / (k * rows**0.5))
+            for found, (k, _) in zip(kept, searches, strict=True)
+        ]
 
     def neighbours_kept(
         self,

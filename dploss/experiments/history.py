@@ -53,11 +53,13 @@ class Recall:
         value: 0..1, 1 is perfect.
         k: neighbours per query.
         rows: rows searched, all of them queries too; recall falls as rows are added.
+        error: standard error of the value over these queries; None where it is not known.
     """
 
     value: float
     k: int
     rows: int
+    error: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
@@ -69,11 +71,12 @@ class MeasuredRecall:
 
     Attributes:
         epoch: epochs it was trained for.
-        recall: on held-out rows.
+        recall, others: on held-out rows; the others at other k.
     """
 
     epoch: float
     recall: Recall
+    others: tuple[Recall, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from shlex import quote
 
 from dploss.errors import InputError
 
@@ -10,7 +11,7 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
 # Of a file: a version, as of e5-large-v1.5, has no letters.
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
-_DATASET = re.compile(r"(?:datasets/)?([\w.-]+/[\w.-]+)/?(.*)", re.DOTALL)
+_REPOSITORY = re.compile(r"(?:datasets/)?([\w.-]+/[\w.-]+)/?(.*)", re.DOTALL)
 _HUB_PAGE = re.compile(r"(?:www\.)?huggingface\.co/datasets/([\w.-]+/[\w.-]+)/?(?:tree/.*)?")
 _COPIERS = {"s3": "aws s3 cp {url} .", "gs": "gcloud storage cp {url} ."}
 
@@ -47,19 +48,19 @@ def _instead(name: str, scheme: str, rest: str) -> str:
     if scheme == "file":
         return f"give the path: {rest}"
     page = _HUB_PAGE.fullmatch(rest) if scheme in ("http", "https") else None
-    dataset = _DATASET.fullmatch(rest) if scheme == "hf" else page
-    if dataset:
-        command = _from_hub(dataset[1], "" if page else dataset[2])
+    repository = _REPOSITORY.fullmatch(rest) if scheme == "hf" else page
+    if repository:
+        command = _from_hub(repository[1], "" if page else repository[2], bool(page) or rest.startswith("datasets/"))
     elif scheme in ("http", "https"):
         # A page about a file, on the hub: the file itself is beside it.
-        command = f"curl -LO {name.replace('/blob/', '/resolve/', 1) if 'huggingface.co/' in rest else name}"
+        command = f"curl -LO {quote(name.replace('/blob/', '/resolve/', 1) if 'huggingface.co/' in rest else name)}"
     elif scheme in _COPIERS:
-        command = _COPIERS[scheme].format(url=name)
+        command = _COPIERS[scheme].format(url=quote(name))
     else:
         return "download it first and give the path"
     return f"download it first: {command}"
 
 
-def _from_hub(dataset: str, file: str) -> str:
-    one = f" {file}" if file else ""
-    return f"huggingface-cli download {dataset}{one} --repo-type dataset --local-dir {dataset.split('/')[1]}"
+def _from_hub(repository: str, file: str, is_dataset: bool = True) -> str:
+    one, kind = f" {quote(file)}" if file else "", " --repo-type dataset" if is_dataset else ""
+    return f"huggingface-cli download {repository}{one}{kind} --local-dir {repository.split('/')[1]}"

@@ -10,11 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import BASELINES, MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
-from dploss.plots.style import COLOURS, baseline_style, log_scale, monospace
+from dploss.plots.style import COLOURS, baseline_style, legend_below, log_scale, monospace
 from dploss.text import display_width, metric_title
 
 TITLES = {"total_loss": "Total Loss", "rank_loss": "Rank Loss", "pairdist_loss": "Pair Distance Loss"}
 _FEW = 40
+_GREY = "#666666"
 _Level = TypeVar("_Level", float, list[float])
 
 
@@ -26,7 +27,8 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
         values = getattr(history, loss)
         if np.isfinite(values).any():
             place = list(TITLES).index(loss)
-            marker = "o" if len(values) <= _FEW and len(losses) == 1 else ""
+            # A line through one point is nothing.
+            marker = "o" if len(values) <= (_FEW if len(losses) == 1 else 1) else ""
             # The total often lies on one of its parts: it is drawn wide, and they on top of it.
             width = 4 if len(losses) > 1 and place == 0 else None
             axes.plot(
@@ -35,7 +37,7 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
                 color=COLOURS[place],
                 linewidth=width,
                 marker=marker,
-                markersize=3,
+                markersize=6 if width else 3,
                 label=TITLES[loss],
             )
             drawn += values
@@ -45,11 +47,18 @@ def loss_panel(axes: Axes, experiment: Experiment, losses: Sequence[str], title:
     if not drawn:
         note(axes, "not recorded" if history.epochs else "no epoch was trained")
     elif len(losses) > 1:
-        axes.legend()
+        legend_below(axes, 9)
 
 
 def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredRecall], absent: str) -> None:
-    """Recall over the epochs, and the levels of the baselines; `absent` is shown if there is none."""
+    """Recall over the epochs, at other k too where that is measured, and the levels of the baselines.
+
+    Args:
+        axes: the panel.
+        experiment: whose.
+        recalls: in order of epochs; may be empty.
+        absent: shown if they are.
+    """
     name = recall_name(recalls)
     axes.set(title=f"KNN {name.capitalize()}", ylabel=f"{name} (log scale)")
     epoch_axis(axes)
@@ -60,16 +69,45 @@ def recall_panel(axes: Axes, experiment: Experiment, recalls: Sequence[MeasuredR
     values = [one.recall.value for one in recalls]
     marker = "o" if len(values) <= _FEW else ""
     axes.plot(epochs, values, color=COLOURS[0], marker=marker, markersize=3.5)
-    last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}"
+    known = [(one.epoch, one.recall.value, one.recall.error) for one in recalls if one.recall.error is not None]
+    if known:
+        x, y, error_bars = zip(*known, strict=True)
+        axes.errorbar(x, y, error_bars, fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2, clip_on=False)
+    error = recalls[-1].recall.error
+    last = f"epoch {epochs[-1]:g}: {values[-1]:.4f}" + ("" if error is None else f" ± {error:.4f} standard error")
     axes.plot(epochs[-1:], values[-1:], color=COLOURS[0], marker="o", markersize=7, label=last)
     mark_best(axes, experiment, epochs, values, detailed=True)
     baselines = experiment.history.baselines()
-    for shown, value in _levels(baselines).items():
+    for shown, value in level_names(baselines).items():
         axes.axhline(value, **baseline_style(shown[0]), label=f"{' = '.join(shown)} {value:.4f}")
+    ends = _other_recalls(axes, recalls)
     axes.set_xlim(left=0, right=max([*epochs, *experiment.history.epochs]) * 1.03 or 1)
-    log_scale(axes, [*values, *baselines.values()])
-    axes.margins(y=0.25)
-    axes.legend(loc="center right", frameon=True, framealpha=0.85, edgecolor="none")
+    log_scale(axes, [*values, *baselines.values(), *ends.values()])
+    axes.margins(y=0.1)
+    legend_below(axes, 8)
+    _name_ends(axes, ends)
+
+
+def _other_recalls(axes: Axes, recalls: Sequence[MeasuredRecall]) -> dict[str, float]:
+    """Draw recall at other k over the epochs at which it was measured; returns where the curves end, by their k."""
+    ends = {}
+    for k in sorted({other.k for one in recalls for other in one.others}):
+        points = [(one.epoch, other.value) for one in recalls for other in one.others if other.k == k]
+        (line,) = axes.plot(*zip(*points, strict=True), color=COLOURS[4], linewidth=1, marker=".", markersize=4)
+        ends[f"@{k}"] = points[-1][1]
+    if ends:
+        line.set_label(f"recall{', '.join(ends)}: {', '.join(f'{value:.4f}' for value in ends.values())}")
+    return ends
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, float], size: float = 8) -> None:
+    """Names beside the right end of the panel, where the curves end; lower where they would overlap."""
+    line = 1.25 * size / 72 * axes.figure.dpi / axes.bbox.height
+    above = np.inf
+    for name, value in sorted(ends.items(), key=lambda end: end[1], reverse=True):
+        height = axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]
+        above = min(height, above - line)
+        axes.text(1.01, above, name, transform=axes.transAxes, size=size, va="center", color=_GREY)
 
 
 def sizes_panel(axes: Axes, experiment: Experiment) -> None:
@@ -79,7 +117,7 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     latest = [history.recall_by_dim[str(dim)][-1] for dim in dims]
     found = [history.baselines(str(dim)) for dim in dims]
     curves = {name: [one.get(name, np.nan) for one in found] for name in BASELINES if any(name in one for one in found)}
-    for shown, values in _levels(curves).items():
+    for shown, values in level_names(curves).items():
         axes.plot(dims, values, **baseline_style(shown[0]), label=" = ".join(shown))
     axes.plot(dims, latest, color=COLOURS[0], marker="o", markersize=5, label="first dimensions of the latents")
     for dim, value in zip(dims, latest, strict=True):
@@ -92,13 +130,10 @@ def sizes_panel(axes: Axes, experiment: Experiment) -> None:
     axes.set_xticks(dims, [str(dim) for dim in dims])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.2)
-    low, high = axes.get_ylim()
-    # Room for the legend, below the curves.
-    axes.set_ylim(low - 0.35 * (high - low), high)
-    axes.legend(loc="lower right", fontsize=8)
+    legend_below(axes, 8)
 
 
-def _levels(baselines: Mapping[str, _Level]) -> dict[tuple[str, ...], _Level]:
+def level_names(baselines: Mapping[str, _Level]) -> dict[tuple[str, ...], _Level]:
     """Baselines by the names that they have: those that are drawn at one place have one line."""
     names: dict[str, list[str]] = {}
     for name, level in baselines.items():
@@ -142,12 +177,15 @@ def mark_best(
 def epoch_axis(axes: Axes) -> None:
     """Whole epochs along x."""
     axes.set_xlabel("epoch")
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
 
 
 def note(axes: Axes, text: str) -> None:
     """A text in the middle of a panel that has nothing to draw."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#666666", wrap=True)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY, wrap=True)
     axes.set(xticks=[], yticks=[])
 
 

@@ -30,6 +30,7 @@ def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> F
     columns = min(count, 2 if count <= 4 else 3)
     rows = -(-count // columns)
     figure = new_figure(1 + 5.5 * columns, 0.9 + 3.6 * rows)
+    _finish(figure, experiment)
     panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     for axes, loss in zip(panels, losses, strict=False):
         loss_panel(axes, experiment, [loss], TITLES[loss])
@@ -37,7 +38,6 @@ def quick_figure(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> F
         recall_panel(panels[len(losses)], experiment, recalls, "")
     for axes, draw in zip(panels[count - len(more) :], more, strict=True):
         draw(axes)
-    _finish(figure, experiment)
     return figure
 
 
@@ -86,7 +86,7 @@ def _finish(figure: Figure, experiment: Experiment, wspace: float = 0.3) -> None
     parts.append(f"{experiment.history.status}, epoch {epochs_done(experiment)}")
     figure.suptitle(f"{elided(experiment.id, 40)}\n{'  ·  '.join(parts)}", y=1 - 0.12 / height, va="top", size=11)
     figure.subplots_adjust(
-        left=0.9 / width,
+        left=1.0 / width,
         right=1 - 0.3 / width,
         top=1 - 0.95 / height,
         bottom=0.6 / height,

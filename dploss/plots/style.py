@@ -106,6 +106,17 @@ def baseline_style(name: str) -> Mapping[str, Any]:
     return {"color": COLOURS[colour], "linestyle": dash, "linewidth": 1.3}
 
 
+def legend_below(axes: Axes, fontsize: float) -> None:
+    """A legend at the lower right; the y axis reaches down so far that nothing drawn yet is behind it."""
+    legend = axes.legend(loc="lower right", fontsize=fontsize, borderaxespad=0.3)
+    share = min(legend.get_window_extent().height / axes.bbox.height + 0.06, 0.7)
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.asarray(axes.get_ylim()))
+    (lower,) = scale.inverted().transform(np.array([high - (high - low) / (1 - share)]))
+    # So far down that nothing is there, on a log axis.
+    axes.set_ylim(bottom=max(lower, sys.float_info.min) if axes.get_yscale() == "log" else lower)
+
+
 def log_scale(axes: Axes, values: Sequence[float]) -> None:
     """Make the y axis logarithmic for these values, in a way that zeros (and values below) still have a place.
 
@@ -129,7 +140,7 @@ def log_scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 class _ReadableLocator(Locator):
-    """Decades; where fewer than three are in sight, 1, 2 and 5 of each; in a narrower view, round numbers."""
+    """Decades; where fewer than three are in sight, a few digits of each; in a narrower view, round numbers."""
 
     def __init__(self, smallest: float) -> None:
         self.smallest = smallest
@@ -157,10 +168,15 @@ def _log_ticks(low: float, high: float) -> list[float]:
     decades = [10.0**power for power in powers if low <= 10.0**power <= high]
     if len(decades) > 2:
         return decades[:: math.ceil(len(decades) / 7)]
-    few = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
-    if len(few) > 2:
-        return few
-    return [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        few = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+        if len(few) > 2:
+            return few
+    for most in (5, 8, 12):
+        ticks = [tick for tick in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+        if len(ticks) > 2:
+            break
+    return ticks
 
 
 def _only_powers(ticks: list[float]) -> list[float]:

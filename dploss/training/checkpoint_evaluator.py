@@ -13,7 +13,7 @@ from dploss.text import did_you_mean, terminal_width
 from dploss.tracking.tracker import BestCheckpointTracker
 from dploss.training.progress import Progress
 from dploss.training.tensorboard import TensorBoardLog
-from metrics.table import BUILT_IN, COMPOSITE, JACKKNIFE
+from metrics.table import BUILT_IN, COMPOSITE, JACKKNIFE, error_key
 
 if TYPE_CHECKING:
     from dploss.training.reconstruction import Reconstruction
@@ -48,6 +48,7 @@ class CheckpointEvaluator:
         epoch: int,
         losses: Mapping[str, float],
         recall: float | None,
+        recall_error: float | None,
         recall_jackknife: list[float] | None,
     ) -> Evaluation | None:
         """Evaluate a checkpoint that was just saved.
@@ -58,6 +59,7 @@ class CheckpointEvaluator:
             epoch: finished epochs.
             losses: the epoch's, by name; none of the start, which no epoch led to.
             recall: on held-out rows; of a Matryoshka encoder the mean over its sizes.
+            recall_error: its standard error, for the history alone; None where it is not known.
             recall_jackknife: its values without groups of the rows; None where they were not measured. As those of
                 other metrics, they are for the tracker alone.
 
@@ -79,7 +81,8 @@ class CheckpointEvaluator:
         if is_best and losses:
             self.progress.log(f"🏆 New best checkpoint! Score: {metrics[self.tracker.metric_name]:.4f}")
         self.log.evaluation(metrics, is_best, step)
-        return Evaluation(epoch, step, metrics, is_best)
+        measured_error = {} if recall_error is None else {error_key("recall"): recall_error}
+        return Evaluation(epoch, step, {**metrics, **measured_error}, is_best)
 
     def report(self) -> None:
         """Print which checkpoints are the best, and write best_checkpoint_results.json."""

@@ -8,8 +8,8 @@ from typing import Any
 from dploss.config import OPTIONS, TrainConfig
 from dploss.data import Vectors, split_rows
 from dploss.data.experiment_data import open_data, open_experiment_data
-from dploss.data.images import Images
-from dploss.errors import InputError, SettingError
+from dploss.data.images import Images, UnreadableImagesError
+from dploss.errors import InputError, SettingError, one_line
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links, short_id
 from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
@@ -45,7 +45,10 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     # Before an hour of reading.
     check_writable(Path(config.checkpoints_dir))
     manager = CheckpointManager(config.checkpoints_dir)
-    vectors = open_data(config)
+    try:
+        vectors = open_data(config)
+    except UnreadableImagesError as error:
+        raise SettingError("{line}; {skip_bad_images} leaves them out", line=error) from error
     config = choose_code(config, vectors)
     n_rows, input_dim = vectors.rows.shape
     fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)
@@ -100,9 +103,10 @@ def _prepare(
     if is_main:
         tied = held_out.ties().warning("held-out rows") if held_out else None
         left_out = vectors.left_out and f"{source}: {vectors.left_out}"
+        notes = map(one_line, vectors.notes) if isinstance(vectors, Images) else ()
         far = far_rows(source, distances, vectors.kept)
         twins = trained_twins(vectors.rows, distances, trainer.train_index, held_out.index)
-        for doubt in (left_out, *doubts(config, input_dim, len(trainer.train_index)), far, twins, tied):
+        for doubt in (left_out, *notes, *doubts(config, input_dim, len(trainer.train_index)), far, twins, tied):
             if doubt is not None:
                 progress.warn(doubt)
     if checkpoint is not None:

@@ -60,12 +60,11 @@ class Reconstruction:
         with torch.no_grad():
             latents = torch.from_numpy(self.autoencoder.encode(self.samples.rows)).to(self.autoencoder.mean)
             reconstructed = self.autoencoder.decode(latents).clamp(0, 1).numpy(force=True)
-        prompts = [caption for caption in self.samples.captions if caption]
         with metrics_errors():
             metrics = self._evaluator.evaluate(
                 torch.from_numpy(self._as_images(reconstructed)),
                 torch.from_numpy(self._as_images(self.samples.rows)),
-                prompts if len(prompts) == len(reconstructed) else None,
+                self.samples.captions if any(self.samples.captions) else None,
             )
         return reconstructed, metrics
 

@@ -198,8 +198,9 @@ class ExperimentRun(TrainingRun):
         if evaluator is not None:
             of_sizes = [values[-1] for values in self.history.recall_by_dim.values()]
             ranked_by = fmean(of_sizes) if of_sizes else recall.value if recall else None
+            error = recall.error if recall and not of_sizes else None
             evaluation = evaluator.evaluate(
-                path, self.trainer.step, self.trainer.epoch, losses, ranked_by, self._recall_jackknife()
+                path, self.trainer.step, self.trainer.epoch, losses, ranked_by, error, self._recall_jackknife()
             )
             if evaluation is not None:
                 self.history.evaluations.append(evaluation)

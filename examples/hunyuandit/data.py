@@ -12,7 +12,9 @@ from torch.utils.data import Dataset, Sampler
 
 from dploss.data.split import evenly_spaced
 from metrics import InputError
-from metrics.folders import CAPTIONS, check_image, find_images, read_caption_table, read_image, text_beside
+from metrics.captions import CAPTIONS, CaptionRow, read_caption_table, table_in, text_beside
+from metrics.decoding import check_image, read_image
+from metrics.folders import find_images
 from metrics.images import to_image
 
 
@@ -29,7 +31,8 @@ def read_captioned(source: str | Path) -> list[Captioned]:
 
     Args:
         source: a CSV file with the columns image_path (relative to the file's folder) and text_en; or a folder that
-            has such a captions.csv, or else a .txt beside every image, in its subfolders too.
+            has such a captions.csv, or the metadata.csv or metadata.jsonl of a Hugging Face image folder, or else a
+            .txt beside every image, in its subfolders too.
 
     Raises:
         InputError: no images, an image without a caption, or a file that is not an image.
@@ -38,10 +41,10 @@ def read_captioned(source: str | Path) -> list[Captioned]:
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
     if source.is_dir():
-        table = source / CAPTIONS
-        found = _from_table(table) if table.is_file() else _from_texts(source)
+        table = table_in(source)
+        found = _from_rows(*table) if table else _from_texts(source)
     else:
-        found = _from_table(source)
+        found = _from_rows(source, read_caption_table(source))
     if not found:
         raise InputError(f"{source}: no captioned images in it")
     for item in found:
@@ -133,9 +136,9 @@ class Order(Sampler):
         return step * self.batches * self.batch_size // self.images
 
 
-def _from_table(path: Path) -> list[Captioned]:
+def _from_rows(path: Path, rows: Sequence[CaptionRow]) -> list[Captioned]:
     found = []
-    for row in read_caption_table(path):
+    for row in rows:
         image = path.parent / row.image_path
         if not image.is_file():
             raise InputError(f"{path}, line {row.line}: no image {image}")

@@ -178,6 +178,14 @@ def test_what_is_won_back_is_the_mean_over_the_seeds(run, results):
     assert one.spread == pytest.approx(abs(other[0] - other[1]) / 2)
     shares = [(mine - its) / (1 - its) for mine, its in zip(other, pca, strict=True)]
     assert one.recovered == pytest.approx(sum(shares) / 2)
+    assert one.recovered_spread == pytest.approx(abs(shares[0] - shares[1]) / 2)
+    figure = report.draw_figure(results(), "recall@10")
+    # Truncation is the first that is drawn.
+    for axes, mean, spread in zip(
+        figure.axes, (one.mean, one.recovered), (one.spread, one.recovered_spread), strict=True
+    ):
+        (bar,) = axes.containers[0].lines[2][0].get_segments()
+        np.testing.assert_allclose(bar, [[4, mean - spread], [4, mean + spread]])
 
 
 def test_a_failing_method_is_said_and_stops_nothing(run, results, monkeypatch, capsys):

@@ -182,3 +182,19 @@ def test_rows_in_two_distant_places_are_told_apart():
     rows[:60, 0] += np.float32(1e4)
     latents = np.ascontiguousarray(rows[:, :8])
     assert RecallEvaluator(3).evaluate(rows, latents).value == pytest.approx(references.recall(rows, latents, 3))
+
+
+def test_the_standard_error_is_that_of_the_mean_over_the_queries(builtin):
+    rows, latents, k = builtin[:150], builtin[:150, :24], 7
+    found = RecallEvaluator(k).evaluate(rows, latents)
+
+    def nearest(points):
+        distances = np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=-1)
+        np.fill_diagonal(distances, np.inf)
+        return [set(order[:k]) for order in distances.argsort(axis=1)]
+
+    shares = np.array([len(one & other) / k for one, other in zip(nearest(rows), nearest(latents), strict=True)])
+    without_one = np.array([np.delete(shares, row).mean() for row in range(150)])
+    assert found.value == pytest.approx(shares.mean())
+    # Tukey's jackknife: one row left out at a time.
+    assert found.error == pytest.approx(jackknife_error(without_one))

@@ -152,6 +152,81 @@ def test_where_the_guard_leaves_no_part_it_says_which_are_few():
     }
 
 
+def one_thing(images):
+    """A network with dead units: whatever it sees, it says the same."""
+    return torch.full((len(images), 4), 0.25), torch.zeros(len(images), 6)
+
+
+def of_network(network):
+    inception = Inception(network=network)
+    shared = Features(inception.features, inception)
+    distance = LPIPS(distance=lambda one, other: (one - other).abs().mean((1, 2, 3)))
+    metrics = [InceptionScore(inception=inception), *(kind(features=shared) for kind in ON_INCEPTION), distance]
+    return ImageEvaluator(metrics=metrics)
+
+
+def test_a_network_that_says_one_thing_is_said_and_no_part_of_the_composite(caplog):
+    with caplog.at_level(logging.WARNING, "metrics"):
+        result = of_network(one_thing).evaluate(pictures(6), pictures(8, 1)[:6])
+    assert result["inception_score"] == 1 and result["fid"] == pytest.approx(0) and result["left_out"] == {}
+    assert result["composite_parts"] == ["lpips"] and result["composite_score"] == pytest.approx(-0.2 * result["lpips"])
+    same = "its network's features are the same for all images and references"
+    notes = (
+        "composite_score: of lpips, without clip_score, inception_score (its network predicts the same for all "
+        f"images), fid ({same}); compare it only with composites of the same parts",
+        "inception_score: says nothing: its network predicts the same for all images",
+        f"fid, kid, mind, image_precision, image_recall, density, coverage: says nothing: {same}",
+    )
+    assert {*notes} <= {*result["notes"]}
+    logged = [record.getMessage() for record in caplog.records if record.name == "metrics"]
+    assert logged[0] == "says nothing: inception_score: its network predicts the same for all images"
+
+
+def test_a_model_that_makes_one_image_is_counted_in_the_composite():
+    """The network would tell images apart; that they are all alike is what the scores are to say."""
+    result = of_network(lambda images: (images.float().mean((2, 3)), images.float().mean((2, 3)))).evaluate(
+        pictures(1).repeat(6, 1, 1, 1), pictures(6, 1)
+    )
+    assert result["inception_score"] == 1 and result["fid"] > 0
+    assert result["composite_parts"] == ["inception_score", "lpips", "fid"]
+    assert not [note for note in result["notes"] if "says nothing" in note]
+
+
+def test_a_network_whose_numbers_are_not_finite_has_no_values():
+    def broken(images):
+        return images.float().mean((2, 3)) / 0 * 0, torch.full((len(images), 6), float("nan"))
+
+    result = of_network(broken).evaluate(pictures(6), pictures(6, 1))
+    assert result["left_out"] == {
+        "inception_score": "its network's predictions are not finite",
+        **{kind.name: "its network's features are not finite" for kind in ON_INCEPTION},
+    }
+    assert result["composite_parts"] == ["lpips"]
+    nan = LPIPS(distance=lambda one, other: torch.full((len(one),), float("nan")))
+    result = ImageEvaluator(metrics=[nan]).evaluate(pictures(2), pictures(2))
+    assert result["left_out"]["composite_score"].endswith("clip_score, inception_score, lpips (not finite), fid")
+
+
+def test_few_images_that_differ_are_not_said_to_say_nothing():
+    given = pictures(2), pictures(2, 1), ["text"] * 2
+    result = offline().evaluate(*given)
+    assert result["composite_parts"] == ["clip_score", "inception_score", "lpips", "fid"]
+    assert not [note for note in result["notes"] if "says nothing" in note]
+
+
+def test_where_an_image_has_no_prompt_the_others_metrics_remain(tmp_path):
+    evaluator = offline()
+    some = evaluator.evaluate(pictures(6), pictures(6, 1), ["a", None, "c", None, "e", "f"])
+    assert some["left_out"] == {"clip_score": "2 of 6 images have no caption (first: image 1)"}
+    assert some["lpips"] == evaluator.evaluate(pictures(6), pictures(6, 1), ["a"] * 6)["lpips"]
+    for name in "ab":
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    of_folder = offline().evaluate(ImageFolder(tmp_path), prompts=["a", None])
+    assert of_folder["left_out"]["clip_score"] == "1 of 2 images have no caption (first: b.png)"
+    with pytest.raises(InputError, match="3 images but 2 prompts"):
+        evaluator.evaluate(pictures(3), prompts=["a", None])
+
+
 def test_the_error_of_a_composite_is_that_of_the_composites_without_each_image():
     def mean(images):
         return images.double().mean((1, 2, 3)) / 255

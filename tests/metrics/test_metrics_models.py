@@ -13,8 +13,20 @@ from conftest import ROOT
 from no_network import no_weights
 from PIL import Image, ImageFilter
 
-from metrics import FID, LPIPS, PSNR, SSIM, CLIPScore, Inception, InceptionScore, InputError, Unavailable
+from metrics import (
+    FID,
+    LPIPS,
+    PSNR,
+    SSIM,
+    CLIPScore,
+    ImageEvaluator,
+    Inception,
+    InceptionScore,
+    InputError,
+    Unavailable,
+)
 from metrics.images import to_image
+from metrics.lpips_distance import _address
 from metrics.weights import hub_file, read_state
 
 ASSETS = Path(os.environ.get("DPLOSS_TEST_ASSETS", ROOT.parent / "shared"))
@@ -90,6 +102,42 @@ def test_other_files_are_not_taken_for_weights(tmp_path):
         Inception(tmp_path / "other.pth").prepare()
     with pytest.raises(InputError, match="nets alex, vgg, squeeze"):
         LPIPS("resnet")
+
+
+def test_weights_of_another_file_are_said_to_give_other_values(tmp_path, monkeypatch):
+    images, network = scenes(3), torch.nn.Identity()
+    monkeypatch.setattr("metrics.inception._network", lambda path: network)
+    monkeypatch.setattr("metrics.lpips_distance._network", lambda net, path: network)
+    monkeypatch.setattr(network, "forward", lambda *batches: (batches[0].float().mean((2, 3)),) * 2)
+    monkeypatch.setattr(
+        "metrics.lpips_distance.LPIPS.values", lambda self, one, other, prompts: one.float().mean((1, 2, 3))
+    )
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"weights of one's own")
+    settings = {"metrics": ["lpips", "fid", "kid"], "inception_weights": path, "lpips_weights": path}
+    other = "not comparable with published values, unless these weights equal those of"
+    notes = ImageEvaluator(**settings).evaluate(images, images)["notes"]
+    assert f"fid, kid: {other} weights-inception-2015-12-05-6726825d.pth" in notes
+    assert f"lpips: {other} alexnet-owt-7be5be79.pth" in notes
+    assert (
+        f"lpips: {other} vgg16-397923af.pth"
+        in ImageEvaluator(lpips_net="vgg", **settings).evaluate(images, images)["notes"]
+    )
+    # The published files, as far as their names tell.
+    for digest, names in (("6726825d0af5", "lpips"), ("7be5be79aa55", "fid, kid")):
+        monkeypatch.setattr("metrics.weights.sha256", lambda path, digest=digest: digest)
+        said = [note for note in ImageEvaluator(**settings).evaluate(images, images)["notes"] if other in note]
+        assert [note.split(":")[0] for note in said] == [names]
+
+
+def test_the_published_weights_are_those_that_the_packages_download():
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    assert URL_INCEPTION_V3.endswith(f"/{FID().published_weights()}")
+    for net in ("alex", "vgg", "squeeze"):
+        assert _address(net).endswith(f"/{LPIPS(net).published_weights()}")
+    assert InceptionScore().published_weights() == FID().published_weights()
+    assert PSNR().published_weights() is FID(extractor=lambda images: images).published_weights() is None
 
 
 class Harm:

@@ -1,100 +1,20 @@
-import itertools
 import math
-import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
-from matplotlib.text import Text
-from PIL import Image
+from drawn import assert_legible, drawn_texts, made, pixels, quickly_drawn, real, share_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dploss.errors import InputError
 from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
-from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
-from dploss.experiments.history import Evaluation, Recall, TrainHistory
+from dploss.experiments.history import Evaluation, Recall
 from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
-from dploss.plots.spaces import spaces_figure
-from dploss.plots.style import COLOURS, line_style, log_scale, monospace
-
-
-@pytest.fixture(autouse=True)
-def quickly_drawn(monkeypatch):
-    """Half the resolution, a quarter of the time; the scripts' tests look at whole figures."""
-    monkeypatch.setattr("dploss.plots.style.DPI", 75)
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def real(trained):
-    return list_experiments(trained)[0]
-
-
-def made(losses, name="made", config=None, **more):
-    history = TrainHistory.from_dict({"epochs": list(range(1, len(losses) + 1)), "total_loss": losses, **more})
-    return Experiment(Path(name), config or {}, history, datetime.now(UTC))
-
-
-def many(count, epochs=20):
-    """Runs of falling losses with long names of data and some of the experiments."""
-    random = np.random.default_rng(0)
-    runs, recalls = [], []
-    for place in range(count):
-        falling = (1e-3 + np.exp(-np.arange(epochs) / 5)) * random.uniform(0.5, 2)
-        name = f"a_run_with_quite_a_long_name_{place}" if place % 3 == 0 else str(uuid.UUID(int=place << 96))
-        config = {"data": {"path": f"/data/vectors_of_text_embedding_model_{place}.parquet"}, "tau": place / 7, "lr": 1}
-        config |= {"loss_function": "DPLossV2Norm", "latent_dim": 64 + place, "input_dim": 768, "epochs": epochs}
-        more = {name: list(falling * scale) for name, scale in (("rank_loss", 0.9), ("pairdist_loss", 0.1))}
-        runs.append(made(list(falling), name, config, pca_recall=0.5 + place / 1000, **more))
-        recalls.append([MeasuredRecall(epoch, Recall(0.5 + epoch / 100, 5, 3000)) for epoch in (10, 20)])
-    return runs, recalls
-
-
-def drawn_texts(figure):
-    """Every visible text and its box in pixels; tick labels only where their tick is in view."""
-    figure.canvas.draw()
-    hidden = set()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            for tick in axis.get_major_ticks():
-                if not axes.axison or not low <= tick.get_loc() <= high:
-                    hidden |= {tick.label1, tick.label2}
-            if not axes.axison:
-                hidden.add(axis.label)
-    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [(text.get_text(), text.get_window_extent()) for text in texts if text not in hidden]
-
-
-def assert_legible(figure):
-    """No text overlaps another, and none leaves the figure."""
-    texts = drawn_texts(figure)
-    width, height = figure.canvas.get_width_height()
-    for text, box in texts:
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text
-    for (one, box), (other, other_box) in itertools.combinations(texts, 2):
-        across = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
-        up = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
-        # Boxes have room for letters that reach high and low: a pixel or two is no overlap.
-        assert across <= 1 or up <= 2 or slanted(box, other_box), (one, other)
-
-
-def slanted(box, other):
-    """Slanted names lie beside each other though their boxes do not."""
-    return box.height > 20 and other.height > 20
-
-
-def pixels(path):
-    return np.asarray(Image.open(path).convert("RGB"), float) / 255
-
-
-def share_of(colour, image):
-    return (np.abs(image - to_rgb(colour)).max(axis=-1) < 0.05).mean()
+from dploss.plots.style import COLOURS, _ReadableLocator, line_style, log_scale
 
 
 def test_the_quick_figure_has_a_panel_for_each_loss_and_recall(real, tmp_path):
@@ -141,6 +61,46 @@ def test_a_start_without_training_is_drawn():
     for figure in (quick_figure(start, recalls), experiment_figure(start, recalls, "")):
         assert_legible(figure)
         assert "start = PCA, renormalised 0.7000" in [text for text, _ in drawn_texts(figure)]
+
+
+def test_one_epoch_is_a_point_in_every_panel_and_the_only_tick():
+    one = made([0.7], rank_loss=[0.6], pairdist_loss=[0.05])
+    figure = experiment_figure(one, [], "not measured")
+    for axes in figure.axes[:4]:
+        assert axes.lines and all(line.get_marker() == "o" for line in axes.lines)
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low < tick < high] == [1]
+    assert_legible(figure)
+
+
+def test_recall_has_its_standard_error_and_other_k():
+    others = (Recall(0.4, 1, 99), Recall(0.7, 10, 99))
+    recalls = [
+        MeasuredRecall(0, Recall(0.5, 5, 99)),
+        MeasuredRecall(2, Recall(0.55, 5, 99, 0.01), others),
+        MeasuredRecall(4, Recall(0.6, 5, 99, 0.02), others),
+    ]
+    figure = quick_figure(made([3.0, 2.0, 1.0, 0.5]), recalls)
+    panel = figure.axes[-1]
+    (bars,) = (container.lines[2][0] for container in panel.containers)
+    np.testing.assert_allclose(bars.get_segments(), [[[2, 0.54], [2, 0.56]], [[4, 0.58], [4, 0.62]]])
+    curves = {line.get_label(): line for line in panel.lines}
+    assert "epoch 4: 0.6000 ± 0.0200 standard error" in curves
+    assert "recall@1, @10: 0.4000, 0.7000" in curves
+    drawn = [line for line in panel.lines if line.get_color() == COLOURS[4]]
+    assert [list(line.get_xdata()) for line in drawn] == [[2, 4]] * 2
+    assert [list(line.get_ydata()) for line in drawn] == [[0.4] * 2, [0.7] * 2]
+    assert_legible(figure)
+    # Each curve is named where it ends.
+    heights = {text.get_text(): text.get_window_extent() for text in panel.texts}
+    for k, value in (("@1", 0.4), ("@10", 0.7)):
+        assert heights[k].y0 < panel.transData.transform((4, value))[1] < heights[k].y1
+
+
+def test_names_of_curves_that_end_together_do_not_overlap():
+    others = tuple(Recall(0.6 + k / 1e5, k, 99) for k in (1, 10, 50))
+    recalls = [MeasuredRecall(epoch, Recall(0.6, 5, 99), others) for epoch in (0, 2)]
+    assert_legible(quick_figure(made([3.0, 2.0]), recalls))
 
 
 def test_a_history_of_another_program_has_its_one_panel():
@@ -222,7 +182,7 @@ def test_evaluations_have_panels_and_the_best_a_star(real):
         [1.0, 0.1, 0.0],
         [0.0, 0.0],
         [3.0],
-        [1e200, 1e-200],
+        [1e140, 1e-140],
         [-1.0, 2.0, 0.5],
         [-3.0, -30.0],
         [math.nan, 1.0, math.nan],
@@ -250,6 +210,8 @@ def test_no_losses_break_the_log_scale(losses):
     [
         (0.9786, 0.985, ["0.978", "0.98", "0.982", "0.984", "0.986"]),
         (0.012, 0.7, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]),
+        (0.062, 0.16, ["0.07", "0.1", "0.15"]),
+        (0.716, 0.836, ["0.72", "0.74", "0.76", "0.78", "0.8", "0.82", "0.84"]),
         (1e-6, 2.0, ["1e-6", "1e-5", "0.0001", "0.001", "0.01", "0.1", "1"]),
         (1e-12, 1.0, ["1e-12", "1e-10", "1e-8", "1e-6", "0.0001", "0.01", "1"]),
     ],
@@ -264,6 +226,16 @@ def test_ticks_can_be_read(low, high, ticks):
     assert set(labels) <= set(ticks) and len(labels) >= min(len(ticks), 3)
 
 
+@given(st.floats(-12, 6), st.floats(0.001, 12))
+def test_some_ticks_are_in_every_view_and_not_too_many(low, decades):
+    bottom, top = 10.0**low, 10.0 ** (low + decades)
+    ticks = _ReadableLocator(bottom).tick_values(bottom, top)
+    assert 2 <= len(ticks) <= 12 and all(bottom <= tick <= top for tick in ticks)
+    # No part of the view is far from a tick.
+    heights = np.log(np.array([bottom, *ticks, top]))
+    assert np.diff(heights).max() <= 0.62 * (heights[-1] - heights[0])
+
+
 def test_zero_has_a_place_below_all_others():
     axes = plt.figure().add_subplot()
     axes.plot([1, 0.01, 0])
@@ -271,38 +243,6 @@ def test_zero_has_a_place_below_all_others():
     at = [axes.transData.transform((0, value))[1] for value in (0, 0.01, 0.1, 1)]
     assert at == sorted(at) and at[0] < at[1]
     assert at[3] - at[2] == pytest.approx(at[2] - at[1], rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("count", "history"), [(1, False), (3, True), (8, True), (9, False), (20, True), (20, False), (60, True)]
-)
-def test_a_comparison_of_any_size_is_legible(count, history):
-    experiments, recalls = many(count)
-    table = compare(experiments, recalls)
-    figure = comparison_figure(experiments, recalls, table, history)
-    assert_legible(figure)
-    titles = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
-    assert titles[:4] == ["Total Loss", "Rank Loss", "Pair Distance Loss", "KNN Recall@5"]
-    assert (titles[4:] == ["KNN Recall@5 by Epoch"]) is history
-    assert [len(axes.lines) for axes in figure.axes[:3]] == [count] * 3
-    assert len(figure.axes[3].patches) == count
-    texts = "\n".join(text for text, _ in drawn_texts(figure))
-    assert all(cell in texts for row in table.rows for cell in row)
-
-
-def test_a_comparison_without_recall_has_no_empty_panel(real):
-    experiments = [*real, made([2.0, 1.0])]
-    figure = comparison_figure(experiments, [[]] * 4, compare(experiments, [[]] * 4), False)
-    assert [axes.get_title() for axes in figure.axes] == ["Total Loss", "Rank Loss", "Pair Distance Loss"]
-    assert [len(axes.lines) for axes in figure.axes] == [4, 3, 3]
-    assert_legible(figure)
-
-
-def test_one_run_without_recall_is_said_to_have_none(real):
-    recalls = [recorded_recall(real[0]), []]
-    figure = comparison_figure(real[:2], recalls, compare(real[:2], recalls), True)
-    assert "not measured" in [text for text, _ in drawn_texts(figure)]
-    assert_legible(figure)
 
 
 def test_the_first_twenty_eight_lines_differ_by_colour_and_dash():
@@ -318,20 +258,6 @@ def test_names_may_hold_anything(real, tmp_path):
     figure = comparison_figure([odd, real[1]], [recalls, recalls], compare([odd, real[1]], [recalls] * 2), True)
     assert_legible(figure)
     save(figure, tmp_path / "odd.svg")
-
-
-def test_wide_letters_leave_the_table_of_a_comparison_straight(real, tmp_path):
-    names = ("임베딩.parquet", "cafe\u0301.parquet", "plain.parquet")
-    runs = [replace(run, config={**run.config, "data": {"path": name}}) for run, name in zip(real, names, strict=True)]
-    table = compare(runs, [[]] * 3)
-    figure = comparison_figure(runs, [[]] * 3, table, False)
-    cells = [text for text in figure.texts if text.get_fontfamily() == monospace()]
-    assert [cell.get_text() for cell in cells] == [cell for row in (table.header, *table.rows) for cell in row]
-    for place in range(len(table.header)):
-        column = cells[place :: len(table.header)]
-        assert {cell.get_ha() for cell in column} == {"right" if place else "left"}
-        assert len({round(cell.get_position()[0], 9) for cell in column}) == 1
-    save(figure, tmp_path / "wide.png")
 
 
 @pytest.mark.parametrize(
@@ -350,17 +276,6 @@ def test_formats(real, tmp_path, suffix, start):
 def test_a_picture_that_cannot_be_saved_is_said(name, message):
     with pytest.raises(InputError, match=message):
         figure_path(name)
-
-
-@pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_spaces_are_drawn_side_by_side(builtin, method, tmp_path):
-    figure = spaces_figure(builtin[:200], builtin[:200, :1], method, "title")
-    assert [axes.get_title() for axes in figure.axes] == ["Originals, 768 dimensions", "Latents, 1 dimensions"]
-    assert [len(axes.collections[0].get_offsets()) for axes in figure.axes] == [200, 200]
-    assert_legible(figure)
-    save(figure, tmp_path / "spaces.png")
-    image = pixels(tmp_path / "spaces.png")
-    assert share_of("white", image) < 0.999
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,9 @@ from dploss.experiments.summary import summary
 from dploss.models.build import load_encoder
 from dploss.tracking.retention import EveryNSeconds
 from dploss.tracking.tracker import BestCheckpointTracker
+from metrics.captions import read_captions
 from metrics.errors import InputError as MetricsInputError
-from metrics.folders import ImageFolder, read_captions
+from metrics.folders import ImageFolder
 from metrics.images import to_image
 from metrics.weights import read_state
 
@@ -298,6 +299,13 @@ def csv_files(folder: Path) -> None:
     (folder / "captions.csv").write_text(CAPTIONS)
 
 
+def metadata_files(folder: Path) -> None:
+    _, *rows = CAPTIONS.splitlines()
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    objects = [{"file_name": f"{number}.png", "text": "picture", "size": [20, 20]} for number in range(3)]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, objects)))
+
+
 def read_vectors(path: Path) -> None:
     assert np.isfinite(open_vectors(path).rows).all()
 
@@ -430,7 +438,8 @@ def read_metrics_image(path: Path) -> None:
 
 
 def read_metrics_captions(path: Path) -> None:
-    assert all(read_captions(path, ImageFolder(with_pictures(path))))
+    captions, _ = read_captions(path, ImageFolder(with_pictures(path)))
+    assert len(captions) == 3
 
 
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
@@ -456,6 +465,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "jsonl texts": (jsonl_files, read_row_texts),
     "images": (image_files, read_images),
     "captions": (csv_files, read_captioned),
+    "metadata": (metadata_files, read_captioned),
     "text beside": (csv_files, read_text_beside),
     "history": (json_files("history", HISTORY), read_history),
     "config": (json_files("config", CONFIG), read_config),
@@ -639,7 +649,7 @@ def test_among_images_and_shards_it_is_named_too(kind, tmp_path, soon):
         with_pictures(folder / name)
         (folder / name).unlink(missing_ok=True)
         SPECIAL.get(kind, link_to(name))(folder / name)
-        with pytest.raises(InputError, match=rf"{re.escape(str(folder / name))}: (not a file|no such file)"):
+        with pytest.raises(InputError, match=rf"{re.escape(str(folder))}.*{name}\W+(not a file|no such file)"):
             read(folder)
 
 
@@ -686,7 +696,7 @@ def test_headers_that_claim_what_is_not_there(descr, shape, message, tmp_path, s
 @pytest.fixture
 def little_memory(monkeypatch) -> None:
     monkeypatch.setattr("dploss.files.untrusted.SMALL_BYTES", 2**16)
-    monkeypatch.setattr("metrics.folders.SMALL_BYTES", 2**16)
+    monkeypatch.setattr("metrics.decoding.SMALL_BYTES", 2**16)
 
 
 def zeros_npz(path: Path) -> None:

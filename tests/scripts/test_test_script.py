@@ -120,7 +120,7 @@ def test_run_as_a_person_does(run, experiments, tmp_path):
     assert "768 -> 16 dimensions, 3,072 -> 64 bytes a vector" in done.stdout
     assert done.stdout.count("nearest of 40 rows by 768 dimensions") == 5
     assert done.stdout.endswith(f"\ncheckpoints/{experiments[0].id}/spaces.png\n")
-    assert Image.open(experiments[0].folder / "spaces.png").size == (1950, 990)
+    assert Image.open(experiments[0].folder / "spaces.png").size == (1950, 1080)
 
 
 def test_the_best_checkpoint_comes_before_the_latest(report, experiments):

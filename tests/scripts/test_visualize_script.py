@@ -75,6 +75,10 @@ def test_at_a_terminal_an_id_prefix_will_do(terminal, experiments):
     code, shown = terminal(f"{experiments[2].id[:6]}\n", "visualize_training.py", "--recall-history")
     assert code == 0 and shown.endswith(f"\ncheckpoints/{experiments[2].id}/training.png\n")
     assert "recall of" in shown and "checkpoint" in shown
+    measured = json.loads((experiments[2].folder / "recall.json").read_text())
+    names = [f"checkpoint_epoch_{epoch:03d}.pth" for epoch in (0, 2, 4)]
+    assert list(measured) == [*names, "latest_model.pth"]
+    assert [[other["k"] for other in one["others"]] for one in measured.values()] == [[1, 10]] * 4
 
 
 def test_at_a_terminal_several_are_chosen_to_compare(terminal, experiments):
@@ -145,7 +149,7 @@ def test_compare_takes_all_when_piped(call, experiments):
         "experiment",
         "start",
     ]
-    assert Image.open("checkpoints/compare.png").size[0] == 2400
+    assert Image.open("checkpoints/compare.png").size[0] == 2100
 
 
 def test_compare_prints_json_alone(experiments, capsys):

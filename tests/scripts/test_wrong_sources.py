@@ -99,6 +99,13 @@ WRONG_FILES: dict[str, tuple[str, object, tuple[str, ...], str]] = {
         (),
         "rows.npy.gz: .npy is not read compressed; unpack it first: gunzip rows.npy.gz",
     ),
+    "gzip of who knows what": (
+        "rows.gz",
+        b"\x1f\x8b\x08\x00",
+        (),
+        "rows.gz: what is in it is not known; its name must say so, as rows.jsonl.gz does",
+    ),
+    "tar": ("rows.tar.gz", b"\x1f\x8b", (), "rows.tar.gz: archives are not read; unpack it first"),
     "zip": ("rows.zip", b"PK", (), "rows.zip: archives are not read; unpack it first"),
     "objects in pt": (
         "rows.pt",
@@ -192,6 +199,9 @@ REMOTE = {
     "gs://bucket/a.npy": "a URL is not read; download it first: gcloud storage cp gs://bucket/a.npy .",
     "hf://datasets/o/n/data/a.parquet": "a URL is not read; download it first: "
     "huggingface-cli download o/n data/a.parquet --repo-type dataset --local-dir n",
+    "https://host/a b.npy?x=1": "a URL is not read; download it first: curl -LO 'https://host/a b.npy?x=1'",
+    "hf://o/n/vectors.npy": "a URL is not read; download it first: "
+    "huggingface-cli download o/n vectors.npy --local-dir n",
     "ftp://host/a.npy": "a URL is not read; download it first and give the path",
     "file:///data/a.npy": "a URL is not read; give the path: /data/a.npy",
     "sentence-transformers/foo": "no such file or folder; if it is a dataset of the Hugging Face Hub, download it "
@@ -311,8 +321,10 @@ def test_names_that_look_like_patterns(folder, tmp_path):
     assert len(open_vectors(folder / "rows[1].parquet").rows) == 30
     with pytest.raises(InputError, match="a glob must match files of one format alone"):
         open_vectors(f"{folder}/**/[ab].*")
-    with pytest.raises(InputError, match="no file matches"):
-        open_vectors(f"{folder}/*.npy")
+    (folder / "gone[1].parquet").symlink_to("nowhere")
+    for source in ("*.npy", "gone[1].parquet"):
+        with pytest.raises(InputError, match="no file matches"):
+            open_vectors(folder / source)
 
 
 def test_a_folder_of_splits_names_them(tmp_path):

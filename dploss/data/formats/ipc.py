@@ -74,6 +74,7 @@ class IpcTable:
             self.schema = self._open(None).schema
             self.columns = columns_of(self.schema)
             declared = Declared(self._data)
+        self._compressed = declared.compressed
         self.groups = declared.rows
         self.n_rows = sum(self.groups)
         check_claim(path, max(declared.unpacked, _FLOAT_BYTES * self.n_rows))
@@ -89,7 +90,7 @@ class IpcTable:
                     step = min(size, rows_at_a_time(self.path, batch[:SIZED_ROWS], column, self.n_rows))
                     for start in range(max(0, skip - row), len(batch), step):
                         yield row + start, batch[start : start + step]
-                    forget_pages(self._memory)
+                        forget_pages(self._memory)
                 row += len(batch)
             if row != self.n_rows:
                 raise ValueError("it has fewer rows than it declares")
@@ -100,18 +101,21 @@ class IpcTable:
             return [pick(batch, column) for batch in self._record_batches([column])]
 
     def _record_batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        reader = self._open(columns)
+        fields = None
+        if columns is not None:
+            fields = sorted({self.schema.names.index(top_level(self.schema, name)) for name in columns})
+        # Where nothing is to be decompressed, Arrow would copy the fields that it is to include.
+        reader = self._open(fields if self._compressed else None)
         is_stream = isinstance(reader, pa.RecordBatchStreamReader)
         for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
+            if fields is not None and not self._compressed:
+                batch = batch.select(fields)
             # Offsets that lead out of the file would end the process.
             batch.validate(full=True)
             yield batch
 
-    def _open(self, columns: list[str] | None) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
-        """A reader of some columns, which leaves the others as they are, compressed."""
-        fields = None
-        if columns is not None:
-            fields = sorted({self.schema.names.index(top_level(self.schema, name)) for name in columns})
+    def _open(self, fields: list[int] | None) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+        """A reader of some of the columns; of all if None."""
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         opened = pa.ipc.open_file if is_file(self._data) else pa.ipc.open_stream
         return opened(pa.BufferReader(self._data), options=options)

@@ -25,6 +25,7 @@ class Declared:
     Attributes:
         rows: of each record batch.
         unpacked: bytes that the largest message has when it is decompressed.
+        compressed: whether any is compressed.
 
     Raises:
         pa.ArrowInvalid, struct.error, ValueError: it is no IPC file.
@@ -32,7 +33,7 @@ class Declared:
 
     def __init__(self, data: pa.Buffer) -> None:
         self.rows: list[int] = []
-        self.unpacked = 0
+        self.unpacked, self.compressed = 0, False
         for message in _file_messages(data) if is_file(data) else _stream_messages(data):
             if message.type in (_RECORD_BATCH, _DICTIONARY):
                 self._add(message)
@@ -46,6 +47,7 @@ class Declared:
             self.rows.append(_number(metadata, batch, _LENGTH))
         size = len(message.body)
         if _field(metadata, batch, _COMPRESSION):
+            self.compressed = True
             for place, length in _pairs(metadata, batch):
                 # -1 says of a buffer that it is not compressed after all.
                 size += max(0, struct.unpack_from("<q", message.body, place)[0]) if length else 0
