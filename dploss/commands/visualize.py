@@ -11,7 +11,7 @@ Examples:
   visualize_training.py --list --json          ... for programs
   visualize_training.py                        choose one (piped: the newest)
   visualize_training.py --experiment_id 3f2a   experiment 3f2a...
-  visualize_training.py --recall-history       every kept checkpoint, at other k too
+  visualize_training.py --recall-history       every checkpoint, other k too
   visualize_training.py --no-recall            measure nothing
   visualize_training.py --save my_plot.png     .png, .pdf or .svg
   visualize_training.py --compare              choose several (piped: all)

@@ -105,7 +105,7 @@ def test_an_experiment_with_a_code_writes_it_and_gets_its_latents_back(run, call
 
     done = call("encode.py", "--decode", "codes.npy", "back.npy")
     assert (done.returncode, done.stdout) == (0, "back.npy\n"), done.stderr
-    assert done.stderr.startswith("decoding 600 rows of codes.npy with ")
+    assert done.stderr.startswith("decoding 600 rows of codes.npy on cpu\nwith ")
     np.testing.assert_array_equal(np.load(rows.with_name("back.npy")), encoder.code.decode(codes))
     origins = json.loads(rows.with_name("back.npy.json").read_text())
     assert origins["decoded_from"] == str(rows.with_name("codes.npy")) and origins["data"] == str(rows)
