@@ -5,7 +5,6 @@ Commands:
   dploss test        recall of an encoder on rows it has not seen
   dploss encode      encode a file of vectors, or decode one
   dploss share       write an encoder to a folder for others, or for the Hub
-  dploss share       write an encoder to a folder that others load
   dploss plot        a glance at a training
   dploss visualize   study a training, or compare several
   dploss metrics     evaluate a folder of generated images
