@@ -60,6 +60,7 @@ def add_checkpoint_flag(parser: Parser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
+        action=PathFlag,
         help="a checkpoint, or a folder that share.py wrote, instead of an experiment's best or latest",
     )
 

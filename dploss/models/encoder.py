@@ -89,7 +89,7 @@ class Encoder(nn.Module):
                 is below 1, or a dim that is not allowed.
         """
         if not _is_real(array):
-            kind = getattr(array, "dtype", type(array).__name__)
+            kind = array.dtype if isinstance(array, np.ndarray | Tensor) else type(array).__name__
             raise TypeError(f"{input_name} must be a NumPy array or a tensor of real numbers, got {kind}")
         if array.ndim != 2 or array.shape[1] != self.input_dim:
             raise ValueError(f"{input_name} must have shape (rows, {self.input_dim}), got {tuple(array.shape)}")

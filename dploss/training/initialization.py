@@ -1,7 +1,5 @@
 """How an encoder is initialised: from PCA or at random, with as much of the norm restored as keeps most neighbours."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dploss.data import MappedRows
@@ -21,12 +19,12 @@ def initialize(
     init: str,
     rows: np.ndarray | MappedRows,
     k: int,
-    dims: Sequence[int] = (),
 ) -> None:
     """Initialise an encoder.
 
     The power of the norm is chosen by recall on training rows: 1 for text embeddings, near 0 where a few directions
-    hold nearly all variance, and 0 for one dimension, where only the sign would be left.
+    hold nearly all variance, and 0 for one dimension, where only the sign would be left; of a Matryoshka encoder by the
+    recall of all its dimensions.
 
     Args:
         encoder: fresh from its constructor.
@@ -34,7 +32,6 @@ def initialize(
         init: "pca" or "random".
         rows: (N, D) float32, the training rows; of more than 2,000 an evenly spaced sample.
         k: neighbours to keep.
-        dims: of a Matryoshka encoder, its dimensions: the power is chosen by the recall of all of them.
     """
     if init == "pca":
         encoder.initialize_from_pca(pca)
@@ -48,7 +45,7 @@ def initialize(
 
     def recall(power: float) -> float:
         encoder.length_power.fill_(power)
-        latents = (encoder.encode(sample, dim=dim) for dim in dims or (encoder.latent_dim,))
+        latents = (encoder.encode(sample, dim=dim) for dim in encoder.dims)
         return sum(evaluator.evaluate(sample, z).value for z in latents)
 
     encoder.length_power.fill_(max(_NORM_POWERS, key=recall))

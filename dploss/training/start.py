@@ -48,7 +48,7 @@ def initialize_trainer(trainer: Trainer) -> PCA:
     config, rows = trainer.config, trainer.train_rows
     pca = PCA.fit(rows, config.latent_dim)
     check_scale(pca.scale)
-    initialize(trainer.encoder, pca, config.init, rows, config.k, config.matryoshka_dims)
+    initialize(trainer.encoder, pca, config.init, rows, config.k)
     # Sizes of a Matryoshka encoder lose very different shares: no one step fits them all.
     if config.init == "pca" and config.images is None and not config.matryoshka:
         trainer.fit_steps_to(pca)

@@ -87,11 +87,11 @@ def test_neighbours_are_marked_as_kept_lost_or_new(unit):
     start = lines.index("zero")
     assert lines[start : start + 7] == [
         "zero",
-        "  nearest of 4 rows by 1 dimensions",
+        "  nearest of 4 rows by 1 dimension",
         "      one",
         "    - two",
-        "  by 1 dimensions: 1 of 2 kept",
+        "  by 1 dimension: 1 of 2 kept",
         "      one",
-        "    + ten ten ten ten ten ten ten ten…",
+        "    + ten ten ten ten ten ten ten ten t…",
     ]
     assert max(map(len, lines)) <= 40

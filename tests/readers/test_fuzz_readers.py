@@ -92,9 +92,10 @@ CONFIG = {
     **TrainConfig(latent_dim=4, hidden_dims=(8,), matryoshka=True).as_dict(),
     "data": {"path": "builtin", "rows": 12, "fingerprint": "sha256:0"},
 }
+AT_5 = {"value": 0.5, "k": 5, "rows": 40, "standard_error": 0.125}
 RECALL = {
-    "latest_model.pth": {"size": 4, "mtime_ns": 1, "epoch": 3, "recall": {"value": 0.5, "k": 5, "rows": 40}},
-    "checkpoint_epoch_002.pth": {"size": 4, "mtime_ns": 1, "epoch": 2, "recall": {"value": 0.25, "k": 5, "rows": 40}},
+    "latest_model.pth": {"size": 4, "mtime_ns": 1, "epoch": 3, "recall": AT_5, "others": []},
+    "checkpoint_epoch_002.pth": {"size": 4, "mtime_ns": 1, "epoch": 2, "recall": AT_5, "others": [AT_5]},
 }
 JUDGED = [
     {"path": f"checkpoint_epoch_{n:03d}.pth", "step": 10 * n, "epoch": n, "metrics": {"recall": n / 9}, "order": n}

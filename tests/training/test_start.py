@@ -14,8 +14,8 @@ def started(
     init: str = "pca",
     dims: tuple[int, ...] = (),
 ) -> DPEncoder:
-    encoder = DPEncoder(rows.shape[1], hidden_dims, latent_dim)
-    initialize(encoder, PCA.fit(rows, latent_dim), init, rows, k=5, dims=dims)
+    encoder = DPEncoder(rows.shape[1], hidden_dims, latent_dim, dims=dims)
+    initialize(encoder, PCA.fit(rows, latent_dim), init, rows, k=5)
     return encoder
 
 

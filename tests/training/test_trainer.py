@@ -105,8 +105,9 @@ def test_a_training_that_gains_nothing_keeps_its_start(config, tmp_path):
     assert history.start_recall == 1 and max(history.recall_history[1:]) < 1
     assert load_checkpoint(run.folder / "best.pt")["epoch"] == 0
     lines = summary(history, run.folder).splitlines()
-    assert lines[1].startswith("best.pt, epoch 0: held-out recall@5 1.0000 on 30 rows (last epoch 0.")
-    assert lines[2] == "training gained nothing over its start, and best.pt is that start, without training"
+    assert lines[1] == "best.pt, epoch 0: held-out recall@5 1.0000 on 30 rows"
+    assert lines[2].startswith("  last epoch 0.")
+    assert lines[3] == "training gained nothing over its start, and best.pt is that start"
 
 
 def test_no_epochs_leave_the_start(config):
@@ -345,7 +346,7 @@ def test_settings_that_do_not_fit_the_rows_are_refused(config, changes, message)
     ("changes", "warning"),
     [
         ({"batch_size": 512}, "--batch-size 512 is above the 270 training rows: batches of 270"),
-        ({"latent_dim": 768}, "--latent-dim 768 is as many dimensions as the vectors have"),
+        ({"latent_dim": 768}, "--latent-dim 768 is the size of the vectors: nothing gets shorter"),
         ({"val_fraction": 0}, "no rows are held out"),
     ],
 )
