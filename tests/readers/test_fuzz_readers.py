@@ -605,7 +605,7 @@ def test_a_damaged_file_is_read_or_named(reader, watchdog, request):
     samples = samples_of(reader)
     assert {name: watchdog(reader, name, data) for name, data in samples.items()} == dict.fromkeys(samples, READ)
     names, wrong = list(samples), []
-    for seed in range(request.config.getoption("--mutations", 60)):
+    for seed in range(request.config.getoption("--mutations", 30)):
         name = names[seed % len(names)]
         outcome = watchdog(reader, name, mutated(samples[name], list(samples.values()), seed))
         if outcome not in (READ, REFUSED):

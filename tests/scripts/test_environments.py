@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from dploss.commands import encode, test, train
 from dploss.files.kernel_cache import kernel
 from dploss.tracking.tracker import BestCheckpointTracker
 
@@ -38,29 +39,28 @@ def run_in(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
-def test_names_that_are_not_utf8(rows, tmp_path, run_in):
-    rows.rename(tmp_path / f"{NOT_UTF8}.npy")
-    trained = run_in("train.py", "--data", f"{NOT_UTF8}.npy", "--checkpoints-dir", NOT_UTF8, *SMALL)
+def test_names_that_are_not_utf8(rows, tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.chdir(tmp_path)
+    rows.rename(f"{NOT_UTF8}.npy")
+    assert train.main(["--data", f"{NOT_UTF8}.npy", "--checkpoints-dir", NOT_UTF8, *SMALL]) == 0
     (folder,) = (tmp_path / NOT_UTF8).iterdir()
-    assert (trained.returncode, trained.stderr) == (0, b"")
-    assert trained.stdout.endswith(os.fsencode(f"{NOT_UTF8}/{folder.name}\n"))
+    printed = capfdbinary.readouterr()
+    assert printed.out.endswith(os.fsencode(f"{NOT_UTF8}/{folder.name}\n")) and printed.err == b""
     # The record is JSON of UTF-8, and leads back to the file.
     record = json.loads((folder / "config.json").read_bytes())
-    assert os.path.samefile(record["data"]["path"], tmp_path / f"{NOT_UTF8}.npy")
+    assert os.path.samefile(record["data"]["path"], f"{NOT_UTF8}.npy")
 
-    tested = run_in("test.py", "--checkpoints-dir", NOT_UTF8, "--k", "1", "--json")
-    assert tested.returncode == 0 and json.loads(tested.stdout.decode())["rows"] == 10
-    encoded = run_in("encode.py", f"{NOT_UTF8}.npy", f"{NOT_UTF8}.parquet", "--checkpoints-dir", NOT_UTF8, "--quiet")
-    assert (encoded.stdout, encoded.stderr) == (os.fsencode(f"{NOT_UTF8}.parquet\n"), b"")
-    again = run_in("test.py", "--encoded", f"{NOT_UTF8}.parquet", "--k", "1", "--rows", "30")
-    assert again.returncode == 0
+    assert test.main(["--checkpoints-dir", NOT_UTF8, "--k", "1", "--json"]) == 0
+    assert json.loads(capfdbinary.readouterr().out.decode())["rows"] == 10
+    encoding = [f"{NOT_UTF8}.npy", f"{NOT_UTF8}.parquet", "--checkpoints-dir", NOT_UTF8, "--quiet"]
+    assert encode.main(encoding) == 0
+    assert capfdbinary.readouterr() == (os.fsencode(f"{NOT_UTF8}.parquet\n"), b"")
+    assert test.main(["--encoded", f"{NOT_UTF8}.parquet", "--k", "1", "--rows", "30"]) == 0
 
 
 def test_an_ascii_locale(rows, run_in):
     trained = run_in("train.py", "--data", os.fsencode("벡터.npy"), *SMALL, **ASCII)
     assert (trained.returncode, trained.stderr) == (0, b"")
-    tested = run_in("test.py", "--k", "1", **ASCII)
-    assert tested.returncode == 0 and b"encoder" in tested.stdout
     listed = run_in("visualize_training.py", "--list", **ASCII, PYTHONIOENCODING="ascii")
     assert listed.returncode == 0 and listed.stdout.isascii()
 
