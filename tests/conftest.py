@@ -34,7 +34,12 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the tests marked `faults` are to take."""
-    parser.addoption("--kills", type=int, default=8, help="trainings to kill (default: 8; 500 take minutes)")
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=8,
+        help="trainings to kill, and to track (default: 8; 500 take minutes)",
+    )
     parser.addoption("--mutations", type=int, default=30, help="damaged files for each reader (default: 30)")
 
 

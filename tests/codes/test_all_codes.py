@@ -212,7 +212,9 @@ def test_rows_of_any_unit(name, unit):
 @pytest.mark.parametrize("dim", [1, 2, 5, 24])
 def test_a_code_can_have_the_bytes_of_its_range_and_no_others(name, dim):
     rows, of_range = latents(30, dim), ALL_CODES[name].byte_range(dim)
-    for n_bytes in range(-1, 4 * dim + 2):
+    # What is trained takes its time: of those the ends of the range.
+    ends = {-1, 0, of_range.start - 1, of_range.start, of_range.stop - 1, of_range.stop}
+    for n_bytes in range(-1, 4 * dim + 2) if name in CODES else ends:
         if n_bytes in of_range:
             assert ALL_CODES[name].fit(rows, n_bytes).encode(rows).shape == (30, n_bytes)
         elif not name.endswith("binary") or n_bytes < 1:

@@ -174,12 +174,14 @@ def check(folder, tracker, model):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("symlinks", [True, False])
-def test_the_best_by_each_metric_is_there_whatever_happens(symlinks, monkeypatch):
+def test_the_best_by_each_metric_is_there_whatever_happens(symlinks, monkeypatch, request):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     if not symlinks:
         monkeypatch.setattr(os, "symlink", lambda *args, **more: (_ for _ in ()).throw(OSError("no privilege")))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=request.config.getoption("--kills", 8), deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(st.data())
     def run(data):
         with tempfile.TemporaryDirectory() as folder:
