@@ -101,7 +101,7 @@ def _loss_panel(axes: Axes, runs: Sequence[Run], loss: str, family: str) -> None
         values = getattr(run.experiment.history, loss)
         if np.isfinite(values).any():
             # A line through one point is nothing.
-            more = {"marker": "o"} if len(values) == 1 else {}
+            more = {"marker": "o", "markevery": None} if len(values) == 1 else {}
             axes.plot(run.experiment.history.epochs, values, **{**line_style(run.place), **more})
             drawn += values
     epoch_axis(axes)

@@ -193,3 +193,11 @@ def test_letters_without_a_font_are_said_once(real, tmp_path, capsys, recwarn, m
         == f"{tmp_path / 'wide.png'}: no font for some of its letters; install one that has them\n"
     )
     assert not recwarn.list
+
+
+def test_a_run_of_one_epoch_beside_longer_ones_is_a_point_that_is_seen():
+    short, long = made([0.003], str(uuid.UUID(int=1 << 96))), made([2.0, 1.0], str(uuid.UUID(int=2 << 96)))
+    _, panels = drawn([short, long], [[], []])
+    point, line = panels["Total Loss"].lines
+    # A share of a line's length as `markevery` marks no point of a line without length.
+    assert (point.get_marker(), point.get_markevery()) == ("o", None) and line.get_markevery() == 0.1
