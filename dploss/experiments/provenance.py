@@ -16,7 +16,8 @@ def origin_of(experiment_id: str) -> Origin:
     """The origin of a new experiment: this code, now."""
     return Origin(
         experiment_id,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        # Trainings without epochs may start within a second; the newest is the default of many flags.
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         versions={
             "dploss": dploss.__version__,
             "python": platform.python_version(),

@@ -40,7 +40,7 @@ def write_shared(folder: Path, checkpoint: Mapping[str, Any], card: str) -> None
         tensors |= {_CODE + name: array for name, array in code["arrays"].items()}
         config[_STORED_CODE] = {"name": code["name"], "bytes": code["bytes"]}
     contents = {
-        CARD: card.encode(),
+        CARD: card.encode(errors="replace"),
         CONFIG: json_text(config).encode() + b"\n",
         SHARED: save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, {"format": "pt"}),
     }
