@@ -53,10 +53,12 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    flags.add_argument("generated", metavar="GENERATED_DIR", help="the folder of generated images")
-    flags.add_argument("--references", metavar="DIR", help="the folder of reference images")
+    path = os.path.expanduser
+    flags.add_argument("generated", type=path, metavar="GENERATED_DIR", help="the folder of generated images")
+    flags.add_argument("--references", type=path, metavar="DIR", help="the folder of reference images")
     flags.add_argument(
         "--prompts",
+        type=path,
         metavar="CSV",
         help="captions: columns image_path and text_en, or file_name and text; of the generated images, or of others "
         "with the same names",
@@ -80,13 +82,18 @@ def parser() -> Parser:
         help="an open_clip tag, a file, or local-dir:FOLDER (default: %(default)s)",
     )
     models.add_argument("--lpips-net", choices=("alex", "vgg", "squeeze"), default="alex", help="(default: alex)")
-    models.add_argument("--lpips-weights", metavar="FILE", help="the net's ImageNet weights (default: torch's cache)")
+    models.add_argument(
+        "--lpips-weights", type=path, metavar="FILE", help="the net's ImageNet weights (default: torch's cache)"
+    )
     models.add_argument(
         "--inception-weights",
+        type=path,
         metavar="FILE",
         help="for Inception Score, FID, KID, MIND, precision to coverage (default: torch's cache)",
     )
-    models.add_argument("--dinov2-weights", metavar="FILE", help="a DINOv2 of its authors or of timm, for fd_dinov2")
+    models.add_argument(
+        "--dinov2-weights", type=path, metavar="FILE", help="a DINOv2 of its authors or of timm, for fd_dinov2"
+    )
     models.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     models.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: %(default)s)")
     return flags

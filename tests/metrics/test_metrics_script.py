@@ -39,6 +39,14 @@ def test_json_of_two_folders(folders, capsys):
     assert report["num_images"] == 3 and 5 < report["psnr"] < 12 and -1 <= report["ssim"] <= 1
 
 
+def test_folders_and_captions_may_lie_at_home(folders, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(folders))
+    monkeypatch.setenv("USERPROFILE", str(folders))
+    # After a sign of equality no shell expands them.
+    flags = ["~/generated", "--references=~/references", "--prompts=~/captions.csv", "--metrics", "psnr", "--json"]
+    assert main(flags) == 0 and json.loads(capsys.readouterr().out)["num_references"] == 3
+
+
 def test_wrong_input_as_a_person_meets_it(folders):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
