@@ -1,7 +1,7 @@
 """Make embedding vectors short while their nearest neighbours stay the same.
 
 Commands:
-  dploss train       train an encoder, or fit a code of so many bytes a vector
+  dploss train       train an encoder, or fit a code of N bytes a vector
   dploss test        recall of an encoder on rows it has not seen
   dploss encode      encode a file of vectors, or decode one
   dploss share       write an encoder to a folder for others, or for the Hub

@@ -131,7 +131,7 @@ class RecallEvaluator:
 
 
 def _recall(kept: np.ndarray, k: int) -> Recall:
-    """Recall@k where each of (rows,) queries keeps so many of its neighbours."""
+    """Recall@k of queries of which (rows,) `kept` says how many neighbours each keeps."""
     rows = len(kept)
     error = float(kept.std(ddof=1)) / k / rows**0.5 if rows > 1 else None
     return Recall(int(kept.sum()) / (rows * k), k, rows, error)

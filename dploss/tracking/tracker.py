@@ -161,7 +161,7 @@ class BestCheckpointTracker:
         """The best checkpoints by every metric as text, best first.
 
         Args:
-            width: break lines of many metrics at so many columns; None: do not.
+            width: columns at which lines of many metrics break; None: they do not.
         """
         return summary(self._tops(), self.save_top_k, width)
 

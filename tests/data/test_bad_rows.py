@@ -77,6 +77,16 @@ def test_the_first_rows_may_be_no_vectors(tmp_path):
             np.testing.assert_array_equal(open_vectors(tmp_path / "a.parquet", skip_bad_rows=True).rows, ROWS)
 
 
+@pytest.mark.parametrize("column", ["meta.emb", None])
+@pytest.mark.parametrize("first", [{}, {"meta": None}, {"meta": {"emb": None}}])
+def test_the_first_line_may_lack_the_field_of_an_object(first, column, tmp_path):
+    lines = [first, *({"meta": {"emb": row}} for row in ROWS.tolist())]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    vectors = open_vectors(tmp_path / "a.jsonl", column, skip_bad_rows=True)
+    np.testing.assert_array_equal(vectors.rows, ROWS)
+    assert vectors.kept[0] == 1
+
+
 @pytest.mark.parametrize("suffix", [".arrow", ".csv"])
 def test_the_first_blocks_may_have_no_vectors(suffix, tmp_path, monkeypatch):
     lists, path = [None] * 30 + ROWS.tolist(), tmp_path / f"a{suffix}"

@@ -64,7 +64,7 @@ def first_bad_line(text: bytes, path: Sequence[str], kind: pa.DataType) -> tuple
 
 
 def paths_of(fields: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The way to every field, of an object to its fields as object.field; a key that has a dot itself comes first."""
+    """The path to every field, of an object to its fields as object.field; a key that has a dot itself comes first."""
     paths = {name: [name] for name, value in fields.items() if not isinstance(value, dict)}
     for name, value in fields.items():
         if isinstance(value, dict):
@@ -74,7 +74,7 @@ def paths_of(fields: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def value_at(fields: Any, path: Sequence[str]) -> Any:
-    """The value that a way of `paths_of` leads to; None where a part of it is missing."""
+    """The value at a path of `paths_of`; None where a part of it is missing."""
     for name in path:
         fields = fields.get(name) if isinstance(fields, dict) else None
     return fields

@@ -26,19 +26,17 @@ def read_jsonl(path: Path, column: str | None, limit: int | None) -> np.ndarray:
         text = (
             file.read() if limit is None else b"".join(itertools.islice((line for line in file if line.strip()), limit))
         )
-    fields = _typical_fields(path, filter(bytes.strip, io.BytesIO(text)), column)
     with decoding(path, "not a readable .jsonl file"):
-        paths = paths_of(fields)
-    column = choose_column(
-        str(path), {name: isinstance(value_at(fields, way), list) for name, way in paths.items()}, column
-    )
-    way = paths[column]
-    kind = pa.string() if isinstance(value_at(fields, way), str) else pa.list_(pa.float64())
+        fields = _typical_fields(path, filter(bytes.strip, io.BytesIO(text)), column)
+        values = _values_of(fields)
+    column = choose_column(str(path), {name: isinstance(value, list) for name, value in values.items()}, column)
+    keys = paths_of(fields)[column]
+    kind = pa.string() if isinstance(values[column], str) else pa.list_(pa.float64())
     with decoding(path, "not a readable .jsonl file"):
         try:
-            values = parse_json(text, way, kind)
+            values = parse_json(text, keys, kind)
         except pa.ArrowInvalid as error:
-            bad = first_bad_line(text, way, kind)
+            bad = first_bad_line(text, keys, kind)
             raise InputError(f"{path}: row {bad[0]} (line {bad[1]}) {bad[2]}" if bad else f"{path}: {error}") from error
         return to_rows(str(path), values, 0, None)
 
@@ -67,6 +65,12 @@ def _typical_fields(path: Path, lines: Iterator[bytes], column: str | None) -> d
 
 
 def _has_vector(fields: dict[str, Any], column: str | None) -> bool:
+    values = _values_of(fields)
     if column is not None:
-        return fields.get(column) is not None
-    return any(fields.get(name) for name in CONVENTIONAL) or any(isinstance(value, list) for value in fields.values())
+        return values.get(column) is not None
+    return any(values.get(name) for name in CONVENTIONAL) or any(isinstance(value, list) for value in values.values())
+
+
+def _values_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """The values of an object's fields and of those of the objects in it, by name."""
+    return {name: value_at(fields, keys) for name, keys in paths_of(fields).items()}

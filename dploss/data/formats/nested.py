@@ -73,7 +73,7 @@ def _without_field(values: pa.StructArray, path: list[str]) -> pa.Array | None:
 
 
 def _paths(schema: pa.Schema) -> dict[str, list[str]]:
-    """The way to every column and field that is no struct, by name; of equal names the shortest, a column's own."""
+    """The path to every column and field that is no struct, by name; of equal names the shortest, a column's own."""
     paths: dict[str, list[str]] = {}
     for path in sorted((path for field in schema for path in _fields(field)), key=len):
         paths.setdefault(".".join(path), path)
@@ -152,7 +152,7 @@ def rows_at_a_time(path: Path, first: pa.RecordBatch | None, column: str, n_rows
         n_rows: how many are wanted in all.
 
     Raises:
-        InputError: so many rows like the first are more than a file of its size holds.
+        InputError: n_rows rows like the first are more than a file of its size holds.
     """
     size = 1
     if first:
