@@ -9,11 +9,20 @@ norm restored (by FAISS), and PQ along principal axes (--code pq, untrained). Th
 more than 20,000 to a sample. OPQ is trained twice, which takes minutes: some 4 each on 2 cores for 9,000 rows of 768
 dimensions and 64 bytes, twice that for 20,000 rows.
 
+--drift says how far the rows of --data have moved from those of the training, and whether a new training pays: exit
+code 3 where it does (retrain), 0 where not (fine). Rows may have moved, or be harder by themselves, and a new training
+keep no more of their neighbours. So a closed form (renormalised PCA, and the code of --bytes) is fitted to half of the
+new rows, and to as many training rows or more; where it keeps 0.02 more of the neighbours of the other half, beyond
+what sampling makes, the verdict is retrain; also where recall fell by 0.02 and that gain is certain at equal numbers of
+rows, but the new ones are as yet too few to train on. 0.02 is what a training of 50 epochs adds to its start at 128 of 768
+dimensions; for less it is not worth encoding all rows anew.
+
 Examples:
   test.py                       the newest experiment's best checkpoint
   test.py --experiment_id 3f2a  experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
   test.py --data other.parquet  on other vectors of the same dimensions
+  test.py --data new.parquet --drift    have the rows moved? is it time to train anew?
   test.py --encoded short.npy   what encode.py wrote, too
   test.py --neighbours 5        nearest texts before and after
   test.py --plot                originals and latents side by side
@@ -72,6 +81,11 @@ def parser() -> Parser:
         help="with --data: leave out rows that cannot be used (null, empty, not finite, ...) instead of stopping",
     )
     data.add_argument(
+        "--drift",
+        action="store_true",
+        help="with --data: how far its rows have moved from those of the training; exit code 3: train anew",
+    )
+    data.add_argument(
         "--rows", type=int, default=3000, help="evaluate on a sample of N rows (default: %(default)s)", metavar="N"
     )
     data.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 50], help="neighbours (default: 1 5 10 50)")
@@ -106,6 +120,7 @@ def test(args: Namespace) -> int:
     # Imported late: --help and a wrong flag need not wait for torch.
     from dploss.codes.encoded_file import read_codes
     from dploss.data import read_texts
+    from dploss.evaluation.drift import measure_drift
     from dploss.evaluation.eval_rows import other_rows, own_rows
     from dploss.evaluation.neighbour_texts import neighbour_lines
     from dploss.evaluation.peers import NO_PEERS
@@ -137,9 +152,13 @@ def test(args: Namespace) -> int:
         codes[f"{Path(args.encoded).name} ({form.label})"] = stored
     texts = read_texts(data.source, data.index, args.text_column) if args.neighbours else []
     peers = peers_of(encoder.code, path, data) if args.peers else NO_PEERS
+    drift = None
+    if args.drift:
+        drift = measure_drift(encoder, record.config, data, min(ks, key=lambda k: abs(k - 10)), args.rows)
 
     report, latents = evaluate_encoder(checkpoint, path, encoder, data, ks, codes, peers)
-    print(json_text(report.as_dict()) if args.json else "\n".join(report.lines()))
+    found = report.as_dict() | ({} if drift is None else {"drift": drift.as_dict()})
+    print(json_text(found) if args.json else "\n".join([*report.lines(), *(drift.lines() if drift else ())]))
     if args.neighbours:
         width = shutil.get_terminal_size().columns
         print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
@@ -149,7 +168,7 @@ def test(args: Namespace) -> int:
         save(figure, figure_file)
         print(figure_file, file=sys.stderr if args.json else sys.stdout)
         show(figure)
-    return 0
+    return drift.exit_code if drift else 0
 
 
 def peers_of(code: "Code | None", path: Path, data: "EvalRows") -> "Peers":
@@ -187,6 +206,8 @@ def name_origins(args: Namespace) -> None:
 
 def contradiction(args: Namespace) -> str | None:
     """Which flags do not go together, or are out of range."""
+    if args.drift and args.data is None:
+        return "--drift needs --data"
     if args.data is None and (args.column or args.limit or args.skip_bad_rows):
         return f"{'--column' if args.column else '--limit' if args.limit else '--skip-bad-rows'} needs --data"
     if args.text_column and not args.neighbours:

@@ -30,6 +30,10 @@ class EvalRows:
             where that could not be checked.
         bad_rows_left_out: how many more rows the source has, which cannot be used.
         bad_rows: what a person should know of these; None where there are none.
+        source_rows: (n_source, D), all rows of the source, bad ones apart.
+        unseen: sorted indices of those among them that the encoder was not trained on; `rows` is a sample.
+        own_held_out: (m, D) float32, beside rows of another file: a sample of the experiment's own held-out rows; None
+            where these cannot be opened, or there are none.
     """
 
     rows: np.ndarray
@@ -42,6 +46,9 @@ class EvalRows:
     training_rows_left_out: int | None
     bad_rows_left_out: int
     bad_rows: str | None
+    source_rows: np.ndarray | MappedRows
+    unseen: np.ndarray
+    own_held_out: np.ndarray | None
 
     @property
     def note(self) -> str:
@@ -96,6 +103,7 @@ def other_rows(
         dimensions = counted(vectors.rows.shape[1], "dimension")
         raise InputError(f"{source}: its vectors have {dimensions}, the encoder takes {record.input_dim}")
     train_rows: np.ndarray | MappedRows | None
+    own_held_out = None
     try:
         own = open_experiment_data(record)
     except InputError as error:
@@ -105,8 +113,9 @@ def other_rows(
         train_rows, missing = select(own.vectors.rows, own.train_index), ""
         unseen = np.flatnonzero(~occur_in(vectors.rows, train_rows))
         left_out = len(vectors.rows) - len(unseen)
-    index = unseen[_sample(len(unseen), most, config.seed)]
-    return _eval_rows(vectors, index, False, train_rows, left_out, missing)
+        if len(own.held_out_index):
+            own_held_out = own.vectors.rows[own.held_out_index[_sample(len(own.held_out_index), most, config.seed)]]
+    return _eval_rows(vectors, unseen, most, config.seed, False, train_rows, left_out, missing, own_held_out)
 
 
 def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
@@ -114,18 +123,21 @@ def _held_out(config: TrainConfig, vectors: Vectors, most: int) -> EvalRows:
     if not len(held_out_index):
         template = "{source}: the training held out none of its rows; name other vectors with {data}"
         raise SettingError(template, source=config.images or config.data)
-    index = held_out_index[_sample(len(held_out_index), most, config.seed)]
-    return _eval_rows(vectors, index, True, select(vectors.rows, train_index), 0)
+    return _eval_rows(vectors, held_out_index, most, config.seed, True, select(vectors.rows, train_index), 0)
 
 
 def _eval_rows(
     vectors: Vectors,
-    index: np.ndarray,
+    unseen: np.ndarray,
+    most: int,
+    seed: int,
     held_out: bool,
     train_rows: np.ndarray | MappedRows | None,
     training_rows_left_out: int | None,
     missing: str = "",
+    own_held_out: np.ndarray | None = None,
 ) -> EvalRows:
+    index = unseen[_sample(len(unseen), most, seed)]
     return EvalRows(
         vectors.rows[index],
         vectors.in_source(index),
@@ -137,6 +149,9 @@ def _eval_rows(
         training_rows_left_out=training_rows_left_out,
         bad_rows_left_out=vectors.bad.count,
         bad_rows=vectors.left_out,
+        source_rows=vectors.rows,
+        unseen=unseen,
+        own_held_out=own_held_out,
     )
 
 
