@@ -12,17 +12,17 @@ dimensions and 64 bytes, twice that for 20,000 rows.
 --drift says how far the rows of --data have moved from those of the training, and whether a new training pays: exit
 code 3 where it does (retrain), 0 where not (fine). Rows may have moved, or be harder by themselves, and a new training
 keep no more of their neighbours. So a closed form (renormalised PCA, and the code of --bytes) is fitted to half of the
-new rows, and to as many training rows or more; where it keeps 0.02 more of the neighbours of the other half, beyond
-what sampling makes, the verdict is retrain; also where recall fell by 0.02 and that gain is certain at equal numbers of
-rows, but the new ones are as yet too few to train on. 0.02 is what a training of 50 epochs adds to its start at 128 of 768
-dimensions; for less it is not worth encoding all rows anew.
+new rows, and to as many training rows or more. Where the first keeps 0.02 more of the neighbours of the other half,
+beyond what sampling makes, it is retrain; also where recall fell by 0.02, and as few training rows show that the new
+ones are only too few yet. 0.02 is what a training of 50 epochs adds to its start at 128 of 768 dimensions: less is not
+worth encoding all rows anew.
 
 Examples:
   test.py                       the newest experiment's best checkpoint
   test.py --experiment_id 3f2a  experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
   test.py --data other.parquet  on other vectors of the same dimensions
-  test.py --data new.parquet --drift    have the rows moved? is it time to train anew?
+  test.py --data new.parquet --drift    have rows moved so far that a new training pays?
   test.py --encoded short.npy   what encode.py wrote, too
   test.py --neighbours 5        nearest texts before and after
   test.py --plot                originals and latents side by side

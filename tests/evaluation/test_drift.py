@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from dploss.data import open_vectors
-from dploss.evaluation.drift import NOTABLE, RETRAIN_CODE, Drift, Gain
 from dploss.evaluation.moves import Move, moves
+from dploss.evaluation.verdict import NOTABLE, RETRAIN_CODE, Drift, Gain
 from dploss.models.pca import PCA
 
 DIM, N = 6, 300
