@@ -110,24 +110,38 @@ class RecallEvaluator:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
             q = None if q is None else q[index.to(q.device)]
-        most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
-        least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
+        return neighbours_kept(Space("original", x), Space("latent", z, q), searches)
 
-        def kept(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
-            originals, latents = spaces
-            from_x = originals.closeness(queries)
-            nearest = from_x.topk(most_kept, largest=False).values
-            nearest_z, fetched = latents.closeness(queries).topk(most_fetched, largest=False)
-            from_x = from_x.gather(-1, fetched.to(from_x.device))
-            found = []
-            for k, candidates in searches:
-                near = from_x[:, :candidates] <= originals.limit(queries, nearest[:, k - 1])
-                found.append(near.sum(-1).clamp_(max=k))
-            unsure = originals.unsure(queries, nearest[:, least_kept])
-            unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
-            return torch.stack(found), unsure
 
-        return over_queries((Space("original", x), Space("latent", z, q)), kept).numpy()
+def neighbours_kept(originals: Space, latents: Space, searches: Sequence[tuple[int, int]]) -> np.ndarray:
+    """How many of its k nearest neighbours each query keeps; one at the k-th distance counts however many tie there.
+
+    Args:
+        originals: N rows and Q queries.
+        latents: of the same rows and queries.
+        searches: (k, candidates) of each, 1 <= k <= candidates < N: see `RecallEvaluator.evaluate_reranked`.
+
+    Returns:
+        (searches, Q) int64.
+    """
+    most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
+    least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
+
+    def kept(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
+        originals, latents = spaces
+        from_x = originals.closeness(queries)
+        nearest = from_x.topk(most_kept, largest=False).values
+        nearest_z, fetched = latents.closeness(queries).topk(most_fetched, largest=False)
+        from_x = from_x.gather(-1, fetched.to(from_x.device))
+        found = []
+        for k, candidates in searches:
+            near = from_x[:, :candidates] <= originals.limit(queries, nearest[:, k - 1])
+            found.append(near.sum(-1).clamp_(max=k))
+        unsure = originals.unsure(queries, nearest[:, least_kept])
+        unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
+        return torch.stack(found), unsure
+
+    return over_queries((originals, latents), kept).numpy()
 
 
 def _recall(kept: np.ndarray, k: int) -> Recall:

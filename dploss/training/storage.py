@@ -14,7 +14,7 @@ from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOutRows
 from dploss.evaluation.peers import closed_form, pca_int8
 from dploss.experiments.history import TrainHistory
-from dploss.models.encoder import Encoder
+from dploss.models.base import Encoder
 from dploss.models.pca import PCA
 from dploss.training.objective import loss_of
 
