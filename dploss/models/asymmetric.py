@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dploss.models.encoder import WEIGHT_SIZE, DPEncoder
 from dploss.models.layers import EqualizedLinear
@@ -74,10 +74,9 @@ class AsymmetricEncoder(DPEncoder):
         self.set_projection(sphering.pca)
         self.query_linear.set_matrix(torch.from_numpy(sphering.pca.components))
 
-    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """(..., D) vectors -> (..., d) latents; with (..., D) queries their latents, too."""
-        latents = self._reduce(self.sphered(x))
-        return latents if queries is None else (latents, self.query_latents(queries))
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) vectors -> (..., d) latents."""
+        return self._reduce(self.sphered(x))
 
     def sphered(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., D'), whose distances are how much their scores differ, as a mean over queries."""
@@ -113,3 +112,19 @@ class AsymmetricEncoder(DPEncoder):
         return self._encode(
             lambda rows, size: self.query_latents(rows)[..., :size], array, batch_size, dim, any_dim, input_name
         )
+
+
+class BothSides(nn.Module):
+    """The two sides of an encoder in one call, as a step of a training needs them.
+
+    Args:
+        encoder: the one that is trained.
+    """
+
+    def __init__(self, encoder: AsymmetricEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) rows and (Q, D) queries -> their (B, d) and (Q, d) latents."""
+        return self.encoder(x), self.encoder.query_latents(queries)
