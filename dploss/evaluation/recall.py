@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dploss.arguments import whole_number
 from dploss.evaluation.space import Space, as_rows, over_queries
-from dploss.experiments.history import Recall
+from dploss.experiments.recalls import Recall
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -83,7 +83,7 @@ class RecallEvaluator:
             ValueError: as `evaluate`, or a search outside its range.
         """
         kept = self.neighbours_kept(original, latent, searches, queries)
-        return [_recall(found, int(k)) for found, (k, _) in zip(kept, searches, strict=True)]
+        return [recall_of(found, int(k), len(found)) for found, (k, _) in zip(kept, searches, strict=True)]
 
     def neighbours_kept(
         self,
@@ -144,8 +144,14 @@ def neighbours_kept(originals: Space, latents: Space, searches: Sequence[tuple[i
     return over_queries((originals, latents), kept).numpy()
 
 
-def _recall(kept: np.ndarray, k: int) -> Recall:
-    """Recall@k of queries of which (rows,) `kept` says how many neighbours each keeps."""
-    rows = len(kept)
-    error = float(kept.std(ddof=1)) / k / rows**0.5 if rows > 1 else None
-    return Recall(int(kept.sum()) / (rows * k), k, rows, error)
+def recall_of(kept: np.ndarray, k: int, rows: int, queries: int | None = None) -> Recall:
+    """Recall@k of searches of which (Q,) `kept` says how many neighbours each keeps, with its standard error.
+
+    Args:
+        kept: 0..k each.
+        k: neighbours per query.
+        rows: how many were searched.
+        queries: how many searched, where these are not the rows.
+    """
+    error = float(kept.std(ddof=1)) / k / len(kept) ** 0.5 if len(kept) > 1 else None
+    return Recall(int(kept.sum()) / (len(kept) * k), k, rows, error, queries)

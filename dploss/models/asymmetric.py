@@ -80,7 +80,7 @@ class AsymmetricEncoder(DPEncoder):
 
     def sphered(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., D'), whose distances are how much their scores differ, as a mean over queries."""
-        u = (self._as_compared(x) - self.mean) / self.scale
+        u = (self.as_compared(x) - self.mean) / self.scale
         if self.metric == "euclidean":
             u = torch.cat([u, u.square().sum(dim=-1, keepdim=True) / 2 - self.half_norm], dim=-1)
         return u @ self.row_sphering
@@ -91,7 +91,7 @@ class AsymmetricEncoder(DPEncoder):
 
     def sphered_queries(self, queries: Tensor) -> Tensor:
         """(..., D) queries -> (..., D'); their inner products with sphered rows rank these exactly."""
-        q = self._as_compared(queries)
+        q = self.as_compared(queries)
         if self.metric == "euclidean":
             q = (q - self.mean) / self.scale
             q = torch.cat([q, -torch.ones_like(q[..., :1])], dim=-1)

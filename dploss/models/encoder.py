@@ -90,9 +90,9 @@ class DPEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
-        return self._reduce((self._as_compared(x) - self.mean) / self.scale)
+        return self._reduce((self.as_compared(x) - self.mean) / self.scale)
 
-    def _as_compared(self, x: Tensor) -> Tensor:
+    def as_compared(self, x: Tensor) -> Tensor:
         """(..., D) vectors as the metric compares them: normalised under cosine."""
         if self.metric != "cosine":
             return x
