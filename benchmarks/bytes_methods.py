@@ -18,8 +18,8 @@ from bytes_search import Method, Scored
 from dploss.codes.build import CODES
 from dploss.config import TrainConfig
 from dploss.evaluation.peers import Peer, closed_form, opq, opq_norm_restored, rabitq
+from dploss.models.base import Encoder
 from dploss.models.build import load_encoder
-from dploss.models.encoder import Encoder
 from dploss.training.launch import new_experiment
 
 

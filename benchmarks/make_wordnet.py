@@ -26,6 +26,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ TOKENS = 64
 # Where an adjective may stand, written at its lemma: "awake(p)" only after a verb.
 _POSITION = re.compile(r"\((?:a|p|ip)\)$")
 _EXAMPLES = re.compile(r';\s*"')
+
+Entry = TypeVar("Entry")
 
 
 def parser() -> Parser:
@@ -90,22 +93,6 @@ def make(args: Namespace) -> int:
     return 0
 
 
-def read_entries(folder: Path) -> list[str]:
-    """The texts of all entries, in the order of WordNet's files.
-
-    Raises:
-        InputError: the folder or one of its files is missing, or is not WordNet's.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --help says where WordNet comes from")
-    texts = []
-    for path in (regular_file(folder / name) for name in FILES):
-        with decoding(path, "not a data file of WordNet"), open(path, encoding="utf-8") as file:
-            # Lines of the licence, at the top, begin with two blanks.
-            texts += [entry_text(line) for line in file if not line.startswith("  ")]
-    return texts
-
-
 def entry_text(line: str) -> str:
     """The text of one line of a data file, whose format Debian's manual page wndb(5WN) describes.
 
@@ -122,6 +109,26 @@ def entry_text(line: str) -> str:
     names = (_POSITION.sub("", lemma).replace("_", " ") for lemma in lemmas)
     # Other quotes belong to the definition: 'promise of reward as in "carrot and stick"'.
     return f"{', '.join(names)}: {_EXAMPLES.split(gloss)[0].strip()}"
+
+
+def read_entries(folder: Path, parse: Callable[[str], Entry] = entry_text) -> list[Entry]:
+    """All entries, in the order of WordNet's files.
+
+    Args:
+        folder: of the files.
+        parse: makes an entry of its line.
+
+    Raises:
+        InputError: the folder or one of its files is missing, or is not WordNet's.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --help says where WordNet comes from")
+    entries: list[Entry] = []
+    for path in (regular_file(folder / name) for name in FILES):
+        with decoding(path, "not a data file of WordNet"), open(path, encoding="utf-8") as file:
+            # Lines of the licence, at the top, begin with two blanks.
+            entries += [parse(line) for line in file if not line.startswith("  ")]
+    return entries
 
 
 def load_model(name: str) -> Callable[[list[str]], np.ndarray]:

@@ -51,7 +51,8 @@ def dploss(wheel, tmp_path_factory):
 def test_it_holds_the_packages_their_types_and_the_built_in_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"dploss/py.typed", "metrics/py.typed", "dploss/data/builtin/wordnet_mpnet_768.parquet"} <= names
+    data = (f"dploss/data/builtin/wordnet_mpnet_768{end}" for end in (".parquet", "_queries.parquet", "_qrels.tsv"))
+    assert {"dploss/py.typed", "metrics/py.typed", *data} <= names
     # Nothing beside them, which would be everyone's `tests` or `train`.
     assert {name.split("/")[0].split("-")[0] for name in names} == {"dploss", "metrics"}
 

@@ -35,7 +35,14 @@ TRAINED: dict[str, type[Code]] = {**_REFINED, **_BY_LOSS}
 ALL_CODES = CODES | {code.name: code for code in TRAINED.values()}
 
 
-def fit_code(name: str, latents: np.ndarray, n_bytes: int, loss: DPLoss | None = None) -> Code:
+def fit_code(
+    name: str,
+    latents: np.ndarray,
+    n_bytes: int,
+    loss: DPLoss | None = None,
+    metric: str = "euclidean",
+    queries: np.ndarray | None = None,
+) -> Code:
     """Fit a code to latents of training rows.
 
     Args:

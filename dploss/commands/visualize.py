@@ -30,7 +30,7 @@ from dploss.cli.flags import PathFlag, add_experiment_flags, report_skipped
 from dploss.cli.main import Parser, run
 from dploss.cli.prompt import ask
 from dploss.errors import InputError
-from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_measured
+from dploss.evaluation.recall_history import measured_recall, recorded_recall, with_measured
 from dploss.experiments.catalog import (
     Experiment,
     find_experiment,
@@ -42,6 +42,7 @@ from dploss.experiments.catalog import (
 )
 from dploss.experiments.comparison import compare
 from dploss.experiments.listing import listing, records
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import summary
 from dploss.files.atomic import json_text
 

@@ -9,6 +9,7 @@ from dploss.config.train_config import OPTIONS
 _OF_FILES = ("checkpoints_dir", "no_tensorboard", "quiet")
 _OF_IMAGES = ("images", "image_size", "skip_bad_images")
 _OF_VECTORS = ("data", "column", "skip_bad_rows", "metric", "hidden_dims", "matryoshka_dims", "bytes")
+_OF_QUERIES = ("queries", "query_column", "database")
 # Of PCA alone, --epochs 0, none of them changes a bit.
 _OF_STEPS = (
     "dropout",
@@ -47,6 +48,7 @@ def applicable(settings: Mapping[str, Any]) -> list[str]:
         **dict.fromkeys(_OF_FILES, False),
         **dict.fromkeys(_OF_IMAGES, images),
         **dict.fromkeys(_OF_VECTORS, not images),
+        **dict.fromkeys(_OF_QUERIES, settings.get("queries") is not None),
         **dict.fromkeys(_OF_STEPS, trained),
         **dict.fromkeys(_OF_RANKING, ranked),
         **dict.fromkeys(_OF_IMAGE_METRICS, images and ranked),

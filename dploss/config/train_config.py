@@ -4,69 +4,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from dploss.config.data_config import DataConfig
 from dploss.config.option import UNSET, NotGiven, WidthsNotGiven, option, options_of
 from dploss.config.sizes import TRAINED_IN_AN_EPOCH, default_hidden_dims, default_latent_dim, nested_dims
 from dploss.errors import InputError, SettingError
 from metrics.table import BUILT_IN, COMPOSITE
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DATA, ENCODER, STORED, LOSS, TRAINING = "data", "encoder", "stored form", "loss", "training"
+ENCODER, STORED, LOSS, TRAINING = "encoder", "stored form", "loss", "training"
 EVALUATION, OUTPUT = "evaluation and best checkpoints", "output"
 # What decided the result of a training from the first version on.
 _ALWAYS = ("data", "metric", "val_fraction", "latent_dim", "hidden_dims", "loss_function", "tau", "k", "seed")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(DataConfig):
     """The settings of a training, checked when made; the help of train.py says what each of them is.
 
     Raises:
         SettingError: a value of the wrong type, outside its range, or that does not fit another.
     """
-
-    data: str = option(
-        "builtin",
-        DATA,
-        "vectors: .parquet, .arrow (file, quoted glob, folder of shards or dataset), .npy, .npz, .jsonl, .csv, "
-        ".pt, .safetensors, .hdf5, .fbin, ... (docs/DATA.md); 'builtin': 10,000 WordNet entries of 768 dimensions",
-        metavar="PATH",
-        on_resume=True,
-    )
-    column: str | None = option(
-        None, DATA, "column, key or array of the vectors (default: the only one, or a usual name)", metavar="NAME"
-    )
-    limit: int | None = option(None, DATA, "use the first N rows only", at_least=3)
-    skip_bad_rows: bool = option(
-        False,
-        DATA,
-        "leave out rows that cannot be used (null, empty, of other dimensions, not finite, of zeros under cosine); "
-        "limit counts them too",
-    )
-    metric: Literal["euclidean", "cosine"] = option(
-        "euclidean", DATA, "distance whose neighbours are preserved; cosine normalises every row"
-    )
-    images: str | None = option(
-        None,
-        DATA,
-        "train a convolutional autoencoder on a folder of images instead (captions: captions.csv, metadata.csv, a "
-        ".txt beside each image, or the subfolder's name); 'builtin': crops of two photographs",
-        metavar="FOLDER",
-        on_resume=True,
-    )
-    image_size: int = option(
-        64,
-        DATA,
-        "height and width in pixels, a multiple of 8; images are cropped to a square",
-        at_least=16,
-        at_most=1024,
-        multiple_of=8,
-    )
-    skip_bad_images: bool = option(
-        False, DATA, "with --images: leave out images that cannot be read; those of limit are counted before"
-    )
-    val_fraction: float = option(
-        0.1, DATA, "fraction of the rows held out for recall, never trained on; 0: none", at_least=0, below=1
-    )
 
     latent_dim: int = option(
         512,
@@ -227,12 +184,7 @@ class TrainConfig:
                 value = NotGiven(value) if name in ("latent_dim", "epochs") and self.images is None else value
             given = not isinstance(value, NotGiven | WidthsNotGiven)
             object.__setattr__(self, name, setting.checked(value) if given else value)
-        if self.images is not None and self.metric != "euclidean":
-            raise SettingError("{metric} must be euclidean with {images}: the norm of an image's pixels is kept")
-        if self.images is not None and self.skip_bad_rows:
-            raise SettingError("{skip_bad_rows} is for vectors: leave it out with {images}")
-        if self.images is None and self.skip_bad_images:
-            raise SettingError("{skip_bad_images} is for images: leave it out without {images}")
+        self.check_data()
         if self.bytes is not None and (self.images is not None or self.matryoshka or self.matryoshka_dims):
             raise SettingError("{bytes} stores vectors of one size: leave {images} and {matryoshka} out")
         if self.matryoshka or self.matryoshka_dims:

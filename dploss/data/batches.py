@@ -46,6 +46,24 @@ def _shuffled_blocks(indices: np.ndarray, block: int, generator: np.random.Gener
     return order
 
 
+def query_batch(n_queries: int, batch_size: int, seed: int, step: int, multiple_of: int = 1) -> np.ndarray:
+    """Draw the queries of a step, the same way for the same seed and step.
+
+    Args:
+        n_queries: how many there are.
+        batch_size: how many are drawn, each once; all of fewer.
+        seed: of the experiment.
+        step: counted from 0.
+        multiple_of: what the number of queries must be a multiple of; of fewer queries some are drawn twice.
+
+    Returns:
+        (min(batch_size, n_queries),) indices, as many as the multiple allows.
+    """
+    generator = np.random.default_rng([seed, step, 1])
+    size = max(min(batch_size, n_queries) // multiple_of, 1) * multiple_of
+    return generator.choice(n_queries, size, replace=size > n_queries)
+
+
 def block_rows(n_rows: int, dim: int) -> int:
     """Rows in a block, of `n_rows` float32 rows of `dim` dimensions; 1 where they are not large."""
     return 1 if 4 * n_rows * dim <= LARGE else max(2, _BLOCK_BYTES // (4 * dim))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dploss.data import builtin
 from dploss.data.bad_rows import BadRows
 from dploss.data.formats.binary import BINS, VECS, read_bin, read_safetensors, read_vecs
 from dploss.data.formats.csv import read_csv
@@ -29,7 +30,6 @@ from dploss.text import counted
 from metrics.paths import visible_files, visible_matches
 
 BUILTIN = "builtin"
-_BUILTIN_FILE = Path(__file__).parent / "builtin" / "wordnet_mpnet_768.parquet"
 _READERS = {
     ".npy": read_npy,
     ".npz": read_npz,
@@ -212,7 +212,7 @@ def parquet_files(name: str) -> list[Path]:
         InputError: nothing is there.
     """
     if name == BUILTIN:
-        return [_BUILTIN_FILE]
+        return [builtin.VECTORS]
     path = Path(name)
     if os.path.isdir(path):
         shards = sorted(file for file in visible_files(path) if file.suffix == ".parquet")

@@ -14,7 +14,8 @@ from dploss.data.bad_rows import BadRows
 from dploss.data.stream import VectorStream
 from dploss.encoding.resumable import ResumableJob, Task, check_output, check_place
 from dploss.errors import InputError, SettingError
-from dploss.models.encoder import DPEncoder, Encoder
+from dploss.models.base import Encoder
+from dploss.models.encoder import DPEncoder
 from dploss.text import counted
 
 _SAMPLE = 10_000

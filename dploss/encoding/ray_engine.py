@@ -24,7 +24,7 @@ from dploss.encoding.writers import ParquetWriter
 from dploss.errors import InputError, SettingError
 from dploss.files.atomic import move, remove_stale_temporaries
 from dploss.files.untrusted import decoding
-from dploss.models.encoder import Encoder
+from dploss.models.base import Encoder
 
 # Bytes of vectors that a worker encodes before it writes their codes.
 _FLUSH_BYTES = 2**27

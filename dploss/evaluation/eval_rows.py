@@ -6,7 +6,7 @@ import numpy as np
 
 from dploss.config import TrainConfig
 from dploss.data import MappedRows, Vectors, select, split_rows
-from dploss.data.experiment_data import open_data, open_experiment_data
+from dploss.data.experiment_data import open_experiment_data, open_rows
 from dploss.errors import InputError, SettingError
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.row_hashes import occur_in
@@ -72,7 +72,7 @@ def own_rows(record: ExperimentRecord, most: int) -> EvalRows:
     Raises:
         InputError: the data is gone or changed, or no rows were held out.
     """
-    return _held_out(record.config, open_experiment_data(record).vectors, most)
+    return _held_out(record.config, open_experiment_data(record, with_queries=False).vectors, most)
 
 
 def other_rows(
@@ -96,7 +96,7 @@ def other_rows(
     """
     config = replace(record.config, column=column, limit=limit, skip_bad_rows=skip_bad_rows)
     config = replace(config, data=source) if config.images is None else replace(config, images=source)
-    vectors = open_data(config)
+    vectors = open_rows(config)
     if vectors.fingerprint == record.data.fingerprint:
         return _held_out(config, vectors, most)
     if vectors.rows.shape[1] != record.input_dim:
@@ -105,12 +105,12 @@ def other_rows(
     train_rows: np.ndarray | MappedRows | None
     own_held_out = None
     try:
-        own = open_experiment_data(record)
+        own = open_experiment_data(record, with_queries=False)
     except InputError as error:
         train_rows, missing, left_out = None, str(error), None
         unseen = np.arange(len(vectors.rows))
     else:
-        train_rows, missing = select(own.vectors.rows, own.train_index), ""
+        train_rows, missing = own.train_rows, ""
         unseen = np.flatnonzero(~occur_in(vectors.rows, train_rows))
         left_out = len(vectors.rows) - len(unseen)
         if len(own.held_out_index):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dploss.arguments import whole_number
 from dploss.evaluation.space import Space, as_rows, over_queries
-from dploss.experiments.history import Recall
+from dploss.experiments.recalls import Recall
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -83,7 +83,7 @@ class RecallEvaluator:
             ValueError: as `evaluate`, or a search outside its range.
         """
         kept = self.neighbours_kept(original, latent, searches, queries)
-        return [_recall(found, int(k)) for found, (k, _) in zip(kept, searches, strict=True)]
+        return [recall_of(found, int(k), len(found)) for found, (k, _) in zip(kept, searches, strict=True)]
 
     def neighbours_kept(
         self,
@@ -110,28 +110,48 @@ class RecallEvaluator:
             index = torch.from_numpy(self.sample(len(x)))
             x, z = x[index.to(x.device)], z[index.to(z.device)]
             q = None if q is None else q[index.to(q.device)]
-        most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
-        least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
-
-        def kept(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
-            originals, latents = spaces
-            from_x = originals.closeness(queries)
-            nearest = from_x.topk(most_kept, largest=False).values
-            nearest_z, fetched = latents.closeness(queries).topk(most_fetched, largest=False)
-            from_x = from_x.gather(-1, fetched.to(from_x.device))
-            found = []
-            for k, candidates in searches:
-                near = from_x[:, :candidates] <= originals.limit(queries, nearest[:, k - 1])
-                found.append(near.sum(-1).clamp_(max=k))
-            unsure = originals.unsure(queries, nearest[:, least_kept])
-            unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
-            return torch.stack(found), unsure
-
-        return over_queries((Space("original", x), Space("latent", z, q)), kept).numpy()
+        return neighbours_kept(Space("original", x), Space("latent", z, q), searches)
 
 
-def _recall(kept: np.ndarray, k: int) -> Recall:
-    """Recall@k of queries of which (rows,) `kept` says how many neighbours each keeps."""
-    rows = len(kept)
-    error = float(kept.std(ddof=1)) / k / rows**0.5 if rows > 1 else None
-    return Recall(int(kept.sum()) / (rows * k), k, rows, error)
+def neighbours_kept(originals: Space, latents: Space, searches: Sequence[tuple[int, int]]) -> np.ndarray:
+    """How many of its k nearest neighbours each query keeps; one at the k-th distance counts however many tie there.
+
+    Args:
+        originals: N rows and Q queries.
+        latents: of the same rows and queries.
+        searches: (k, candidates) of each, 1 <= k <= candidates < N: see `RecallEvaluator.evaluate_reranked`.
+
+    Returns:
+        (searches, Q) int64.
+    """
+    most_kept, most_fetched = (max(sizes) for sizes in zip(*searches, strict=True))
+    least_kept, least_fetched = (min(sizes) - 1 for sizes in zip(*searches, strict=True))
+
+    def kept(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
+        originals, latents = spaces
+        from_x = originals.closeness(queries)
+        nearest = from_x.topk(most_kept, largest=False).values
+        nearest_z, fetched = latents.closeness(queries).topk(most_fetched, largest=False)
+        from_x = from_x.gather(-1, fetched.to(from_x.device))
+        found = []
+        for k, candidates in searches:
+            near = from_x[:, :candidates] <= originals.limit(queries, nearest[:, k - 1])
+            found.append(near.sum(-1).clamp_(max=k))
+        unsure = originals.unsure(queries, nearest[:, least_kept])
+        unsure |= latents.unsure(queries, nearest_z[:, least_fetched]).to(unsure.device)
+        return torch.stack(found), unsure
+
+    return over_queries((originals, latents), kept).numpy()
+
+
+def recall_of(kept: np.ndarray, k: int, rows: int, queries: int | None = None) -> Recall:
+    """Recall@k of searches of which (Q,) `kept` says how many neighbours each keeps, with its standard error.
+
+    Args:
+        kept: 0..k each.
+        k: neighbours per query.
+        rows: how many were searched.
+        queries: how many searched, where these are not the rows.
+    """
+    error = float(kept.std(ddof=1)) / k / len(kept) ** 0.5 if len(kept) > 1 else None
+    return Recall(int(kept.sum()) / (len(kept) * k), k, rows, error, queries)

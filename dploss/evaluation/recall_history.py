@@ -12,8 +12,9 @@ from typing import Any
 
 from dploss.errors import InputError
 from dploss.experiments.catalog import Experiment
-from dploss.experiments.history import MOST_EPOCHS, MeasuredRecall, Recall
+from dploss.experiments.history import MOST_EPOCHS
 from dploss.experiments.layout import LATEST, epoch_checkpoints
+from dploss.experiments.recalls import MeasuredRecall, Recall
 from dploss.files.atomic import write_json
 from dploss.files.untrusted import read_json
 from metrics.table import error_key
@@ -100,19 +101,17 @@ def _measure(
     warn: Callable[[str], None],
     progress: Callable[[list[Path]], Iterable[Path]],
 ) -> dict[Path, MeasuredRecall]:
-    from dploss.codes.code import search_form
     from dploss.data.experiment_data import open_experiment_data
-    from dploss.evaluation.recall import RecallEvaluator
+    from dploss.evaluation.held_out import HeldOut
     from dploss.experiments.checkpoints import load_checkpoint
     from dploss.models.build import encoder_of
 
     record = experiment.record()
-    data = open_experiment_data(record)
-    if not len(data.held_out_index):
+    held_out = HeldOut.of(record.config, open_experiment_data(record))
+    if not held_out:
         raise InputError(f"{experiment.folder}: its training held out no rows")
-    evaluator = RecallEvaluator(record.config.k, seed=record.config.seed)
-    rows = data.vectors.rows[data.held_out_index[evaluator.sample(len(data.held_out_index))]]
-    ks = [k for k in other_ks if k != evaluator.k and k < len(rows)]
+    own = record.config.k
+    ks = [k for k in other_ks if k != own and k < len(held_out.index)]
     measured = {}
     for path in progress(paths):
         try:
@@ -120,12 +119,8 @@ def _measure(
             state = path.stat()
             checkpoint = load_checkpoint(path)
             encoder = encoder_of(checkpoint, path)
-            latents, queries = encoder.encode(rows), None
-            if encoder.code is not None:
-                latents, queries = search_form(encoder.code, encoder.code.encode(latents), latents)
             # On its own, as the training measures it: to the last bit.
-            (recall,) = evaluator.evaluate_reranked(rows, latents, [(evaluator.k, evaluator.k)], queries)
-            others = evaluator.evaluate_reranked(rows, latents, [(k, k) for k in ks], queries) if ks else []
+            recall, others = held_out.recall(encoder, encoder.code), held_out.recalls(encoder, ks, encoder.code)
         except (OSError, ValueError) as error:
             warn(f"{error}; it is left out")
             continue

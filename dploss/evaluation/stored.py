@@ -10,7 +10,7 @@ from dploss.codes.code import StoredForm, search_form
 from dploss.evaluation.recall import RecallEvaluator
 from dploss.evaluation.scores import RERANK_FACTORS, recall_columns
 from dploss.evaluation.space import Space, over_queries
-from dploss.experiments.history import Recall
+from dploss.experiments.recalls import Recall
 from dploss.text import counted, narrow_table, number
 
 _RESAMPLES = 1000

@@ -7,7 +7,8 @@ from typing import Any
 
 from dploss.config import OPTIONS, applicable
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import BASELINES, STORED_BASELINES, MeasuredRecall
+from dploss.experiments.history import BASELINES, STORED_BASELINES
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import (
     LOSSES,
     NAME_WIDTH,

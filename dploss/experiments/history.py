@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dploss.errors import InputError
+from dploss.experiments.recalls import Recall
 from dploss.files.atomic import write_json
 from dploss.files.untrusted import read_json
 
@@ -43,40 +44,6 @@ START, PCA_RENORMALISED, PCA = "start", "PCA, renormalised", "PCA"
 PCA_INT8, PCA_PQ = STORED_BASELINES = ("PCA, int8", "PCA, pq")
 BASELINES = (START, PCA_RENORMALISED, PCA, *STORED_BASELINES)
 STATUSES = ("running", "completed", "interrupted", "failed", "unknown")
-
-
-@dataclass(frozen=True)
-class Recall:
-    """A recall@k with the k and the number of rows without which the value means little.
-
-    Attributes:
-        value: 0..1, 1 is perfect.
-        k: neighbours per query.
-        rows: rows searched, all of them queries too; recall falls as rows are added.
-        standard_error: of the value over these queries; None where it is not known.
-    """
-
-    value: float
-    k: int
-    rows: int
-    standard_error: float | None = field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        return f"recall@{self.k} {self.value:.4f} on {self.rows:,} rows"
-
-
-@dataclass(frozen=True)
-class MeasuredRecall:
-    """The recall of the encoder in one checkpoint.
-
-    Attributes:
-        epoch: epochs it was trained for.
-        recall, others: on held-out rows; the others at other k.
-    """
-
-    epoch: float
-    recall: Recall
-    others: tuple[Recall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +83,8 @@ class TrainHistory:
         epoch_timestamps: when the epoch ended, ISO 8601 in UTC.
         cumulative_time: seconds, the running sum of epoch_times.
         recall_epochs, recall_history: epochs at which recall@k was measured, from 0 (the start), and the recalls, 0..1.
-        recall_k, recall_rows: k and the number of held-out rows of those recalls.
+        recall_k, recall_rows: k of those recalls, and the number of held-out rows, which were searched.
+        recall_queries: how many held-out queries searched among them; None: the rows themselves.
         pca_recall: recall@k of PCA at the same size, fitted on the same training rows, on the same held-out rows.
         pca_renormalised_recall: the same of PCA with each row's norm restored.
         recall_by_dim: of a Matryoshka encoder, recall_history for each of its sizes, by the size as text.
@@ -140,6 +108,7 @@ class TrainHistory:
     recall_history: list[float] = field(default_factory=list)
     recall_k: int | None = None
     recall_rows: int | None = None
+    recall_queries: int | None = None
     pca_recall: float | None = None
     pca_renormalised_recall: float | None = None
     recall_by_dim: dict[str, list[float]] = field(default_factory=dict)
@@ -196,8 +165,8 @@ class TrainHistory:
         return {name: value for name, value in values.items() if value is not None}
 
     def recall(self, value: float) -> Recall:
-        """A recall with the k and the number of rows that all recalls of this history have; 0 where it does not say."""
-        return Recall(value, self.recall_k or 0, self.recall_rows or 0)
+        """A recall with the k, rows and queries that all recalls of this history have; 0 where it does not say."""
+        return Recall(value, self.recall_k or 0, self.recall_rows or 0, queries=self.recall_queries)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON and for a checkpoint."""

@@ -12,7 +12,7 @@ from dploss.experiments.layout import load_config
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The rows that an experiment was given.
+    """The rows, or the queries, that an experiment was given.
 
     Attributes:
         path: where they were read from: a file, a glob, a folder, or "builtin".
@@ -62,6 +62,7 @@ class ExperimentRecord:
         input_dim: D, dimensions of a row.
         split: None where the record does not say.
         origin: which experiment it is.
+        queries: what the rows are searched with, split as `split_queries` does; None: with such rows.
     """
 
     config: TrainConfig
@@ -69,6 +70,7 @@ class ExperimentRecord:
     input_dim: int
     split: SplitRecord | None
     origin: Origin
+    queries: DataRecord | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The content of config.json: every setting under its own name, `data` as an object."""
@@ -76,6 +78,7 @@ class ExperimentRecord:
             **asdict(self.origin),
             **self.config.as_dict(),
             "data": asdict(self.data),
+            "queries": None if self.queries is None else asdict(self.queries),
             "input_dim": self.input_dim,
             "split": None if self.split is None else asdict(self.split),
         }
@@ -88,16 +91,17 @@ class ExperimentRecord:
             InputError: a setting, the data or input_dim is missing or unusable.
         """
         try:
-            data = content["data"]
-            data = DataRecord(data["path"], data.get("rows"), data.get("fingerprint"), data.get("rows_left_out", 0))
+            data = _data(content["data"])
+            queries = None if content.get("queries") is None else _data(content["queries"])
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError("config.json does not say where its data is") from error
         images = content.get("images") is not None
-        config = TrainConfig.from_dict({**content, "images" if images else "data": data.path, **_default_data(images)})
+        paths = {"images" if images else "data": data.path, "queries": queries and queries.path}
+        config = TrainConfig.from_dict({**content, **paths, **_default_data(images)})
         input_dim = content.get("input_dim")
         if type(input_dim) is not int or input_dim < 1:
             raise InputError(f"config.json says that input_dim is {str(input_dim)[:40]}, not a whole number above 0")
-        return cls(config, data, input_dim, _split(content.get("split")), _origin(content))
+        return cls(config, data, input_dim, _split(content.get("split")), _origin(content), queries)
 
     @classmethod
     def load(cls, folder: Path) -> "ExperimentRecord":
@@ -111,6 +115,10 @@ class ExperimentRecord:
             return cls.from_dict(content)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
+
+
+def _data(content: Any) -> DataRecord:
+    return DataRecord(content["path"], content.get("rows"), content.get("fingerprint"), content.get("rows_left_out", 0))
 
 
 def _default_data(images: bool) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from dploss.config import applicable
 from dploss.experiments.catalog import Experiment
-from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED, MeasuredRecall
+from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown
 from metrics.table import ERROR_SUFFIX
 

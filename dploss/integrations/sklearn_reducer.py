@@ -1,5 +1,6 @@
 """DPReducer: an encoder as a scikit-learn transformer, trained in memory by the same Trainer."""
 
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dploss.config import TrainConfig
 from dploss.data import as_vectors
+from dploss.data.experiment_data import ExperimentData
 from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
 from dploss.training.code_choice import choose_code
@@ -58,8 +60,8 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         hidden_dims: widths of the MLP's hidden layers; () makes the encoder linear; None: (768,), or (2048,) of 50,000
             rows and more.
         dropout: dropout rate of the hidden layers, 0 to below 1.
-        metric: distance whose neighbours are preserved, "euclidean" or "cosine". The latents are compared by Euclidean
-            distance in either case.
+        metric: what is near, and is preserved: "euclidean" distance, "cosine", or "ip", the largest inner product. The
+            latents are compared by Euclidean distance, under "ip", or where `fit` gets queries, by inner product.
         device: where to train: "auto", "cpu", "cuda" or "mps".
         random_state: an int is train.py's seed; a RandomState draws the seed; with None every fit has another one,
             which does not come from NumPy's global random state.
@@ -109,15 +111,17 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: Any = None) -> "DPReducer":
+    def fit(self, X: ArrayLike, y: Any = None, queries: ArrayLike | None = None) -> "DPReducer":
         """Train the encoder. The global random states of torch and NumPy end as they were.
 
         Args:
             X: (n_samples, n_features) real numbers, at least 3 rows; computed in float32.
             y: ignored.
+            queries: (n_queries, n_features) real numbers that rows are searched with, where rows are not; then latents
+                of rows are compared with those of `transform_queries` by their inner product.
 
         Raises:
-            ValueError: a parameter or X that cannot be used.
+            ValueError: a parameter, X or queries that cannot be used.
             TrainingError: the loss became NaN or infinite.
         """
         config = self._config()
@@ -126,17 +130,22 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError(f"n_components={config.latent_dim} is above n_features={rows.shape[1]}: choose fewer")
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(rows, np.float32)
-        vectors = as_vectors(rows, "X", config.metric)
+        asking = None
+        if queries is not None:
+            config = replace(config, queries="queries")
+            asked: np.ndarray = validate_data(self, queries, dtype=_DTYPES, reset=False)
+            asking = as_vectors(np.ascontiguousarray(asked, np.float32), "queries", config.metric)
+        data = ExperimentData.split(config, as_vectors(rows, "X", config.metric), asking)
         with torch.random.fork_rng():
-            config = choose_code(config, vectors).fitted_to(*rows.shape)
-            trainer = make_trainer(config, vectors)
+            config = choose_code(config, data).fitted_to(*rows.shape)
+            trainer = make_trainer(config, data)
             initialize_trainer(trainer)
             if config.bytes is not None:
                 # Bytes that the code cannot have are refused before the training.
-                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
+                trainer.encoder.code = storage_of(config, trainer)
             self.history_ = TrainingRun(trainer, TrainHistory()).run()
             if config.bytes is not None and trainer.step:
-                trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows, trained=True)
+                trainer.encoder.code = storage_of(config, trainer, trained=True)
         self.encoder_ = trainer.encoder.cpu().eval()
         self.n_components_ = config.latent_dim
         return self
@@ -154,6 +163,19 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=_DTYPES, reset=False)
         return self.encoder_.encode(rows) if self.encoder_.code is None else self.encoder_.encode_to_codes(rows)
+
+    def transform_queries(self, X: ArrayLike) -> np.ndarray:
+        """Encode queries, which stay floats.
+
+        Args:
+            X: (n_queries, n_features_in_) real numbers; not changed.
+
+        Returns:
+            (n_queries, n_components_) latents of X's floating-point dtype, float32 where it has none; to be compared
+            with those of rows as encoder_.latent_metric says.
+        """
+        check_is_fitted(self)
+        return self.encoder_.encode_queries(validate_data(self, X, dtype=_DTYPES, reset=False))
 
     @available_if(_stores_codes)
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:

@@ -107,18 +107,22 @@ class DPLoss(nn.Module, ABC):
     def original(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What latents are compared with: (B, B-1) distances of a batch of vectors, and tau in their units."""
         d_x = without_diagonal(pairwise_distances(_at_least_float32(x)))
+        return d_x, self.temperature(d_x)
+
+    def temperature(self, d_x: Tensor) -> Tensor:
+        """Tau in the units of distances (n, m) of the originals."""
         unit = power_of_two(d_x.max())
         spread = (d_x / unit).std(correction=0) * unit
         # Where all distances are equal the spread is 0, or rounding noise: tau must stay above 0.
         limits = torch.finfo(d_x.dtype)
-        return d_x, self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
+        return self.tau * spread.clamp_min(limits.eps * d_x.mean()).clamp_min(limits.tiny)
 
     def compare(self, d_x: Tensor, tau: Tensor, z: Tensor) -> LossTerms:
         """The terms for (B, d) latents `z`, given the distances and tau that `original` returns for their vectors."""
         return self.terms(d_x, without_diagonal(pairwise_distances(_at_least_float32(z))), tau)
 
     def terms(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> LossTerms:
-        """The terms for (B, B-1) distances of any kind in place of those of latents; see `compare`."""
+        """The terms for distances of any kind in place of those of latents, see `compare`; (n, m) to other rows, too."""
         rank = self.rank_term(d_x, d_z, tau)
         pairdist = (d_z - d_x).square().mean()
         return LossTerms(self.lambda_rank * rank + self.lambda_pairdist * pairdist, rank, pairdist)
@@ -161,7 +165,7 @@ class DPLossV1Norm(DPLossV1):
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
         """DPLossV1's, on scaled ranks."""
-        return super().rank_term(d_x, d_z, tau) / (len(d_x) - 2)
+        return super().rank_term(d_x, d_z, tau) / (d_x.shape[1] - 1)
 
 
 class DPLossV2(DPLoss):
@@ -177,7 +181,7 @@ class DPLossV2Norm(DPLossV2):
 
     def rank_term(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> Tensor:
         """DPLossV2's, on scaled ranks."""
-        return super().rank_term(d_x, d_z, tau) / (len(d_x) - 2) ** 2
+        return super().rank_term(d_x, d_z, tau) / (d_x.shape[1] - 1) ** 2
 
 
 class DPLossV3(DPLoss):

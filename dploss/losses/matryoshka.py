@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dploss.losses.distance_preserving import DPLoss, LossTerms, check_batch
 
 # Measured (docs/QUALITY.md): no size loses more than 0.02 of recall against an encoder of its own.
-_NORM_SHARE = 0.5
+NORM_SHARE = 0.5
 _BALANCE, _SMALLEST = 0.75, 2.5
 
 
@@ -52,11 +52,17 @@ class MatryoshkaLoss(nn.Module):
         """
         check_batch(x, z)
         d_x, tau = self.loss.original(x)
-        terms = [self.loss.compare(d_x, tau, self.truncate(z, dim, _NORM_SHARE)) for dim in self.dims]
-        total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
-        totals = torch.stack([one.total for one in terms])
-        weights = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
-        weights[0] *= _SMALLEST
-        weighted = (weights * totals).mean()
-        # The value is the plain mean's, the gradient the weighted one's.
-        return LossTerms(total.detach() + (weighted - weighted.detach()), rank, pairdist)
+        return balanced([self.loss.compare(d_x, tau, self.truncate(z, dim, NORM_SHARE)) for dim in self.dims])
+
+
+def balanced(terms: Sequence[LossTerms]) -> LossTerms:
+    """The mean of the terms of several sizes, the smallest first; its gradient weighs them, see `MatryoshkaLoss`."""
+    if len(terms) == 1:
+        return terms[0]
+    total, rank, pairdist = (torch.stack(one).mean() for one in zip(*terms, strict=True))
+    totals = torch.stack([one.total for one in terms])
+    weights = totals.detach().clamp_min(torch.finfo(totals.dtype).eps) ** -_BALANCE
+    weights[0] *= _SMALLEST
+    weighted = (weights * totals).mean()
+    # The value is the plain mean's, the gradient the weighted one's.
+    return LossTerms(total.detach() + (weighted - weighted.detach()), rank, pairdist)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dploss.arguments import whole_number
-from dploss.models.encoder import Encoder
+from dploss.models.base import Encoder
 from dploss.models.layers import EqualizedLinear
 from dploss.models.pca import PCA
 

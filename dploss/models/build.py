@@ -13,6 +13,7 @@ from dploss.errors import InputError
 from dploss.experiments.catalog import find_checkpoint
 from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
 from dploss.experiments.record import ExperimentRecord
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 from dploss.text import counted
@@ -27,9 +28,8 @@ def build_encoder(config: TrainConfig, input_dim: int) -> DPEncoder | ConvAutoen
     """
     if config.images is not None:
         return ConvAutoencoder(config.image_size, config.latent_dim)
-    return DPEncoder(
-        input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout, config.matryoshka_dims
-    )
+    kind = AsymmetricEncoder if config.is_asymmetric else DPEncoder
+    return kind(input_dim, config.hidden_dims, config.latent_dim, config.metric, config.dropout, config.matryoshka_dims)
 
 
 def load_encoder(

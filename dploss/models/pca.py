@@ -54,8 +54,14 @@ class PCA:
         for start in starts:
             centred = rows[start : start + CHUNK_ROWS] - mean
             covariance += centred.T @ centred
-        covariance /= count
+        return cls.of_covariance(covariance / count, latent_dim, mean)
+
+    @classmethod
+    def of_covariance(cls, covariance: np.ndarray, latent_dim: int, mean: np.ndarray | None = None) -> "PCA":
+        """From the (D, D) float64 covariance of rows, and their (D,) mean; None: 0."""
         values, directions = _eigenvectors(covariance, latent_dim)
+        dim = len(covariance)
+        mean = np.zeros(dim) if mean is None else mean
         return cls._from_directions(mean, directions.T, values, np.trace(covariance), dim)
 
     @classmethod

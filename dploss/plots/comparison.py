@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dploss.experiments.catalog import Experiment
 from dploss.experiments.comparison import Comparison
-from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import data_name, evaluated, recall_name
 from dploss.plots.comparison_table import Run, draw_table, shared_levels, table_height
 from dploss.plots.curves import TITLES, epoch_axis, level_names, note

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dploss.experiments.catalog import Experiment, short_ids
-from dploss.experiments.history import PCA, PCA_INT8, PCA_PQ, PCA_RENORMALISED, START, MeasuredRecall
+from dploss.experiments.history import PCA, PCA_INT8, PCA_PQ, PCA_RENORMALISED, START
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import LOSSES, NAME_WIDTH, data_name, epochs_done, extremes, recall_name, short
 from dploss.plots.curves import level_names
 from dploss.plots.style import bar_style, baseline_style, line_style

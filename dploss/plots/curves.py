@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from dploss.experiments.catalog import Experiment
-from dploss.experiments.history import BASELINES, MeasuredRecall
+from dploss.experiments.history import BASELINES
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import best_epoch, evaluated, recall_name
 from dploss.plots.style import COLOURS, baseline_style, legend_below, log_scale, monospace
 from dploss.text import display_width, metric_title

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dploss.experiments.catalog import Experiment
-from dploss.experiments.history import MeasuredRecall
+from dploss.experiments.recalls import MeasuredRecall
 from dploss.experiments.summary import data_name, epochs_done, evaluated, summary
 from dploss.plots.curves import TITLES, evaluation_panel, loss_panel, recall_panel, sizes_panel, text_panel
 from dploss.plots.style import new_figure

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 from dploss.codes.build import CODES
 from dploss.config import TrainConfig
-from dploss.data import split_rows
 from dploss.data.experiment_data import open_data
 from dploss.errors import SettingError
-from dploss.evaluation.held_out import HeldOutRows
-from dploss.experiments.history import Recall
+from dploss.evaluation.held_out import HeldOut
+from dploss.experiments.recalls import Recall
 from dploss.text import counted, text_table
 from dploss.training.progress import Progress
 from dploss.training.start import initialize_trainer, make_trainer
@@ -47,14 +46,12 @@ class ByteSearch:
             raise SettingError("{target_recall} is the recall of held-out rows: leave {val_fraction} 0 out")
         self.curve: dict[int, Recall] = {}
         self.progress = Progress(config.quiet)
-        self.vectors = open_data(config)
-        n_rows, self.input_dim = self.vectors.rows.shape
-        train_index, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
-        self.n_train = len(train_index)
-        if len(held_out_index) <= config.k * rerank:
+        self.data = open_data(config)
+        self.input_dim, self.n_train = self.data.vectors.rows.shape[1], len(self.data.train_index)
+        self.held_out = HeldOut.of(config, self.data)
+        if len(self.held_out.index) <= config.k * rerank:
             template = "{val_fraction} holds out {n}, too few to look for {fetched}"
-            raise SettingError(template, n=counted(len(held_out_index), "row"), fetched=config.k * rerank)
-        self.held_out = HeldOutRows(self.vectors.rows, held_out_index, config.k, (), config.seed)
+            raise SettingError(template, n=counted(len(self.held_out.index), "row"), fetched=config.k * rerank)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainConfig | None:
         """Search.
@@ -91,10 +88,10 @@ class ByteSearch:
 
     def _recall(self, n_bytes: int) -> float:
         config = replace(self.config, bytes=n_bytes).fitted_to(self.n_train, self.input_dim)
-        trainer = make_trainer(config, self.vectors)
+        trainer = make_trainer(config, self.data)
         initialize_trainer(trainer)
-        code = storage_of(config, trainer.encoder, trainer.train_rows)
-        recall = self.curve[n_bytes] = self.held_out.stored_recall(trainer.encoder.encode, code, self.rerank)
+        code = storage_of(config, trainer)
+        recall = self.curve[n_bytes] = self.held_out.recall(trainer.encoder, code, self.rerank)
         self.progress.log(f"{counted(n_bytes, 'byte')}: held-out {recall}")
         return recall.value
 

@@ -1,29 +1,36 @@
 """Whether settings fit the rows they are given."""
 
 from dploss.config import TrainConfig
+from dploss.data.experiment_data import ExperimentData
 from dploss.errors import SettingError
 from dploss.text import counted
 
 
-def check_sizes(config: TrainConfig, input_dim: int, n_train: int, n_held_out: int) -> None:
+def check_sizes(config: TrainConfig, input_dim: int, data: ExperimentData) -> None:
     """Refuse settings that cannot work on these rows.
 
     Args:
         config: the settings.
         input_dim: D, dimensions of a row.
-        n_train: rows to train on.
-        n_held_out: rows held out.
+        data: these rows, and queries.
 
     Raises:
-        SettingError: too few dimensions, or too few rows.
+        SettingError: too few dimensions, rows or queries.
     """
+    n_train, n_held_out = len(data.train_index), len(data.held_out_index)
     if config.latent_dim > input_dim:
         template = "{latent_dim} {value} is above the {dimensions} of the vectors: choose fewer"
         raise SettingError(template, value=config.latent_dim, dimensions=counted(input_dim, "dimension"))
     if n_train < 3:
         template = "{val_fraction} {value} leaves {n} to train on, 3 are needed"
         raise SettingError(template, value=config.val_fraction, n=counted(n_train, "row"))
-    if config.val_fraction and n_held_out <= config.k:
+    queries = data.queries
+    if queries is not None and not len(queries.train_index):
+        raise SettingError("{queries}: 2 are needed at least, one to train on and one held out, got 1")
+    if queries is not None and queries.database is not None and len(queries.database.rows) <= config.k:
+        n_rows = counted(len(queries.database.rows), "row")
+        raise SettingError("{database} has {n}, too few for recall@{neighbours}", n=n_rows, neighbours=config.k)
+    if config.val_fraction and n_held_out <= config.k and (queries is None or queries.database is None):
         raise SettingError(
             "{val_fraction} {value} holds out {n} of {n_rows} rows, recall@{neighbours} needs at least {least}: give a "
             "larger {val_fraction}, a smaller {k}, or 0 to hold out none",

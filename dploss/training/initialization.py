@@ -4,13 +4,16 @@ import numpy as np
 
 from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
+from dploss.evaluation.held_out import HeldOut
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
+from dploss.models.sphering import Sphering
 
 _NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_ROWS = 2000
+_ROWS, _QUERIES = 2000, 1000
 
 
 def initialize(
@@ -49,3 +52,43 @@ def initialize(
         return sum(evaluator.evaluate(sample, z).value for z in latents)
 
     encoder.length_power.fill_(max(_NORM_POWERS, key=recall))
+
+
+def initialize_sides(
+    encoder: AsymmetricEncoder,
+    init: str,
+    rows: np.ndarray | MappedRows,
+    queries: np.ndarray | MappedRows,
+    k: int,
+) -> PCA:
+    """Initialise an encoder of both sides; the power of the norm is chosen as in `initialize`, by what queries find.
+
+    Args:
+        encoder: fresh from its constructor.
+        init: "pca", of sphered rows, or "random".
+        rows: (N, D) float32, the training rows.
+        queries: (Q, D) float32, the training queries.
+        k: neighbours to keep.
+
+    Returns:
+        The PCA of the sphered rows.
+    """
+    sphering = Sphering.fit(rows, queries, encoder.metric, encoder.latent_dim)
+    if init == "pca":
+        encoder.initialize_from_sphering(sphering)
+    else:
+        encoder.sphere(sphering)
+    if encoder.branch is None:
+        return sphering.pca
+    metric = "ip" if encoder.metric == "ip" else "euclidean"
+    sample, asking = rows[evenly_spaced(len(rows), _ROWS)], queries[evenly_spaced(len(queries), _QUERIES)]
+    k = max(1, min(k, len(sample) // 10))
+    # Queries that are rows among the sample find themselves, whatever is chosen.
+    held_out = HeldOut(sample, np.arange(len(sample)), k, encoder.dims, 0, metric, asking)
+
+    def recall(power: float) -> float:
+        encoder.length_power.fill_(power)
+        return sum(held_out.recall_by_dim(encoder).values())
+
+    encoder.length_power.fill_(max(_NORM_POWERS, key=recall))
+    return sphering.pca

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dploss.config import OPTIONS, TrainConfig
-from dploss.data import Vectors, split_rows
-from dploss.data.experiment_data import open_data, open_experiment_data
+from dploss.data import Vectors
+from dploss.data.experiment_data import ExperimentData, open_data, open_experiment_data
 from dploss.data.images import Images, UnreadableImagesError
 from dploss.errors import InputError, SettingError, one_line
-from dploss.evaluation.held_out import HeldOutRows
+from dploss.evaluation.held_out import HeldOut
+from dploss.evaluation.sides import pca_sides
 from dploss.experiments.catalog import find_experiment, open_experiment, refuse_links, short_id
 from dploss.experiments.checkpoints import CheckpointManager, load_checkpoint
 from dploss.experiments.history import TrainHistory
@@ -48,19 +49,19 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
     check_writable(Path(config.checkpoints_dir))
     manager = CheckpointManager(config.checkpoints_dir)
     try:
-        vectors = open_data(config)
+        data = open_data(config)
     except UnreadableImagesError as error:
         raise SettingError("{line}; {skip_bad_images} leaves them out", line=error) from error
-    config = choose_code(config, vectors)
-    n_rows, input_dim = vectors.rows.shape
-    fitted = config.fitted_to(len(split_rows(n_rows, config.val_fraction, config.seed)[0]), input_dim)
+    config = choose_code(config, data)
+    input_dim = data.vectors.rows.shape[1]
+    fitted = config.fitted_to(len(data.train_index), input_dim)
     if fitted.latent_dim != config.latent_dim and is_main_process():
         why = "as many as the code has bits for, 256 at least" if config.bytes else f"half of the vectors' {input_dim}"
         Progress(config.quiet).log(f"--latent-dim {fitted.latent_dim}: {why}")
     if fitted.epochs != config.epochs and is_main_process():
         Progress(config.quiet).log(f"--epochs {fitted.epochs}: --code {config.code} is trained after the first")
     config = fitted
-    return _prepare(config, vectors, manager, origin_of(manager.experiment_id), checkpoint=None)
+    return _prepare(config, data, manager, origin_of(manager.experiment_id), checkpoint=None)
 
 
 def resumed_experiment(reference: str, given: Mapping[str, Any]) -> TrainingRun:
@@ -92,22 +93,21 @@ def resumed_experiment(reference: str, given: Mapping[str, Any]) -> TrainingRun:
 
 
 def _prepare(
-    config: TrainConfig, vectors: Vectors, manager: CheckpointManager, origin: Origin, checkpoint: Path | None
+    config: TrainConfig, data: ExperimentData, manager: CheckpointManager, origin: Origin, checkpoint: Path | None
 ) -> TrainingRun:
     """The run, initialised or loaded from a checkpoint."""
-    progress, is_main = Progress(config.quiet), is_main_process()
-    n_rows, input_dim = vectors.rows.shape
+    progress, is_main, vectors = Progress(config.quiet), is_main_process(), data.vectors
+    input_dim = vectors.rows.shape[1]
     source, distances = config.images or config.data, distances_from_median(vectors.rows)
     check_differ(source, distances)
-    trainer = make_trainer(config, vectors)
-    _, held_out_index = split_rows(n_rows, config.val_fraction, config.seed)
-    held_out = HeldOutRows(vectors.rows, held_out_index, config.k, config.matryoshka_dims, config.seed)
+    trainer = make_trainer(config, data)
+    held_out = HeldOut.of(config, data)
     if is_main:
-        tied = held_out.ties().warning("held-out rows") if held_out else None
+        tied = held_out.ties().warning("held-out rows") if held_out and data.queries is None else None
         left_out = vectors.left_out and f"{source}: {vectors.left_out}"
         notes = map(one_line, vectors.notes) if isinstance(vectors, Images) else ()
         far = far_rows(source, distances, vectors.kept)
-        twins = trained_twins(vectors.rows, distances, trainer.train_index, held_out.index)
+        twins = trained_twins(vectors.rows, distances, data.train_index, data.held_out_index)
         for doubt in (left_out, *notes, *doubts(config, input_dim, len(trainer.train_index)), far, twins, tied):
             if doubt is not None:
                 progress.warn(doubt)
@@ -117,10 +117,10 @@ def _prepare(
         if is_main:
             progress.log(f"fitting PCA to {len(trainer.train_index):,} x {input_dim} training rows ...")
         pca = initialize_trainer(trainer)
-        history = _initial_history(pca, held_out)
+        history = _initial_history(config, pca, held_out)
         if config.bytes is not None:
             # Now, for bytes that the code cannot have are said before anything is written.
-            trainer.encoder.code = storage_of(config, trainer.encoder, trainer.train_rows)
+            trainer.encoder.code = storage_of(config, trainer)
             if held_out:
                 add_baselines(history, config, pca, trainer.train_rows, held_out)
     if not is_main:
@@ -131,16 +131,17 @@ def _prepare(
         # Imported late: a training on vectors needs none of the image metrics.
         from dploss.training.reconstruction import Reconstruction
 
-        reconstruction = Reconstruction(encoder, vectors, held_out_index, config)
+        reconstruction = Reconstruction(encoder, vectors, data.held_out_index, config)
     return ExperimentRun(
         trainer,
         history,
         record=ExperimentRecord(
             config,
-            DataRecord(vectors.source, n_rows, vectors.fingerprint, vectors.bad.count),
+            _record_of(vectors),
             input_dim,
-            SplitRecord(len(trainer.train_index), len(held_out_index)),
+            SplitRecord(len(data.train_index), len(data.held_out_index)),
             origin,
+            None if data.queries is None else _record_of(data.queries.vectors),
         ),
         manager=manager,
         progress=progress,
@@ -151,15 +152,20 @@ def _prepare(
     )
 
 
-def _initial_history(pca: PCA, held_out: HeldOutRows) -> TrainHistory:
+def _record_of(vectors: Vectors) -> DataRecord:
+    return DataRecord(vectors.source, len(vectors.rows), vectors.fingerprint, vectors.bad.count)
+
+
+def _initial_history(config: TrainConfig, pca: PCA, held_out: HeldOut) -> TrainHistory:
     """A history without epochs; it has the recall of PCA, with and without the norm, which the encoder is to exceed."""
     history = TrainHistory()
     if held_out:
-        recall = held_out.recall(pca.encode)
-        history.recall_k, history.recall_rows, history.pca_recall = recall.k, recall.rows, recall.value
-        history.pca_renormalised_recall = held_out.recall(pca.encode_renormalised).value
-        history.pca_recall_by_dim = _by_text(held_out.recall_by_dim(pca.encode))
-        history.pca_renormalised_recall_by_dim = _by_text(held_out.recall_by_dim(pca.encode_renormalised))
+        plain, renormalised = (pca_sides(pca, config.metric, restored) for restored in (False, True))
+        recall = held_out.recall(plain)
+        history.recall_k, history.recall_rows, history.recall_queries = recall.k, recall.rows, recall.queries
+        history.pca_recall, history.pca_renormalised_recall = recall.value, held_out.recall(renormalised).value
+        history.pca_recall_by_dim = _by_text(held_out.recall_by_dim(plain))
+        history.pca_renormalised_recall_by_dim = _by_text(held_out.recall_by_dim(renormalised))
     return history
 
 
@@ -200,8 +206,8 @@ def _resume(manager: CheckpointManager, reference: str, given: Mapping[str, Any]
             raise SettingError(template, new=new, old=old, id=folder.name)
     check_installed(config)
     named = Path(reference) if reference.endswith(".pth") else folder / LATEST
-    vectors = open_experiment_data(stored, config).vectors
-    run = _prepare(config, vectors, manager, stored.origin, checkpoint=named if named.exists() else None)
+    data = open_experiment_data(stored, config)
+    run = _prepare(config, data, manager, stored.origin, checkpoint=named if named.exists() else None)
     if _nothing_left(run.trainer, folder):
         template = "experiment {id} has its {n}; raise {epochs} to resume it"
         raise SettingError(template, id=short_id(folder), n=counted(run.trainer.epoch, "epoch"))

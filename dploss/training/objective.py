@@ -7,15 +7,18 @@ from torch import Tensor, nn
 
 from dploss.config import TrainConfig
 from dploss.losses.distance_preserving import LOSSES, DPLoss, LossTerms
-from dploss.losses.matryoshka import MatryoshkaLoss
+from dploss.losses.matryoshka import NORM_SHARE, MatryoshkaLoss
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
+from dploss.training.query_objective import QueryObjective
 
 # V1 and V2 are trained as their Norm siblings: the gradient of the ranks is theirs divided by (B - 2)^power, so that
 # neither the batch size nor tau drowns the pair distances, which hold the scale of the latents.
 _TRAINED_AS = {"DPLossV1": ("DPLossV1Norm", 1), "DPLossV2": ("DPLossV2Norm", 2)}
-# (B, D) rows and their (B, d) latents -> the terms; raises ValueError where a value is not finite.
-Objective = Callable[[Tensor, Tensor], LossTerms]
+# (B, D) rows and their (B, d) latents, and queries with theirs where these have a side of their own -> the terms; raises
+# ValueError where a value is not finite.
+Objective = Callable[..., LossTerms]
 
 
 def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> Objective:
@@ -34,6 +37,8 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
         objective = in_units_of_scale(MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
     else:
         objective = in_units_of_scale(loss, encoder)
+    if isinstance(encoder, AsymmetricEncoder):
+        objective = QueryObjective(objective, loss, encoder, _truncation(encoder))
     return partial(_of_unscaled_ranks, objective, config.lambda_rank, power) if power else objective
 
 
@@ -45,12 +50,17 @@ def loss_of(config: TrainConfig) -> DPLoss:
     )
 
 
-def _of_unscaled_ranks(objective: Objective, lambda_rank: float, power: int, x: Tensor, z: Tensor) -> LossTerms:
+def _of_unscaled_ranks(objective: Objective, lambda_rank: float, power: int, x: Tensor, *others: Tensor) -> LossTerms:
     """The terms with the value of ranks 1..B-1 and the gradient of ranks scaled to 0..1."""
-    terms = objective(x, z)
+    terms = objective(x, *others)
     rank = terms.rank * (len(x) - 2) ** power
     value = (terms.total + lambda_rank * (rank - terms.rank)).detach()
     return terms._replace(total=value + (terms.total - terms.total.detach()), rank=rank)
+
+
+def _truncation(encoder: AsymmetricEncoder) -> Callable[[Tensor, int], Tensor]:
+    """Latents as they are, or where there are several sizes truncated as by the Matryoshka loss."""
+    return (lambda z, _: z) if len(encoder.dims) == 1 else partial(encoder.truncate, norm_share=NORM_SHARE)
 
 
 def in_units_of_scale(loss: nn.Module, encoder: DPEncoder) -> Objective:

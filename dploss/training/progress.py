@@ -10,15 +10,17 @@ import numpy as np
 from tqdm import tqdm
 
 from dploss.cli.messages import message_lines
-from dploss.config import DATA, ENCODER, LOSS, OPTIONS, STORED, TRAINING, TrainConfig, applicable
+from dploss.config import DATA, ENCODER, LOSS, OPTIONS, QUERIES, STORED, TRAINING, TrainConfig, applicable
 from dploss.experiments.catalog import short_id
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.recalls import Recall
 from dploss.experiments.record import ExperimentRecord
 from dploss.text import LINE, aligned, counted, display_width, duration, elided, shown, wrapped
 
 if TYPE_CHECKING:
     from dploss.training.trainer import Trainer
 
+_DECIDING = (DATA, QUERIES, ENCODER, STORED, LOSS, TRAINING)
 _SHOWN_APART = ("data", "images", "loss_function", "device")
 # Of what a line of facts shows, so that it stays one.
 _PATH_WIDTH = 60
@@ -113,7 +115,7 @@ def _worth_showing(config: TrainConfig) -> list[str]:
     for name in applicable(config.as_dict()):
         setting, value = OPTIONS[name], getattr(config, name)
         changed = value != (setting.default if config.images is None else setting.image_default)
-        decides = setting.group in (DATA, ENCODER, STORED, LOSS, TRAINING) and value is not None and value is not False
+        decides = setting.group in _DECIDING and value is not None and value is not False
         if (decides or changed) and name not in _SHOWN_APART:
             names.append(name)
     return names

@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dploss.codes.build import TRAINED
-from dploss.evaluation.held_out import HeldOutRows
+from dploss.evaluation.held_out import HeldOut
 from dploss.experiments.checkpoints import Checkpoint, CheckpointManager
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.recalls import Recall
 from dploss.experiments.record import ExperimentRecord
 from dploss.tracking.ranking import AUTO
 from dploss.tracking.tracker import BestCheckpointTracker
@@ -85,7 +86,7 @@ class ExperimentRun(TrainingRun):
         record: ExperimentRecord,
         manager: CheckpointManager,
         progress: Progress,
-        held_out: HeldOutRows,
+        held_out: HeldOut,
         metric_name: str | None,
         reconstruction: "Reconstruction | None",
         resumed_from: Path | None = None,
@@ -207,15 +208,14 @@ class ExperimentRun(TrainingRun):
     def _fit_code(self) -> None:
         # The start is the closed form alone.
         trained = self.trainer.step > 0
-        self.encoder.code = storage_of(self.config, self.encoder, self.trainer.train_rows, trained)
+        self.encoder.code = storage_of(self.config, self.trainer, trained)
 
     def _measure_recall(self, log: RunLog) -> Recall | None:
         if not self.held_out:
             return None
         code = self.encoder.code
-        encode = self.encoder.encode
-        recall = self.held_out.recall(encode) if code is None else self.held_out.stored_recall(encode, code)
-        by_dim = self.held_out.recall_by_dim(lambda rows, dim: self.encoder.encode(rows, dim=dim))
+        recall = self.held_out.recall(self.encoder, code)
+        by_dim = self.held_out.recall_by_dim(self.encoder)
         self.history.add_recall(recall.value, by_dim)
         log.recall(recall, by_dim, self.trainer.step)
         return recall
@@ -223,7 +223,7 @@ class ExperimentRun(TrainingRun):
     def _recall_jackknife(self) -> list[float] | None:
         if self.metric_name != "recall" or self.config.min_delta != AUTO:
             return None
-        return self.held_out.jackknife(lambda rows, dim: self.encoder.encode(rows, dim=dim), self.encoder.code)
+        return self.held_out.jackknife(self.encoder, self.encoder.code)
 
     def state(self) -> Checkpoint:
         """What a checkpoint holds."""

@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from dploss.config import TrainConfig
-from dploss.data import select, split_rows
 from dploss.data.experiment_data import open_data
 from dploss.errors import SettingError
-from dploss.evaluation.held_out import HeldOutRows
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.evaluation.held_out import HeldOut
+from dploss.evaluation.sides import pca_sides
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.recalls import Recall
 from dploss.models.pca import PCA
 from dploss.text import counted, text_table
 from dploss.training.checks import check_sizes, doubts
@@ -119,17 +120,16 @@ class SizeSearch:
         self.config = replace(config, checkpoints_dir=str(self.folder))
         self.progress = Progress(config.quiet)
 
-        rows = open_data(config).rows
-        train_index, held_out_index = split_rows(len(rows), config.val_fraction, config.seed)
-        self.input_dim = rows.shape[1]
+        data = open_data(config)
+        n_train, self.input_dim = len(data.train_index), data.vectors.rows.shape[1]
         smallest = replace(config, latent_dim=1)
-        check_sizes(smallest, self.input_dim, len(train_index), len(held_out_index))
-        for doubt in doubts(smallest, self.input_dim, len(train_index)):
+        check_sizes(smallest, self.input_dim, data)
+        for doubt in doubts(smallest, self.input_dim, n_train):
             self.progress.warn(doubt)
-        held_out = HeldOutRows(rows, held_out_index, config.k, (), config.seed)
-        self.progress.log(f"fitting PCA to {len(train_index):,} x {self.input_dim} training rows ...")
-        pca = PCA.fit(select(rows, train_index), self.input_dim)
-        self.pca_recall = cache(lambda size: held_out.recall(lambda rows: pca.encode_renormalised(rows, size)).value)
+        held_out = HeldOut.of(config, data)
+        self.progress.log(f"fitting PCA to {n_train:,} x {self.input_dim} training rows ...")
+        sides = pca_sides(PCA.fit(data.train_rows, self.input_dim), config.metric, renormalised=True)
+        self.pca_recall = cache(lambda size: held_out.recall(sides, dim=size).value)
 
     def run(self, should_stop: Callable[[], bool]) -> TrainHistory | None:
         """Train until the size is found.

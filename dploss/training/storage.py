@@ -11,38 +11,42 @@ from dploss.config import TrainConfig
 from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
 from dploss.errors import SettingError
-from dploss.evaluation.held_out import HeldOutRows
+from dploss.evaluation.held_out import HeldOut
 from dploss.evaluation.peers import closed_form, pca_int8
+from dploss.evaluation.sides import OneSide
 from dploss.experiments.history import TrainHistory
-from dploss.models.encoder import Encoder
 from dploss.models.pca import PCA
 from dploss.training.objective import loss_of
+from dploss.training.trainer import Trainer
 
-_FITTED_ROWS = 100_000
+_FITTED_ROWS, _ASKING = 100_000, 10_000
 
 
-def storage_of(config: TrainConfig, encoder: Encoder, rows: np.ndarray | MappedRows, trained: bool = False) -> Code:
-    """Fit the code that `config` asks for to the latents of training rows.
+def storage_of(config: TrainConfig, trainer: Trainer, trained: bool = False) -> Code:
+    """Fit the code that `config` asks for to the latents of training rows, as the encoder gives them now.
 
     Args:
         config: its `bytes` is a number.
-        encoder: as it is now.
-        rows: (N, D) float32, the training rows; of more than 100,000 an evenly spaced sample.
+        trainer: of the encoder; of more than 100,000 training rows an evenly spaced sample is fitted to.
         trained: what training makes of the code, where there is such a thing.
 
     Raises:
         SettingError: a number of bytes that the code cannot have.
     """
     assert config.bytes is not None
+    encoder, rows, queries = trainer.encoder, trainer.train_rows, None
     latents = encoder.encode(rows[evenly_spaced(len(rows), _FITTED_ROWS)])
+    if trainer.queries is not None:
+        queries = encoder.encode_queries(trainer.queries[evenly_spaced(len(trainer.queries), _ASKING)])
     try:
-        return fit_code(config.code, latents, config.bytes, loss_of(config) if trained else None)
+        loss = loss_of(config) if trained else None
+        return fit_code(config.code, latents, config.bytes, loss, encoder.latent_metric, queries)
     except ValueError as error:
         raise SettingError("{bytes} {value}: {why}", value=config.bytes, why=str(error)) from error
 
 
 def add_baselines(
-    history: TrainHistory, config: TrainConfig, pca: PCA, rows: np.ndarray | MappedRows, held_out: HeldOutRows
+    history: TrainHistory, config: TrainConfig, pca: PCA, rows: np.ndarray | MappedRows, held_out: HeldOut
 ) -> None:
     """Measure what as many bytes hold without any of this: renormalised PCA as int8, and by PQ where bytes allow that.
 
@@ -55,9 +59,9 @@ def add_baselines(
     """
     assert config.bytes is not None
     int8 = pca_int8(rows, config.bytes, pca)
-    history.pca_int8_recall = held_out.stored_recall(int8.latents, int8.code).value
+    history.pca_int8_recall = held_out.recall(OneSide.of(int8.latents), int8.code).value
     # With --code pq it would be the start.
     if config.code != ProductCode.name:
         with suppress(ValueError):
             pq = closed_form(ProductCode.name, rows, config.bytes, pca)
-            history.pca_pq_recall = held_out.stored_recall(pq.latents, pq.code).value
+            history.pca_pq_recall = held_out.recall(OneSide.of(pq.latents), pq.code).value

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from dploss.config import TrainConfig
 from dploss.data import MappedRows, select
-from dploss.data.batches import block_rows, epoch_batches, read_ahead
+from dploss.data.batches import block_rows, epoch_batches, query_batch, read_ahead
 from dploss.errors import SettingError, TrainingError
+from dploss.losses.distance_preserving import LossTerms
+from dploss.models.asymmetric import AsymmetricEncoder, BothSides
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.device import rng_state, set_rng_state
 from dploss.models.encoder import DPEncoder
@@ -63,10 +65,11 @@ class Trainer:
     Args:
         config: batch_size, epochs, lr and seed.
         encoder: initialised, on the device to train on.
-        objective: (B, D) rows, (B, d) latents -> the terms of the loss.
+        objective: (B, D) rows, (B, d) latents -> the terms of the loss; with queries (Q, D) and (Q, d), too.
         rows: (N, D) float32, in memory or on the disk.
         train_index: sorted indices of the rows to train on.
         group: the processes that train together.
+        queries: (Q, D) float32 to train on, of an encoder of both sides; None: of any other.
 
     Attributes:
         epoch, step: finished epochs, and optimizer steps done since the beginning.
@@ -83,9 +86,10 @@ class Trainer:
         rows: np.ndarray | MappedRows,
         train_index: np.ndarray,
         group: ProcessGroup,
+        queries: np.ndarray | MappedRows | None = None,
     ) -> None:
         self.config, self.encoder, self.objective = config, encoder, objective
-        self.rows, self.train_index, self.group = rows, train_index, group
+        self.rows, self.train_index, self.group, self.queries = rows, train_index, group, queries
         self.device = encoder.mean.device
         self.batch_size = min(config.batch_size, len(train_index)) // group.size * group.size
         if self.batch_size < 3:
@@ -95,7 +99,7 @@ class Trainer:
         self.steps = config.epochs * self.steps_per_epoch
         self.block = block_rows(*rows.shape)
         self.set_optimizer(config.lr, weight_decay=0.0)
-        self.shared_encoder = group.wrap(encoder)
+        self.shared_encoder = group.wrap(BothSides(encoder) if isinstance(encoder, AsymmetricEncoder) else encoder)
         self.epoch = self.step = 0
         self._begin_epoch()
 
@@ -183,10 +187,8 @@ class Trainer:
     def train_step(self, index: np.ndarray) -> Tensor:
         """Train on one batch; its total, rank and pairdist, (3,), still on the device."""
         x = torch.from_numpy(self.rows[self.group.shard(index)]).to(self.device)
-        z = self.group.gather(self.shared_encoder(x))
-        x = self.group.gather(x)
         try:
-            total, rank, pairdist = self.objective(x, z)
+            total, rank, pairdist = self._terms(x)
         except ValueError as error:
             raise self._failure("loss is", x) from error
         if not total.isfinite():
@@ -197,6 +199,16 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         return torch.stack((total, rank, pairdist)).detach()
+
+    def _terms(self, x: Tensor) -> LossTerms:
+        """The loss of this process's shard of a batch among the whole batch, and queries beside it."""
+        if self.queries is None:
+            z = self.group.gather(self.shared_encoder(x))
+            return self.objective(self.group.gather(x), z)
+        index = query_batch(len(self.queries), self.batch_size, self.config.seed, self.step, self.group.size)
+        q = torch.from_numpy(self.queries[self.group.shard(index)]).to(self.device)
+        z, z_q = map(self.group.gather, self.shared_encoder(x, q))
+        return self.objective(self.group.gather(x), z, self.group.gather(q), z_q)
 
     def _end_epoch(self) -> EpochResult:
         total, rank, pairdist = (self.loss_sums / self.steps_per_epoch).tolist()

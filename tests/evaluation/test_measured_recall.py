@@ -11,9 +11,9 @@ from dploss.config import TrainConfig
 from dploss.data import open_vectors, split_rows
 from dploss.errors import InputError
 from dploss.evaluation.recall import RecallEvaluator
-from dploss.evaluation.recall_history import MeasuredRecall, measured_recall, recorded_recall, with_measured
+from dploss.evaluation.recall_history import measured_recall, recorded_recall, with_measured
 from dploss.experiments.catalog import list_experiments
-from dploss.experiments.history import Recall
+from dploss.experiments.recalls import MeasuredRecall, Recall
 from dploss.models.build import load_encoder
 from dploss.training.launch import new_experiment
 

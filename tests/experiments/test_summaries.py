@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from wcwidth import wcswidth
 
-from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
+from dploss.evaluation.recall_history import recorded_recall
 from dploss.experiments.catalog import Experiment, list_experiments
 from dploss.experiments.comparison import compare
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import TrainHistory
 from dploss.experiments.listing import listing, records
+from dploss.experiments.recalls import MeasuredRecall, Recall
 from dploss.experiments.summary import data_name, extremes, summary
 from dploss.files.atomic import json_text
 

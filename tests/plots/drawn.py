@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from dploss.evaluation.recall_history import MeasuredRecall
 from dploss.experiments.catalog import Experiment, list_experiments
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.recalls import MeasuredRecall, Recall
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ import pytest
 from drawn import assert_legible, drawn_texts, made, many, quickly_drawn, real
 from matplotlib.text import Text
 
-from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
+from dploss.evaluation.recall_history import recorded_recall
 from dploss.experiments.comparison import compare
-from dploss.experiments.history import Evaluation, Recall
+from dploss.experiments.history import Evaluation
+from dploss.experiments.recalls import MeasuredRecall, Recall
 from dploss.plots import comparison_figure, save
 from dploss.plots.style import COLOURS
 from dploss.text import elided

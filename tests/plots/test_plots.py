@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dploss.errors import InputError
-from dploss.evaluation.recall_history import MeasuredRecall, recorded_recall
+from dploss.evaluation.recall_history import recorded_recall
 from dploss.experiments.comparison import compare
-from dploss.experiments.history import Evaluation, Recall
+from dploss.experiments.history import Evaluation
+from dploss.experiments.recalls import MeasuredRecall, Recall
 from dploss.plots import comparison_figure, experiment_figure, figure_path, quick_figure, save, show
 from dploss.plots.style import COLOURS, _ReadableLocator, line_style, log_scale
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dploss.errors import InputError, SettingError
-from dploss.experiments.history import Recall, TrainHistory
+from dploss.experiments.history import TrainHistory
+from dploss.experiments.recalls import Recall
 from dploss.experiments.record import ExperimentRecord
 from dploss.text import metric_title
 from dploss.training.loggers.logger import Guarded, Logger
