@@ -38,8 +38,13 @@ def measure_drift(
         most: of more rows, a sample of this size is compared and evaluated on.
 
     Raises:
-        InputError: data is the training's own, its held-out rows cannot be opened, or either has too few rows.
+        InputError: data is the training's own, its held-out rows cannot be opened, or either has too few rows; or the
+            encoder is one for queries.
     """
+    if config.is_asymmetric:
+        raise InputError(
+            "--drift compares rows that search among themselves; this encoder was trained for other queries"
+        )
     held_out, test_rows, fitted_rows = samples(data, k, most)
     assert data.train_rows is not None
     train_rows = data.train_rows[evenly_spaced(len(data.train_rows), _FITTED_ROWS)]

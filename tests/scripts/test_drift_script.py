@@ -139,6 +139,9 @@ def test_what_cannot_be_is_said_in_a_line(call, home, tmp_path, capsys):
     folder = trained(tmp_path, latent_dim=8, val_fraction=0)
     capsys.readouterr()
     assert "held out of the training, which held out none" in refused("--data", home / "same.npy", folder=folder)
+    for_queries = trained(tmp_path, latent_dim=8, metric="ip")
+    capsys.readouterr()
+    assert "trained for other queries" in refused("--data", home / "same.npy", folder=for_queries)
     path = folder / "latest_model.pth"
     checkpoint = torch.load(path)
     checkpoint["config"]["val_fraction"] = 0.01
