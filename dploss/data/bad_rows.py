@@ -14,7 +14,7 @@ _LARGEST = 1e15
 # A row that is no vector becomes NaNs whose free bits say what it was: any matrix can hold it, mapped ones too.
 _NAN, _FREE = 0x7FC00000, 0x3FFFFF
 _IS_NULL, _HAS_NULL, _LENGTH = 1, 2, 3
-_KINDS = _NULL, _HOLE, _EMPTY, _RAGGED, _NOT_FINITE, _LARGE, _ZEROS = (
+_KINDS = _NULL, _HOLE, _EMPTY, _RAGGED, _NOT_FINITE, _LARGE, _ZEROS, _COPIES = (
     "null",
     "with a null inside",
     "empty",
@@ -22,6 +22,7 @@ _KINDS = _NULL, _HOLE, _EMPTY, _RAGGED, _NOT_FINITE, _LARGE, _ZEROS = (
     "not finite",
     f"beyond {_LARGEST:g}",
     "all zeros",
+    "equal to a row",
 )
 
 
@@ -100,6 +101,18 @@ class BadRows:
             self.kinds[_NULL] += int(len(present) - present.sum())
             self._remember(int(np.argmin(present)), "is null")
         self.n_rows += len(present)
+
+    def add_copies(self, rows: np.ndarray, source: str) -> None:
+        """Count queries that are rows of what they search, and so would find themselves.
+
+        Args:
+            rows: (n,) their indices, sorted, n > 0.
+            source: of the rows that they are.
+        """
+        self.kinds[_COPIES] += len(rows)
+        if self.first_row is None or rows[0] < self.first_row:
+            fault = f"is to the last bit a row of {source}, and would find itself"
+            self.first_row, self.first_fault, self.first_place = int(rows[0]), fault, ""
 
     def _remember(self, row: int, fault: str) -> None:
         if self.first_row is None:

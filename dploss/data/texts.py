@@ -19,6 +19,25 @@ from dploss.files.untrusted import decoding
 _TROUBLE = "the texts cannot be read"
 
 
+def column_names(source: str) -> list[str]:
+    """The columns of a source that `read_texts` can read, or of its first row; none of a format that has none.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    name = local_name(source)
+    tables, path = table_files(name), Path(name)
+    if tables:
+        return list(text_columns_of(open_table(tables[0]).schema))
+    suffix = inner_suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return read_layout(path).names
+    if suffix not in (".jsonl", ".ndjson"):
+        return []
+    with decoding(path, _TROUBLE), open_bytes(path) as file:
+        return list(paths_of(json.loads(next(filter(bytes.strip, file), b"{}"))))
+
+
 def read_texts(source: str, indices: np.ndarray, column: str | None = None) -> list[str]:
     """The texts of some rows.
 

@@ -52,7 +52,7 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Vectors:
-    """Rows of equal length, finite, at least three.
+    """Rows of equal length, finite.
 
     Attributes:
         rows: (N, D) float32, in memory; or on the disk, where the format allows it or they are large (MappedRows).
@@ -85,6 +85,8 @@ def open_vectors(
     limit: int | None = None,
     metric: str = "euclidean",
     skip_bad_rows: bool = False,
+    *,
+    fewest: int = _FEWEST,
 ) -> Vectors:
     """Read vectors as float32 rows and check them.
 
@@ -99,23 +101,24 @@ def open_vectors(
         metric: "euclidean", or "cosine", which normalises every row to length 1.
         skip_bad_rows: leave out rows that are null, empty, of other dimensions than most, not finite, beyond 1e15 or,
             under cosine, all zeros.
+        fewest: how many rows there must be; by default as many as a training needs.
 
     Raises:
-        InputError: no such file, a format or column that cannot be read, values that are not numbers, fewer than 3
-            rows, or rows that cannot be used and are not to be left out: the message counts them, and names the first,
-            counted from 0.
+        InputError: no such file, a format or column that cannot be read, values that are not numbers, fewer rows than
+            `fewest`, or rows that cannot be used and are not to be left out: the message counts them, and names the
+            first, counted from 0.
     """
     name, zeros, kept = local_name(source), metric != "cosine", None
     rows = read_matrix(name, column, limit)
-    _check_count(name, rows)
+    _check_count(name, len(rows), fewest)
     fingerprint, usable, bad = _look_through(rows, zeros)
     if bad.count:
         bad.first_place = place_in_shards(name, bad.first_row)
         if not skip_bad_rows:
-            raise bad.error(name, "{skip_bad_rows} leaves them out" if usable.sum() >= _FEWEST else "")
+            raise bad.error(name, "{skip_bad_rows} leaves them out" if usable.sum() >= fewest else "")
         kept = np.flatnonzero(usable)
-        if len(kept) < _FEWEST:
-            raise InputError(f"{name}: {bad}; {len(kept)} are left, training needs at least {_FEWEST}")
+        if len(kept) < fewest:
+            raise InputError(f"{name}: {bad}; {len(kept)} are left, {_needed(fewest)}")
         rows = select(rows, kept)
         fingerprint, _, _ = _look_through(rows, zeros)
     source = name if name == BUILTIN else str(Path(name).absolute())
@@ -143,14 +146,18 @@ def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidea
     Raises:
         InputError: fewer than 3 rows, or rows that cannot be used.
     """
-    _check_count(name, rows)
+    _check_count(name, len(rows), _FEWEST)
     fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
     return Vectors(_as_compared(rows, metric), name, fingerprint)
 
 
-def _check_count(name: str, rows: np.ndarray | MappedRows) -> None:
-    if len(rows) < _FEWEST:
-        raise InputError(f"{name}: it has {counted(len(rows), 'row')}, training needs at least {_FEWEST}")
+def _check_count(name: str, n_rows: int, fewest: int) -> None:
+    if n_rows < fewest:
+        raise InputError(f"{name}: it has {counted(n_rows, 'row')}, {_needed(fewest)}")
+
+
+def _needed(fewest: int) -> str:
+    return f"training needs at least {fewest}" if fewest == _FEWEST else f"at least {fewest} must be there"
 
 
 def _as_compared(rows: np.ndarray | MappedRows, metric: str) -> np.ndarray | MappedRows:

@@ -7,9 +7,9 @@ import numpy as np
 from dploss.config import TrainConfig
 from dploss.data import MappedRows, Vectors, select, split_rows
 from dploss.data.experiment_data import open_experiment_data, open_rows
+from dploss.data.row_hashes import occur_in
 from dploss.errors import InputError, SettingError
 from dploss.evaluation.recall import RecallEvaluator
-from dploss.evaluation.row_hashes import occur_in
 from dploss.experiments.record import ExperimentRecord
 from dploss.text import counted
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dploss.evaluation.eval_rows import EvalRows
+from dploss.evaluation.forms import start_of
 from dploss.evaluation.peers import NO_PEERS, Peers
 from dploss.evaluation.scores import Scores, recall_columns, rows_per_second, score
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
@@ -20,7 +21,6 @@ from dploss.experiments.layout import epoch_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
-from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, counted, elided, narrow_table, number, shown, wrapped
@@ -209,7 +209,7 @@ def evaluate_encoder(
     """
     record = ExperimentRecord.from_dict(checkpoint["config"])
     rows, dim = data.rows, encoder.latent_dim
-    own, left_out = {"encoder": encoder} | _start(checkpoint, path, encoder), dict(peers.left_out)
+    own, left_out = {"encoder": encoder} | start_of(checkpoint, path, encoder), dict(peers.left_out)
     if checkpoint["epoch"] and START not in own:
         left_out[START] = f"no {epoch_checkpoint(0)} beside the checkpoint"
     encoders: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {name: _at_size(one) for name, one in own.items()}
@@ -248,14 +248,6 @@ def evaluate_encoder(
         stored=_stored(own, rows, ks) | peers.score(rows, ks),
     )
     return report, latents["encoder"]
-
-
-def _start(
-    checkpoint: Checkpoint, path: Path, encoder: DPEncoder | ConvAutoencoder
-) -> dict[str, DPEncoder | ConvAutoencoder]:
-    """The encoder before its first epoch, by its name; none where it is the encoder itself, or is gone."""
-    start = path.parent / epoch_checkpoint(0)
-    return {START: load_encoder(start).to(encoder.mean.device)} if checkpoint["epoch"] and start.is_file() else {}
 
 
 def _stored(

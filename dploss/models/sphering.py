@@ -47,15 +47,21 @@ class Sphering:
 
     @classmethod
     def fit(
-        cls, rows: np.ndarray | MappedRows, queries: np.ndarray | MappedRows | None, metric: str, latent_dim: int
+        cls,
+        rows: np.ndarray | MappedRows,
+        queries: np.ndarray | MappedRows,
+        metric: str,
+        latent_dim: int,
+        power: float = 1.0,
     ) -> "Sphering":
         """Fit to training rows and training queries, in float64.
 
         Args:
             rows: (N, D) float32, in memory or on the disk; under cosine normalised.
-            queries: (Q, D), as rows; None: the rows are what is searched with.
+            queries: (Q, D), as rows.
             metric: "euclidean", "cosine" or "ip".
             latent_dim: number of components, 1..D.
+            power: how far queries are sphered, 0 to 1: W is S^(power / 2).
         """
         mean = sum(chunk.sum(axis=0) for chunk in _chunks(rows)) / len(rows)
         squares = sum(float(np.square(chunk - mean).sum()) for chunk in _chunks(rows))
@@ -70,13 +76,11 @@ class Sphering:
             return lowered((chunk - mean) / scale) if is_euclidean else chunk / scale
 
         covariance = _moment(written(chunk) for chunk in _chunks(rows)) / len(rows)
-        moment = _moment(asking(chunk) for chunk in _chunks(rows)) / len(rows)
-        if queries is not None:
-            shrinkage = len(moment) / (len(moment) + 2 * len(queries))
-            own = _moment(asking(chunk) for chunk in _chunks(queries)) / len(queries)
-            moment = shrinkage * moment + (1 - shrinkage) * own
-        values, axes = np.linalg.eigh(moment)
-        roots = np.sqrt(np.maximum(values, _LEAST * values[-1]))
+        of_rows = _moment(asking(chunk) for chunk in _chunks(rows)) / len(rows)
+        of_queries = _moment(asking(chunk) for chunk in _chunks(queries)) / len(queries)
+        shrinkage = len(of_rows) / (len(of_rows) + 2 * len(queries))
+        values, axes = np.linalg.eigh(shrinkage * of_rows + (1 - shrinkage) * of_queries)
+        roots = np.maximum(values, _LEAST * values[-1]) ** (power / 2)
         root, inverse = (axes * roots) @ axes.T, (axes / roots) @ axes.T
         spread = root @ covariance @ root
         unit = (np.trace(spread) / len(spread)) ** 0.5 or 1.0

@@ -3,9 +3,9 @@
 import numpy as np
 
 from dploss.data import MappedRows, select
+from dploss.data.row_hashes import occur_in
 from dploss.data.split import evenly_spaced
 from dploss.errors import InputError
-from dploss.evaluation.row_hashes import occur_in
 
 _MEDIAN_ROWS = 1000
 _CHUNK_ROWS = 4096

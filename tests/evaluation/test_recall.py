@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from dploss.evaluation.held_out import HeldOutRows
+from dploss.evaluation.held_out import HeldOut
 from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.sides import OneSide
 from metrics.resampling import jackknife_error
 
 
@@ -24,16 +25,17 @@ def test_it_equals_the_plain_loop_with_ties_and_duplicates(seed, rows, k, levels
 
 
 def test_the_standard_error_is_that_of_the_rows(builtin):
-    held_out = HeldOutRows(builtin, np.arange(100, 160), 5, (), seed=0)
+    held_out = HeldOut(builtin, np.arange(100, 160), 5, (), seed=0)
     kept = held_out.evaluator.neighbours_kept(builtin[100:160], builtin[100:160, :32], [(5, 5)])[0] / 5
-    values = held_out.jackknife(lambda rows, dim: rows[:, :32])
+    cut = OneSide(lambda rows, dim: rows[:, : dim or 32])
+    values = held_out.jackknife(cut)
     error = jackknife_error(np.array(values))
     assert error == pytest.approx(kept.std(ddof=1) / 60**0.5, rel=0.5)
     assert np.mean(values) == pytest.approx(kept.mean())
-    assert held_out.recall(lambda rows: rows[:, :32]).value == pytest.approx(kept.mean())
+    assert held_out.recall(cut).value == pytest.approx(kept.mean())
     # Of the mean over sizes, which all keep about the same rows: nearly as large.
-    nested = HeldOutRows(builtin, np.arange(100, 160), 5, (32, 64), seed=0)
-    assert 0.5 * error < jackknife_error(np.array(nested.jackknife(lambda rows, dim: rows[:, :dim]))) < 1.2 * error
+    nested = HeldOut(builtin, np.arange(100, 160), 5, (32, 64), seed=0)
+    assert 0.5 * error < jackknife_error(np.array(nested.jackknife(cut))) < 1.2 * error
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])

@@ -168,9 +168,9 @@ def test_the_reported_recall_can_be_measured_again_from_the_files(config):
 
 def test_recall_starts_at_that_of_pca(config):
     run = new_experiment(replace(config, hidden_dims=()))
-    assert run.held_out.recall(run.encoder.encode).value == run.history.pca_recall
+    assert run.held_out.recall(run.encoder).value == run.history.pca_recall
     run = new_experiment(replace(config, init="random"))
-    assert run.held_out.recall(run.encoder.encode).value < run.history.pca_recall
+    assert run.held_out.recall(run.encoder).value < run.history.pca_recall
 
 
 def test_weights_do_not_depend_on_held_out_rows(config, tmp_path):

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from dploss.data import MappedRows
+from dploss.data.memmap import MappedRows
 
 _CHUNK_ROWS = 4096
 

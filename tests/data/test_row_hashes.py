@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dploss.data.memmap import map_matrix
-from dploss.evaluation.row_hashes import occur_in, row_hashes
+from dploss.data.row_hashes import occur_in, row_hashes
 
 
 @given(seed=st.integers(0, 2**31), rows=st.integers(1, 30), others=st.integers(1, 30))
@@ -23,6 +23,6 @@ def test_a_bit_makes_another_row_and_the_sign_of_zero_does_not():
 def test_chunks_and_rows_on_the_disk_have_the_same_hashes(builtin, tmp_path, monkeypatch):
     whole = row_hashes(builtin)
     assert whole.dtype == np.uint64 and len(np.unique(whole)) == 600
-    monkeypatch.setattr("dploss.evaluation.row_hashes._CHUNK_ROWS", 70)
+    monkeypatch.setattr("dploss.data.row_hashes._CHUNK_ROWS", 70)
     builtin.tofile(tmp_path / "rows.bin")
     np.testing.assert_array_equal(row_hashes(map_matrix(tmp_path / "rows.bin", np.float32, (600, 768), 0)), whole)
