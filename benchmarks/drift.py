@@ -47,6 +47,9 @@ def cases(rows: np.ndarray, seed: int) -> Iterator[Case]:
     topics = KMeans(_TOPICS, n_init=1, random_state=seed).fit(rows).labels_
     yield "other topics", rows[topics < _TOPICS // 2], rows[topics >= _TOPICS // 2]
     yield "a new topic", rows[topics > 0], rows[topics == 0]
+    shuffled = random.permutation(len(rows))
+    old, new = rows[shuffled[::2]], shuffled[1::2]
+    yield "one topic, not new", old, rows[new[topics[new] == 0]]
 
 
 def trained(path: Path, settings: dict[str, Any], **more: Any) -> Any:

@@ -27,7 +27,7 @@ Examples:
   test.py --experiment_id 3f2a  experiment 3f2a...
   test.py --checkpoint checkpoints/3f2a.../checkpoint_epoch_050.pth
   test.py --data other.parquet  on other vectors of the same dimensions
-  test.py --data new.parquet --drift    have rows moved so far that a new training pays?
+  test.py --data new.parquet --drift    would a new training pay?
   test.py --encoded short.npy   what encode.py wrote, too
   test.py --neighbours 5        nearest texts before and after
   test.py --plot                originals and latents side by side
