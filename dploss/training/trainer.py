@@ -14,7 +14,6 @@ from dploss.config import TrainConfig
 from dploss.data import MappedRows, select
 from dploss.data.batches import block_rows, epoch_batches, query_batch, read_ahead
 from dploss.errors import SettingError, TrainingError
-from dploss.losses.distance_preserving import LossTerms
 from dploss.models.asymmetric import AsymmetricEncoder, BothSides
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.device import rng_state, set_rng_state
@@ -205,7 +204,7 @@ class Trainer:
         self.scheduler.step()
         return torch.stack((total, rank, pairdist)).detach()
 
-    def _terms(self, x: Tensor) -> LossTerms:
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of this process's shard of a batch among the whole batch, and queries beside it."""
         if self.queries is None:
             z = self.group.gather(self.shared_encoder(x))
