@@ -4,8 +4,10 @@ import numpy as np
 import torch
 
 from dploss.data import BUILTIN, read_texts
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
+from dploss.models.sphering import Sphering
 
 TEXTS = read_texts(BUILTIN, np.arange(200))
 
@@ -40,3 +42,23 @@ def trained_like(rows, hidden_dims=(32,), metric="euclidean", power=0.75):
     if hidden_dims:
         encoder.length_power.fill_(power)
     return encoder
+
+
+def two_sides(rows, queries, metric="ip", hidden_dims=(16,), latent_dim=16):
+    """An AsymmetricEncoder in its closed form, of which the rows' norms are restored."""
+    encoder = AsymmetricEncoder(rows.shape[1], hidden_dims, latent_dim, metric)
+    encoder.initialize_from_sphering(Sphering.fit(rows, queries, metric, latent_dim))
+    encoder.length_power.fill_(1.0)
+    return encoder
+
+
+def rows_and_queries(n=600, n_queries=200, dim=32, seed=0):
+    """Rows of many norms about a mean, and queries about another one that vary along other axes, float32."""
+    random = np.random.default_rng(seed)
+    turns = [np.linalg.qr(np.random.default_rng(1 + i).standard_normal((dim, dim)))[0] for i in range(2)]
+    spread = 1 / np.sqrt(1 + np.arange(dim))
+    rows, queries = (
+        (random.standard_normal((size, dim)) * spread) @ turn + 0.3 * turn[3]
+        for size, turn in zip((n, n_queries), turns, strict=True)
+    )
+    return (rows * np.exp(0.2 * random.standard_normal((n, 1)))).astype(np.float32), queries.astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from no_network import no_weights
-from small_models import TEXTS, tiny_model
+from small_models import TEXTS, rows_and_queries, tiny_model, two_sides
 
 from dploss import DPEncoder, load_encoder
 from dploss.codes.build import fit_code
@@ -76,9 +76,9 @@ def test_the_exports_and_the_indexes_work_as_they_are_written(trained, builtin, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").symlink_to(trained)
     linear = DPEncoder(768, (), 16)
-    run_block("export_onnx(", next(trained.iterdir()).name, encoder=linear, vectors=builtin)
+    run_block('export_onnx("checkpoints', next(trained.iterdir()).name, encoder=linear, vectors=builtin)
     assert (tmp_path / "encoder.onnx").stat().st_size > 1000
-    names = run_block("RerankingIndex(", encoder=linear, vectors=builtin, queries=builtin[:20])
+    names = run_block("IndexPreTransform(", encoder=linear, vectors=builtin, queries=builtin[:20])
     assert names["indices"].shape == (20, 10) and (names["indices"][:, 0] == range(20)).all()
     assert names["linear"].ntotal == 600
 
@@ -129,9 +129,24 @@ def test_the_index_of_codes_finds_as_it_is_written(builtin, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     argv = ["--limit", "600", "--bytes", "8", "--epochs", "0", "--checkpoints-dir", "checkpoints", "--quiet"]
     assert train.main(argv) == 0
-    names = run_block("CodeIndex(", os.listdir("checkpoints")[0], vectors=builtin, queries=builtin[:20])
+    names = run_block("CodeIndex.load(", os.listdir("checkpoints")[0], vectors=builtin, queries=builtin[:20])
     assert names["ids"].shape == (20, 10) and (names["ids"][:, 0] == range(20)).all()
     assert len(names["index"]) == len(builtin)
+
+
+def test_queries_have_a_side_as_it_is_written(tmp_path, monkeypatch):
+    for package in ("faiss", "onnx", "onnxscript"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    vectors, queries = rows_and_queries()
+    encoder = two_sides(vectors, queries)
+    encoder.code = fit_code("trellis", encoder.encode(vectors), 16, metric="ip")
+    names = run_block("encode_queries(", encoder=encoder, vectors=vectors, queries=queries)
+    assert names["nearest"].shape == names["indices"].shape == (200, 10)
+    assert (np.diff(names["products"], axis=1) <= 0).all() and (np.diff(names["scores"], axis=1) <= 0).all()
+    assert (names["indices"][:, 0] == (queries @ vectors.T).argmax(axis=1)).mean() > 0.95
+    np.testing.assert_allclose(queries @ names["matrix"].T + names["bias"], names["asked"], atol=1e-4)
+    assert (tmp_path / "rows.onnx").is_file() and (tmp_path / "queries.onnx").is_file()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *(page.with_suffix(".ko.md") for page in PAGES)], ids=str)

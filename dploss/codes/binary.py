@@ -38,12 +38,13 @@ class BinaryCode(RotatedCode):
         return range(1, dim + 1)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> "BinaryCode":
+    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "BinaryCode":
         """Fit to latents of training rows, in seconds.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, at least 1.
+            metric: see `Code`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
@@ -51,10 +52,10 @@ class BinaryCode(RotatedCode):
         check_latents(latents, latents.shape[-1])
         if n_bytes < 1:
             raise ValueError(f"{n_bytes} bytes hold no bit")
-        principal = Rotation.fit(latents)[0].keep(np.arange(min(8 * n_bytes, latents.shape[1])))
+        principal = Rotation.fit(latents, metric)[0].keep(np.arange(min(8 * n_bytes, latents.shape[1])))
         sample = principal.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
         axes = (principal.axes @ _quantising_turn(principal.rotate(sample), 8 * n_bytes)).astype(np.float32)
-        rotation = Rotation(principal.mean, axes, principal.scale)
+        rotation = principal.turned(axes)
         rows = rotation.rotate(sample)
         above = rows > 0
         sides = [np.where(side, rows, 0).sum(axis=0) / np.maximum(side.sum(axis=0), 1) for side in (~above, above)]
@@ -69,8 +70,8 @@ class BinaryCode(RotatedCode):
         check_latents(latents, self.dim)
         return np.packbits(self.rotation.rotate(self.rotation.centre(latents)) > 0, axis=1)
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has a coordinate for each bit."""
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has a coordinate for each bit."""
         points = np.where(self._bits(codes), self.values[1], self.values[0])
         return points, np.square(points).sum(axis=1)
 

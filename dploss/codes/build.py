@@ -9,7 +9,7 @@ from dploss.codes.binary import BinaryCode
 from dploss.codes.code import Code, arrays_of
 from dploss.codes.elementwise import Float16Code, Int4Code, Int8Code
 from dploss.codes.pq import ProductCode
-from dploss.codes.refined_code import RefinedScalarCode, RefinedTrellisCode
+from dploss.codes.refined_code import RefinedCode, RefinedScalarCode, RefinedTrellisCode
 from dploss.codes.scalar import ScalarCode
 from dploss.codes.trained_binary import TrainedBinaryCode
 from dploss.codes.trained_elementwise import (
@@ -23,7 +23,7 @@ from dploss.losses.distance_preserving import DPLoss
 
 _ALL: tuple[type[Code], ...] = (TrellisCode, ScalarCode, Float16Code, Int8Code, Int4Code, BinaryCode, ProductCode)
 CODES: dict[str, type[Code]] = {code.name: code for code in _ALL}
-_REFINED: dict[str, type[Code]] = {TrellisCode.name: RefinedTrellisCode, ScalarCode.name: RefinedScalarCode}
+_REFINED: dict[str, type[RefinedCode]] = {TrellisCode.name: RefinedTrellisCode, ScalarCode.name: RefinedScalarCode}
 _BY_LOSS: dict[str, type[TrainedElementwiseCode] | type[TrainedBinaryCode]] = {
     Float16Code.name: TrainedFloat16Code,
     Int8Code.name: TrainedInt8Code,
@@ -50,15 +50,18 @@ def fit_code(
         latents: (n, d) float32.
         n_bytes: stored for each row.
         loss: with it, what training makes of the code, where there is such a thing and it keeps more neighbours.
+        metric: how queries are compared with rows, an encoder's `latent_metric`.
+        queries: (m, d) float32 latents of training queries, which a training needs for inner products; None: the
+            latents of the rows.
 
     Raises:
         ValueError: a number of bytes that the code cannot have with d dimensions.
     """
     if loss is None or name not in TRAINED:
-        return CODES[name].fit(latents, n_bytes)
+        return CODES[name].fit(latents, n_bytes, metric)
     if name in _BY_LOSS:
-        return _BY_LOSS[name].fit(latents, n_bytes, loss)
-    return _REFINED[name].fit(latents, n_bytes)
+        return _BY_LOSS[name].fit(latents, n_bytes, metric, loss, queries)
+    return _REFINED[name].fit(latents, n_bytes, metric, queries)
 
 
 def code_of(state: Mapping[str, Any]) -> Code:

@@ -68,7 +68,8 @@ class StoredForm(ABC):
 class Code(StoredForm):
     """How the latents of an encoder are stored: fitted to them, and saved in its checkpoint.
 
-    A score with squared_norms(query) added, times unit^2, is an estimate of the squared distance of the latents.
+    A score with constants(query) added, times unit^2, is an estimate of the squared distance of the latents; for inner
+    products of -2 times these, and exactly that of the query with the latent that `decode` gives. Biases are 0 then.
 
     Attributes:
         name: what --code calls it.
@@ -80,12 +81,22 @@ class Code(StoredForm):
 
     @classmethod
     @abstractmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> "Code":
-        """Fit to (n, d) float32 latents of training rows; `n_bytes` are stored for each row.
+    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "Code":
+        """Fit to latents of training rows.
+
+        Args:
+            latents: (n, d) float32.
+            n_bytes: stored for each row.
+            metric: see `metric`.
 
         Raises:
             ValueError: a number of bytes that the code cannot have with d dimensions.
         """
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """How queries are compared with rows: "euclidean", or "ip", by the inner product of their latents."""
 
     @classmethod
     def byte_range(cls, dim: int) -> range:
@@ -93,8 +104,12 @@ class Code(StoredForm):
         return range(2, dim + 2)
 
     @abstractmethod
-    def squared_norms(self, queries: np.ndarray) -> np.ndarray:
-        """(m, d) latents of queries -> (m,) float64 squared norms in the unit of the points, of all d dimensions."""
+    def constants(self, queries: np.ndarray) -> np.ndarray:
+        """(m, d) latents of queries -> (m,) float64, what their scores lack that is the same for all rows.
+
+        It is their squared norm in the unit of the points, of all d dimensions; for inner products -2 times that with
+        the mean of the rows.
+        """
 
     @property
     @abstractmethod

@@ -3,7 +3,8 @@
 A projection on some axes shortens rows, each by what it drops. Scaled to their whole length (as PCA, renormalised) they
 have too large products with queries; as they are, too small distances. Between both, rows are scaled by a power of what
 is missing, and what their squared length then still lacks is one more number, which is 0 in queries. Which is best
-depends on the rows, and on how many there are: the power is chosen by the neighbours that training rows keep.
+depends on the rows, and on how many there are: the power is chosen by the neighbours that training rows keep. For inner
+products rows scaled to their whole length keep most (measured), and no number completes it.
 """
 
 from abc import abstractmethod
@@ -12,7 +13,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from dploss.codes.code import check_codes, check_latents, checked
+from dploss.codes.code import check_latents, checked
 from dploss.codes.neighbours import asking, keeping_most
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.data.split import evenly_spaced
@@ -60,12 +61,13 @@ class ElementwiseCode(RotatedCode):
         return range(step, int(dim / cls.axes_per_byte) + 1, step)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> Self:
+    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> Self:
         """Fit to latents of training rows.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row; they hold whole numbers, of d axes at most.
+            metric: see `Code`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
@@ -75,9 +77,10 @@ class ElementwiseCode(RotatedCode):
         axes = n_bytes * cls.axes_per_byte
         if n_bytes not in cls.byte_range(dim):
             raise ValueError(f"{n_bytes} bytes of {cls.name} are {axes:g} numbers, of {dim} dimensions")
-        principal, count = Rotation.fit(latents)[0], int(axes)
+        principal, count = Rotation.fit(latents, metric)[0], int(axes)
         sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
-        codes = {power: cls._unfitted(principal, count, power) for power in _POWERS[: 1 if count in (1, dim) else None]}
+        powers = _POWERS[:1] if count in (1, dim) or metric == "ip" else _POWERS
+        codes = {power: cls._unfitted(principal, count, power) for power in powers}
         asked = sample[asking(len(sample))]
 
         def scores(power: float) -> np.ndarray:
@@ -99,7 +102,7 @@ class ElementwiseCode(RotatedCode):
         turn, kept = cls._turn(count), count if power == 1 else count - 1
         axes = np.pad(principal.axes[:, :kept], ((0, 0), (0, count - kept))) @ turn
         length_axis = turn[-1].astype(np.float32) * (kept < count)
-        return cls(Rotation(principal.mean, axes.astype(np.float32), principal.scale), power, length_axis, 0.0, 1.0)
+        return cls(principal.turned(axes.astype(np.float32)), power, length_axis, 0.0, 1.0)
 
     @staticmethod
     def _turn(count: int) -> np.ndarray:
@@ -133,9 +136,8 @@ class ElementwiseCode(RotatedCode):
         check_latents(latents, self.dim)
         return self._codes(self._rows(latents) / np.float32(self.step))
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has a coordinate for each number."""
-        check_codes(codes, self.bytes_per_vector)
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has a coordinate for each number."""
         points = self.elements(codes) * np.float32(self.step)
         return points, np.square(points).sum(axis=1) + np.float32(self.least)
 

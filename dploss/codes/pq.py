@@ -29,11 +29,14 @@ _SHARES = (1.0, 0.75, 0.5, 0.4, 0.3, 0.2, 0.0)
 class ProductCode(RotatedCode):
     """A byte for each group of axes, and a last one for the squared length of the whole row.
 
+    For inner products, which no length is needed for, every byte is a group's.
+
     Args:
         rotation: to the axes of all groups, one group after the other.
         sizes: (g,) int64, how many axes each group has.
         centroids: (p, 256) float32, along each axis.
-        excesses: (256,) float32, rising: by how much the squared length of a row is above that of its centroids.
+        excesses: (256,) float32, rising: by how much the squared length of a row is above that of its centroids; 0 for
+            inner products.
         norm_share: how much of that counts, 0 to 1. Centroids are means of rows, so products with queries are too
             small, and rows that lost much would seem too far.
     """
@@ -50,28 +53,30 @@ class ProductCode(RotatedCode):
     ) -> None:
         self.rotation, self.sizes, self.centroids, self.excesses = rotation, sizes, centroids, excesses
         self.norm_share = norm_share
-        self.dim, self.bytes_per_vector = len(rotation.mean), len(sizes) + 1
+        self.dim, self.bytes_per_vector = len(rotation.mean), len(sizes) + (rotation.metric == "euclidean")
         self._group_of = np.repeat(np.arange(len(sizes)), sizes)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> "ProductCode":
+    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "ProductCode":
         """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
 
         Axes without bits join the groups of the others, or are left out. That, and the share of the norm, are chosen by
         the neighbours that rows keep with centroids of a third that they are not in: on rows that centroids were fitted
-        to, the more axes the better.
+        to, the more axes the better. For inner products the least squared error chooses.
 
         Args:
             latents: (n, d) float32.
-            n_bytes: stored for each row, 2 to d + 1.
+            n_bytes: stored for each row, 2 to d + 1, or for inner products to d.
+            metric: see `Code`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
         check_latents(latents, latents.shape[-1])
-        principal, variances = Rotation.fit(latents)
-        bits = allocate_bits(variances, _BITS * (n_bytes - 1), lloyd_max_tables()[1].tolist())
-        groups = _groups(bits, n_bytes - 1)
+        principal, variances = Rotation.fit(latents, metric)
+        n_groups = n_bytes - (metric == "euclidean")
+        bits = allocate_bits(variances, _BITS * n_groups, lloyd_max_tables()[1].tolist())
+        groups = _groups(bits, n_groups)
         rest = np.flatnonzero(bits == 0)
         with_rest = [np.append(group, rest[i :: len(groups)]) for i, group in enumerate(groups)]
         centred = principal.centre(latents[evenly_spaced(len(latents), _FITTED_ROWS)])
@@ -80,10 +85,15 @@ class ProductCode(RotatedCode):
         for some in (groups, with_rest) if len(rest) else (groups,):
             code = cls._start(principal, variances, some)
             code._move_centroids(fitted, _CHOOSING_ITERATIONS)
-            choices.append((code, code._scores(choosing)))
+            choices.append(code)
+        if metric == "ip":
+            code = min(choices, key=lambda code: code._squared_error(choosing))
+            code._move_centroids(centred, _ITERATIONS)
+            return code
+        scores = [code._scores(choosing) for code in choices]
         settings = [(number, share) for number in range(len(choices)) for share in _SHARES]
-        chosen, share = keeping_most(settings, choosing, lambda setting: choices[setting[0]][1](setting[1]))
-        code, _ = choices[chosen]
+        chosen, share = keeping_most(settings, choosing, lambda setting: scores[setting[0]](setting[1]))
+        code = choices[chosen]
         code.norm_share = share
         code._move_centroids(centred, _ITERATIONS)
         _, excesses = code._coded(centred)
@@ -111,6 +121,11 @@ class ProductCode(RotatedCode):
         products = self.rotation.rotate(centred[asking(len(centred))]) @ points.T
         return lambda share: norms + share * excesses - 2 * products
 
+    def _squared_error(self, centred: np.ndarray) -> float:
+        """Of (n, d) rows, along all their d axes."""
+        points = self._centres(self._nearest(self.rotation.rotate(centred)))
+        return float(np.square(centred - self.rotation.from_axes(points)).sum())
+
     def _coded(self, centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, g) uint8 numbers of centroids of (n, d) rows, and (n,) what they lack of the squared lengths."""
         nearest = self._nearest(self.rotation.rotate(centred))
@@ -124,12 +139,13 @@ class ProductCode(RotatedCode):
         """
         check_latents(latents, self.dim)
         nearest, excesses = self._coded(self.rotation.centre(latents))
+        if self.metric == "ip":
+            return nearest
         last = np.searchsorted((self.excesses[1:] + self.excesses[:-1]) / 2, excesses)
         return np.concatenate([nearest, last.astype(np.uint8)[:, None]], axis=1)
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has a coordinate for each axis of a group."""
-        check_codes(codes, self.bytes_per_vector)
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has a coordinate for each axis of a group."""
         points = self._centres(codes)
         return points, np.square(points).sum(axis=1) + self._counted[codes[:, -1]]
 
@@ -143,7 +159,7 @@ class ProductCode(RotatedCode):
         """See `Code.from_arrays`."""
         rotation = Rotation.from_arrays(arrays)
         n_axes = rotation.axes.shape[1]
-        sizes = checked(arrays, "sizes", (n_bytes - 1,), np.int64)
+        sizes = checked(arrays, "sizes", (n_bytes - (rotation.metric == "euclidean"),), np.int64)
         # Each by itself, too: a sum can overflow.
         if not len(sizes) or sizes.min() < 1 or sizes.max() > n_axes or sizes.sum() != n_axes:
             raise ValueError(f"groups of {sizes} axes, not of {n_axes} in all")
@@ -159,6 +175,8 @@ class ProductCode(RotatedCode):
 
     def to_faiss(self, codes: np.ndarray | None = None) -> "faiss.IndexPreTransform":
         """An index of stock FAISS, for faiss.write_index: LinearTransform, then IndexPQ, of latents by L2.
+
+        For inner products it is one of these, to be searched by latents of queries; what follows is of L2.
 
         The last sub-space has the coordinate sqrt(excess - least excess), of the share that counts, which is 0 for a
         query, so that L2 distances of the others become estimates of those of whole rows. It is not linear: rows that
@@ -179,15 +197,22 @@ class ProductCode(RotatedCode):
         places = self._group_of * width + np.concatenate([np.arange(size) for size in self.sizes])
         matrix, bias = np.zeros((n_groups * width, self.dim), np.float32), np.zeros(n_groups * width, np.float32)
         matrix[places] = self.rotation.axes.T / np.float32(self.rotation.scale)
-        bias[places] = -(self.rotation.mean / np.float32(self.rotation.scale)) @ self.rotation.axes
+        mean = (self.rotation.mean / np.float32(self.rotation.scale)) @ self.rotation.axes
+        if self.metric == "euclidean":
+            bias[places] = -mean
         transform = faiss.LinearTransform(self.dim, n_groups * width, True)
         faiss.copy_array_to_vector(matrix.ravel(), transform.A)
         faiss.copy_array_to_vector(bias, transform.b)
         transform.is_trained = True
         centroids = np.zeros((n_groups * width, _CENTROIDS), np.float32)
-        centroids[places] = self.centroids
-        centroids[-width] = np.sqrt(self._counted - self._counted[0])
-        quantizer = faiss.IndexPQ(n_groups * width, n_groups, _BITS)
+        if self.metric == "euclidean":
+            centroids[places] = self.centroids
+            centroids[-width] = np.sqrt(self._counted - self._counted[0])
+        else:
+            # Queries are not centred, and FAISS has one transform for both.
+            centroids[places] = self.centroids + mean[:, None]
+        compared = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        quantizer = faiss.IndexPQ(n_groups * width, n_groups, _BITS, compared)
         by_group = centroids.reshape(n_groups, width, _CENTROIDS).transpose(0, 2, 1)
         faiss.copy_array_to_vector(by_group.ravel(), quantizer.pq.centroids)
         quantizer.is_trained = True

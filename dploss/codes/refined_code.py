@@ -38,7 +38,8 @@ class RefinedCode(RotatedCode):
     Args:
         linear: of the same codes, its row scale fitted to these bytes.
         rotation: to d axes, the first p those of `linear`.
-        deviations: (d,) float32 above 0, standard deviation along each axis; an error along it counts for as much.
+        deviations: (d,) float32 above 0, standard deviation along each axis; an error along it counts for as much. 1
+            for inner products, whose queries are sphered.
         second_order: what `linear` lost along these axes.
         row_scale: of the points; None until it is fitted.
     """
@@ -58,24 +59,28 @@ class RefinedCode(RotatedCode):
         self.dim, self.bytes_per_vector = linear.dim, linear.bytes_per_vector
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> Code:
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> Code:
         """Fit to latents of training rows, in half a minute for 10,000.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1.
+            metric: see `Code`.
+            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
 
         Returns:
-            The code; or that without the second order, where the neighbours that it keeps of training rows are hardly
-            more. These rows are coded and decoded by what others taught.
+            The code; or that without the second order, where the neighbours that it keeps of training rows, or of
+            queries, are hardly more. These rows are coded and decoded by what others taught.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-        linear = cls.linear_type.fit(latents, n_bytes)
+        linear = cls.linear_type.fit(latents, n_bytes, metric)
         rotation = _completed(linear, latents)
         rows = rotation.rotate(rotation.centre(latents))
-        deviations = rows.std(axis=0)
+        deviations = rows.std(axis=0) if metric == "euclidean" else np.ones(rows.shape[1])
         deviations = np.maximum(deviations, 1e-6 * deviations.max() + 1e-12).astype(np.float32)
         codes = linear.without_norm(rows[:, : len(linear.bits)])
 
@@ -95,17 +100,23 @@ class RefinedCode(RotatedCode):
         kept = evenly_spaced(len(rows), _CHOOSING)
         latents, rows, points, codes = latents[kept], rows[kept], points[kept], codes[kept]
         # To the points that it was fitted to, which keeps more than to the others': measured.
-        code.row_scale = RowScale.fit(rows, rows, code._unscaled(codes))
+        code.row_scale = RowScale.fit(rows, rows, code._unscaled(codes), metric)
         codes[:, -1] = code.row_scale.byte(rows, np.square(rows).sum(axis=1), points)
-        ask = evenly_spaced(len(rows), _ASKING)
         points, biases = code._scaled(points, codes)
-        scores = biases - 2 * rows[ask] @ points.T, linear.score(latents[ask], linear.encode(latents))
-        refined, alone = shares_kept(rows, ask, scores)
+        if metric == "euclidean":
+            ask = evenly_spaced(len(rows), _ASKING)
+            asked, projected = latents[ask], rows[ask]
+        else:
+            queries, ask, biases = latents if queries is None else queries, None, np.zeros_like(biases)
+            asked = queries[evenly_spaced(len(queries), _ASKING)]
+            projected = code.project(asked)
+        scores = biases - 2 * projected @ points.T, linear.score(asked, linear.encode(latents))
+        refined, alone = shares_kept(rows, projected, scores, ask)
         # Recall of this many neighbours differs by as much by chance: not worth what the decoder costs.
-        if refined < alone + (0.5 / (K * len(ask))) ** 0.5:
+        if refined < alone + (0.5 / (K * len(asked))) ** 0.5:
             return linear
         values, (decoded, _) = rows[:, : len(linear.bits)], linear.unscaled(codes)
-        linear.row_scale = code.row_scale.with_scales(code.row_scale.read(codes[:, -1]), rows, values, decoded)
+        linear.row_scale = code.row_scale.with_scales(code.row_scale.read(codes[:, -1]), rows, values, decoded, metric)
         return code
 
     @property
@@ -128,9 +139,8 @@ class RefinedCode(RotatedCode):
             codes[block, -1] = self._scale.byte(rows, np.square(rows).sum(axis=1), self._unscaled(codes[block]))
         return codes
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has d coordinates."""
-        check_codes(codes, self.bytes_per_vector)
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has d coordinates."""
         # Not filled up: the candidates of a single query would take the time of a block.
         return self._scaled(self._unscaled(codes, filled=False), codes)
 
@@ -155,7 +165,7 @@ class RefinedCode(RotatedCode):
         deviations = checked(arrays, "all_deviations", (dim,), np.float32)
         if not deviations.min() > 0:
             raise ValueError(f"all_deviations are at least {deviations.min()}")
-        rotation = Rotation(linear.rotation.mean, np.hstack([linear.rotation.axes, other_axes]), linear.rotation.scale)
+        rotation = linear.rotation.turned(np.hstack([linear.rotation.axes, other_axes]))
         second_order = SecondOrder.from_arrays(arrays, own, dim)
         scale = {name.removeprefix("refined_"): array for name, array in arrays.items() if name.startswith("refined_")}
         return cls(linear, rotation, deviations, second_order, RowScale.from_arrays(scale))
@@ -221,4 +231,4 @@ def _completed(linear: TransformCode, latents: np.ndarray) -> Rotation:
     others = np.linalg.qr(rotation.axes.astype(np.float64), mode="complete")[0][:, rotation.axes.shape[1] :]
     rest = rotation.centre(latents) @ others.astype(np.float32)
     others = others @ np.linalg.eigh(rest.T.astype(np.float64) @ rest)[1][:, ::-1]
-    return Rotation(rotation.mean, np.hstack([rotation.axes, others.astype(np.float32)]), rotation.scale)
+    return rotation.turned(np.hstack([rotation.axes, others.astype(np.float32)]))

@@ -30,20 +30,30 @@ class RowScale:
     norm_weights: np.ndarray
 
     @classmethod
-    def fit(cls, whole: np.ndarray, rows: np.ndarray, decoded: np.ndarray) -> "RowScale":
-        """Fit to training rows; the power is the one that keeps most neighbours among them.
+    def fit(cls, whole: np.ndarray, rows: np.ndarray, decoded: np.ndarray, metric: str = "euclidean") -> "RowScale":
+        """Fit to training rows; the power is the one that keeps most neighbours among them, 1 for inner products.
+
+        With 1 the product of a row with itself is right, which keeps most neighbours of queries: measured.
 
         Args:
             whole: (n, d) float32, centred rows.
             rows: (n, p) float32, what of them was coded: their coordinates along p axes.
             decoded: (n, p) float32, from their codes.
+            metric: see `Code`.
         """
         norms = np.square(whole).sum(axis=1)
         logs = np.log(_scales(rows, norms, decoded))
         first = cls(np.array([logs.min(), max(logs.max(), logs.min() + 1e-6)]), 0.0, np.zeros(5))
-        return first.with_scales(first.read(first.byte(rows, norms, decoded)), whole, rows, decoded)
+        return first.with_scales(first.read(first.byte(rows, norms, decoded)), whole, rows, decoded, metric)
 
-    def with_scales(self, scales: np.ndarray, whole: np.ndarray, rows: np.ndarray, decoded: np.ndarray) -> "RowScale":
+    def with_scales(
+        self,
+        scales: np.ndarray,
+        whole: np.ndarray,
+        rows: np.ndarray,
+        decoded: np.ndarray,
+        metric: str = "euclidean",
+    ) -> "RowScale":
         """Power and norms fitted anew; the bytes stay what they are.
 
         Args:
@@ -51,9 +61,12 @@ class RowScale:
             whole: see `fit`.
             rows: see `fit`.
             decoded: see `fit`.
+            metric: see `fit`.
         """
         features = _features(scales, np.square(decoded).sum(axis=1))
         weights = np.linalg.lstsq(features, np.square(whole).sum(axis=1, dtype=np.float64), rcond=None)[0]
+        if metric == "ip":
+            return RowScale(self.limits, 1.0, weights)
         products, biases = rows[asking(len(rows))] @ decoded.T, features @ weights
         power = keeping_most(_POWERS, whole, lambda power: biases - 2 * products * scales**power)
         return RowScale(self.limits, power, weights)

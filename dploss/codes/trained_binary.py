@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dploss.codes.binary import BinaryCode
-from dploss.codes.by_loss import minimise, of_float_queries, trained_or_start
+from dploss.codes.by_loss import minimise, minimise_for_queries, of_float_queries, trained_or_start
 from dploss.codes.code import check_latents, checked, in_blocks
 from dploss.codes.rotation import Rotation
 from dploss.losses.distance_preserving import DPLoss, without_diagonal
@@ -28,15 +28,15 @@ class TrainedBinaryCode(BinaryCode):
     """Bits after axes that need not be at right angles, read by a map of the queries.
 
     A row's score is -2 <project(q), b> for its bits b, -1 or 1: a product that databases of bits have. Its point is
-    b, and `query_axes` b times `length` what is nearest to the row.
+    b, and `query_axes` b times `length` what is nearest to the row, whose inner product the score is of.
 
     Args:
         rotation: to p = 8 * n_bytes axes.
         thresholds: (p,) float32, above which a coordinate is a 1 before bits are flipped.
         query_axes: (d, p) float32, of `project`.
-        query_offsets: (p,) float32, added by it.
+        query_offsets: (p,) float32, added by it; 0 for inner products.
         error_axes: (d, p) float32, query_axes times length, an error along each principal axis counting for as much as
-            the deviation along it.
+            the deviation along it; for inner products as much as any.
         length: above 0.
         bias: of all rows: with it scores are squared distances, but for the query's norm.
     """
@@ -59,13 +59,22 @@ class TrainedBinaryCode(BinaryCode):
         self.dim, self.bytes_per_vector = len(rotation.mean), len(thresholds) // 8
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, loss: DPLoss | None = None) -> BinaryCode:
+    def fit(
+        cls,
+        latents: np.ndarray,
+        n_bytes: int,
+        metric: str = "euclidean",
+        loss: DPLoss | None = None,
+        queries: np.ndarray | None = None,
+    ) -> BinaryCode:
         """Train from a BinaryCode on, in a quarter of a minute.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, at least 1.
+            metric: see `Code`.
             loss: None: DPLossV3.
+            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
 
         Returns:
             The code; or its start, see `trained_or_start`.
@@ -73,7 +82,10 @@ class TrainedBinaryCode(BinaryCode):
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-        return trained_or_start(latents, lambda rows: BinaryCode.fit(rows, n_bytes), _trained, _scores, loss)
+        queries = latents if metric == "ip" and queries is None else queries
+        return trained_or_start(
+            latents, lambda rows: BinaryCode.fit(rows, n_bytes, metric), _trained, _scores, loss, queries
+        )
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """(n, d) latents -> (n, bytes_per_vector) uint8 codes.
@@ -84,14 +96,16 @@ class TrainedBinaryCode(BinaryCode):
         check_latents(latents, self.dim)
         return np.packbits(self._nearest_bits(self.rotation.centre(latents)) > 0, axis=1)
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has -1 or 1 for each bit."""
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has -1 or 1 for each bit."""
         points = np.where(self._bits(codes), np.float32(1), np.float32(-1))
         return points, np.full(len(points), self.bias, np.float32)
 
     def project(self, queries: np.ndarray) -> np.ndarray:
         """See `Code.project`."""
-        return self.rotation.centre(queries) @ self.query_axes + self.query_offsets
+        projected = self.rotation.centre_queries(queries) @ self.query_axes + self.query_offsets
+        # A distance has been trained, a product is that of what `decode` gives.
+        return projected if self.metric == "euclidean" else projected * np.float32(self.length)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Code.decode`."""
@@ -158,7 +172,9 @@ def _scores(code: BinaryCode, rows: np.ndarray, ask: np.ndarray) -> tuple[np.nda
     return code.score(rows[ask], codes), code.hamming(codes[ask], codes).astype(np.float32)
 
 
-def _trained(start: BinaryCode, latents: np.ndarray, loss: DPLoss) -> TrainedBinaryCode:
+def _trained(
+    start: BinaryCode, latents: np.ndarray, loss: DPLoss, queries: np.ndarray | None = None
+) -> TrainedBinaryCode:
     rows = start.rotation.centre(latents)
     x = torch.from_numpy(rows)
     n_bits = start.rotation.axes.shape[1]
@@ -166,29 +182,38 @@ def _trained(start: BinaryCode, latents: np.ndarray, loss: DPLoss) -> TrainedBin
     axes = torch.from_numpy(start.rotation.axes.copy()).requires_grad_()
     thresholds = torch.zeros(n_bits, requires_grad=True)
     query_axes = (axes.detach() * (high - low) / 2).requires_grad_()
-    offsets = ((low + high) * (low - high) / 4).requires_grad_()
+    offsets = ((low + high) * (low - high) / 4 if queries is None else torch.zeros(n_bits)).requires_grad_()
     parameters = [axes, thresholds, query_axes, offsets]
     # The logarithm of what a bit adds to a squared Hamming distance, in units of the mean one.
     per_bit = torch.zeros((), requires_grad=True)
     with torch.no_grad():
         spread = float((x @ axes).std())
 
-    def squared_distances(batch: Tensor, mean: Tensor) -> Iterator[Tensor]:
+    def stored(batch: Tensor) -> Tensor:
         soft = torch.tanh(_STEEPNESS / spread * (batch @ axes - thresholds))
-        bits = soft + (torch.where(soft > 0, 1.0, -1.0) - soft).detach()
+        return soft + (torch.where(soft > 0, 1.0, -1.0) - soft).detach()
+
+    def squared_distances(batch: Tensor, mean: Tensor) -> Iterator[Tensor]:
+        bits = stored(batch)
         yield without_diagonal(n_bits - bits @ bits.T) * (mean / n_bits * per_bit.exp())
         yield of_float_queries(batch, -2 * (batch @ query_axes + offsets) @ bits.T, mean)
 
-    minimise(loss, x, parameters, per_bit, squared_distances)
+    if queries is None:
+        minimise(loss, x, parameters, per_bit, squared_distances)
+    else:
+        q = torch.from_numpy(start.rotation.centre_queries(queries))
+        minimise_for_queries(loss, x, q, parameters[:3], lambda q, batch: q @ query_axes @ stored(batch).T)
     turned, above, asked, added = (one.detach().numpy() for one in parameters)
     signs = np.where(rows @ turned > above, np.float32(1), np.float32(-1))
     points = signs @ asked.T
     length = float((rows * points).sum() / np.square(points).sum())
-    variances, principal = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
-    weights = np.sqrt(variances.clip(min=0) / variances.max())
-    error_axes = (length * (principal * weights) @ (principal.T @ asked)).astype(np.float32)
+    error_axes = length * asked
+    if queries is None:
+        variances, principal = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
+        weights = np.sqrt(variances.clip(min=0) / variances.max())
+        error_axes = ((principal * weights) @ (principal.T @ error_axes)).astype(np.float32)
     # The mean product of a query and a row, for squared distances that are right in the mean.
     product = (rows.mean(axis=0) @ asked + added) @ signs.mean(axis=0)
     bias = float(np.square(rows).sum(axis=1).mean() + 2 * product)
-    rotation = Rotation(start.rotation.mean, turned, start.rotation.scale)
+    rotation = start.rotation.turned(turned)
     return TrainedBinaryCode(rotation, above, asked, added, error_axes, length, bias)

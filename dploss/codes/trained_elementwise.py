@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dploss.codes.by_loss import minimise, of_float_queries, trained_or_start
+from dploss.codes.by_loss import minimise, minimise_for_queries, of_float_queries, trained_or_start
 from dploss.codes.code import checked, in_blocks
 from dploss.codes.elementwise import ElementwiseCode, Float16Code, Int4Code, Int8Code
 from dploss.codes.rotation import Rotation
@@ -29,7 +29,7 @@ class TrainedElementwiseCode(ElementwiseCode):
         start: the code that it is trained from, but for its rotation.
         rotation: to p numbers.
         query_axes: (d, p) float32, of `project`.
-        query_offsets: (p,) float32, added by it.
+        query_offsets: (p,) float32, added by it; 0 for inner products.
         bias: of all rows: with it scores are squared distances, but for the query's norm.
     """
 
@@ -47,13 +47,22 @@ class TrainedElementwiseCode(ElementwiseCode):
         self.query_axes, self.query_offsets, self.bias = query_axes, query_offsets, bias
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, loss: DPLoss | None = None) -> ElementwiseCode:  # type: ignore[override]
+    def fit(  # type: ignore[override]  # the start, where training gains nothing
+        cls,
+        latents: np.ndarray,
+        n_bytes: int,
+        metric: str = "euclidean",
+        loss: DPLoss | None = None,
+        queries: np.ndarray | None = None,
+    ) -> ElementwiseCode:
         """Train from the closed form on, in seconds.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row; see `ElementwiseCode.fit`.
+            metric: see `Code`.
             loss: None: DPLossV3.
+            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
 
         Returns:
             The code; or its start, see `trained_or_start`.
@@ -61,10 +70,15 @@ class TrainedElementwiseCode(ElementwiseCode):
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
-        return trained_or_start(latents, lambda rows: cls.start_type.fit(rows, n_bytes), cls._trained, _scores, loss)
+        queries = latents if metric == "ip" and queries is None else queries
+        return trained_or_start(
+            latents, lambda rows: cls.start_type.fit(rows, n_bytes, metric), cls._trained, _scores, loss, queries
+        )
 
     @classmethod
-    def _trained(cls, start: ElementwiseCode, latents: np.ndarray, loss: DPLoss) -> Self:
+    def _trained(
+        cls, start: ElementwiseCode, latents: np.ndarray, loss: DPLoss, queries: np.ndarray | None = None
+    ) -> Self:
         rows = start.rotation.centre(latents)
         axes = torch.from_numpy(start.rotation.axes.copy()).requires_grad_()
         query_axes = axes.detach().clone().requires_grad_()
@@ -84,9 +98,14 @@ class TrainedElementwiseCode(ElementwiseCode):
             yield of_float_queries(batch, numbers.square().sum(dim=1) - 2 * products, mean)
             yield without_diagonal(pairwise_distances(numbers)).square() * (scale.exp() / batch.shape[1])
 
-        minimise(loss, torch.from_numpy(rows), [axes, query_axes, offsets], scale, squared_distances)
+        x = torch.from_numpy(rows)
+        if queries is None:
+            minimise(loss, x, [axes, query_axes, offsets], scale, squared_distances)
+        else:
+            q = torch.from_numpy(start.rotation.centre_queries(queries))
+            minimise_for_queries(loss, x, q, [axes, query_axes], lambda q, batch: q @ query_axes @ stored(batch).T)
         turned, asked, added = (one.detach().numpy() for one in (axes, query_axes, offsets))
-        code = cls(start, Rotation(start.rotation.mean, turned, start.rotation.scale), asked, added)
+        code = cls(start, start.rotation.turned(turned), asked, added)
         code._fit_step(latents)
         numbers = code.points(code.encode(latents))[0]
         # So that squared distances are right in the mean.
@@ -94,14 +113,14 @@ class TrainedElementwiseCode(ElementwiseCode):
         code.bias = float(np.square(rows).sum(axis=1).mean() - np.square(numbers).sum(axis=1).mean() + 2 * product)
         return code
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has a coordinate for each number."""
-        points, squares = super().points(codes)
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has a coordinate for each number."""
+        points, squares = super()._points(codes)
         return points, squares + np.float32(self.bias - self.least)
 
     def project(self, queries: np.ndarray) -> np.ndarray:
         """See `Code.project`."""
-        return self.rotation.centre(queries) @ self.query_axes + self.query_offsets
+        return self.rotation.centre_queries(queries) @ self.query_axes + self.query_offsets
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Code.decode`."""

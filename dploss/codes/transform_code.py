@@ -67,20 +67,21 @@ class TransformCode(RotatedCode):
         """(n, p) float32 coordinates -> (n, p) uint8 states."""
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int) -> Self:
+    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> Self:
         """Fit to latents of training rows; a closed form, in seconds.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1.
+            metric: see `Code`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
         """
         check_latents(latents, latents.shape[-1])
         tables, errors = cls.unit_tables()
-        rotation, variances = Rotation.fit(latents)
-        bits = allocate_bits(variances, 8 * (n_bytes - 1), errors.tolist())
+        rotation, variances = Rotation.fit(latents, metric)
+        bits = allocate_bits(variances, 8 * (n_bytes - 1), errors.tolist(), metric)
         # In random order: where axes of few bits stand together, a trellis has few states to choose from (measured).
         used = np.random.RandomState(0).permutation(np.flatnonzero(bits))
         deviations = np.sqrt(np.maximum(variances[used], 1e-12)).astype(np.float32)
@@ -88,7 +89,7 @@ class TransformCode(RotatedCode):
         sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
         centred = code.rotation.centre(sample)
         values = code.rotation.rotate(centred)
-        code.row_scale = RowScale.fit(centred, values, code.unscaled(code.without_norm(values))[0])
+        code.row_scale = RowScale.fit(centred, values, code.unscaled(code.without_norm(values))[0], metric)
         return code
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
@@ -104,9 +105,8 @@ class TransformCode(RotatedCode):
         codes[:, -1] = self._scale.byte(values, np.square(centred).sum(axis=1), self.unscaled(codes)[0])
         return codes
 
-    def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Code.points`; a point has a coordinate along each axis that has bits."""
-        check_codes(codes, self.bytes_per_vector)
+    def _points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A point has a coordinate along each axis that has bits."""
         values, norms = self._look_up(codes, self._factors)
         return values, self._scale.biases(self._scale.read(codes[:, -1]), norms)
 

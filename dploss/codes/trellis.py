@@ -15,8 +15,9 @@ from dploss.codes.transform_code import TransformCode
 _TABLES = Path(__file__).with_name("trellis_tables.npz")
 # Paths of the search have met after as many bits, a few times those of a state.
 _SEAM_BITS = 48
-# Errors count for as much as the standard deviation of their axis: measured best (docs/BYTES.md).
-_WEIGHT_POWER = 0.5
+# Errors count for as much as the standard deviation of their axis: measured best (docs/BYTES.md). For inner products,
+# whose queries are sphered, all count alike.
+_WEIGHT_POWERS = {"euclidean": 0.5, "ip": 0.0}
 
 
 @cache
@@ -41,6 +42,6 @@ class TrellisCode(TransformCode):
         ends, starts = np.cumsum(self.bits, dtype=np.int64), np.cumsum(self.bits[::-1], dtype=np.int64)
         least = int(max(np.searchsorted(ends, _SEAM_BITS), np.searchsorted(starts, _SEAM_BITS)))
         seam = min(least + 1, len(self.bits))
-        weights = (self.deviations / self.deviations.max()) ** (2 * _WEIGHT_POWER)
+        weights = (self.deviations / self.deviations.max()) ** (2 * _WEIGHT_POWERS[self.metric])
         bits, threads = self.bits.astype(np.int64), numba.get_num_threads()
         return encode_paths(values, self._axis_tables, bits, weights.astype(np.float32), seam, threads)

@@ -9,7 +9,7 @@ from dploss.config.train_config import OPTIONS
 _OF_FILES = ("checkpoints_dir", "no_tensorboard", "quiet")
 _OF_IMAGES = ("images", "image_size", "skip_bad_images")
 _OF_VECTORS = ("data", "column", "skip_bad_rows", "metric", "hidden_dims", "matryoshka_dims", "bytes")
-_OF_QUERIES = ("queries", "query_column", "database")
+_OF_QUERIES = ("queries", "query_column", "query_side", "database")
 # Of PCA alone, --epochs 0, none of them changes a bit.
 _OF_STEPS = (
     "dropout",

@@ -64,11 +64,17 @@ class DataConfig:
         None,
         QUERIES,
         "vectors that search, where rows are not what is searched with: a file as for data, or 'builtin', sentences "
-        "for the built-in rows; the encoder gets a side for them, and recall is that of held-out queries",
+        "for the built-in rows; recall is that of held-out queries",
         metavar="PATH",
         on_resume=True,
     )
     query_column: str | None = option(None, QUERIES, "with --queries: the column of the vectors", metavar="NAME")
+    query_side: Literal["auto", "own", "shared"] = option(
+        "auto",
+        QUERIES,
+        "with --queries: how queries are encoded: by a side of their own, which is trained with them, or as rows are; "
+        "auto: by their own where training queries find notably more by it",
+    )
     database: str | None = option(
         None,
         QUERIES,
@@ -80,7 +86,7 @@ class DataConfig:
     @property
     def is_asymmetric(self) -> bool:
         """Whether queries are encoded by a side of their own."""
-        return self.queries is not None or self.metric == "ip"
+        return self.metric == "ip" or (self.queries is not None and self.query_side == "own")
 
     def check_data(self) -> None:
         """Refuse settings that do not go together.
@@ -94,8 +100,11 @@ class DataConfig:
             raise SettingError("{skip_bad_rows} is for vectors: leave it out with {images}")
         if self.images is None and self.skip_bad_images:
             raise SettingError("{skip_bad_images} is for images: leave it out without {images}")
-        for name in ("query_column", "database"):
-            if self.queries is None and getattr(self, name) is not None:
+        given = {"query_column": self.query_column, "query_side": self.query_side != "auto", "database": self.database}
+        for name, value in given.items():
+            if self.queries is None and value:
                 raise SettingError(f"{{{name}}} goes with {{queries}}")
+        if self.metric == "ip" and self.query_side == "shared":
+            raise SettingError("{query_side} shared: under {metric} ip rows and queries have a side each")
         if self.images is not None and self.queries is not None:
             raise SettingError("{queries} search among vectors: leave them out with {images}")

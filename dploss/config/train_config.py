@@ -239,6 +239,8 @@ class TrainConfig(DataConfig):
         """
         if settings.get("code") == "auto" and settings.get("bytes") is not None:
             raise InputError("config.json says code auto, not which code was chosen")
+        if settings.get("query_side") == "auto" and settings.get("queries") is not None:
+            raise InputError("config.json says query_side auto, not which side was chosen")
         missing = [name for name in _ALWAYS if name not in settings]
         if missing:
             raise InputError(f"config.json lacks {', '.join(missing)}")

@@ -59,6 +59,8 @@ def query_batch(n_queries: int, batch_size: int, seed: int, step: int, multiple_
     Returns:
         (min(batch_size, n_queries),) indices, as many as the multiple allows.
     """
+    if not n_queries:
+        return np.empty(0, int)
     generator = np.random.default_rng([seed, step, 1])
     size = max(min(batch_size, n_queries) // multiple_of, 1) * multiple_of
     return generator.choice(n_queries, size, replace=size > n_queries)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from dploss.errors import one_line
 from dploss.experiments.history import PCA_RENORMALISED, TrainHistory
 from dploss.experiments.record import ExperimentRecord
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.encoder import DPEncoder
 from dploss.text import MISSING, number, shown
@@ -14,6 +15,7 @@ _DISTANCES = {
     "euclidean": "Euclidean distance",
     "cosine": "cosine distance before and Euclidean distance after",
 }
+_BY_PRODUCT = {"euclidean": "Euclidean distance", "cosine": "cosine similarity", "ip": "inner product"}
 _TRAINED_WITH = ("loss_function", "tau", "metric", "hidden_dims", "batch_size", "lr", "seed", "init")
 
 
@@ -81,7 +83,7 @@ class ModelCard:
         lines = [
             f"It shortens {self._input()} of {encoder.input_dim} dimensions ({before:,} bytes as float32) to latents "
             f"of {encoder.latent_dim} ({after:,} bytes) whose nearest neighbours are the same as far as possible, by "
-            f"{_DISTANCES[self.record.config.metric]}. It was trained with dploss."
+            f"{self._compared()}. It was trained with dploss."
         ]
         if len(encoder.dims) > 1:
             sizes = ", ".join(map(str, encoder.dims))
@@ -90,6 +92,13 @@ class ModelCard:
             lines += ["", f"Its code, `{code.name}`, stores a vector in {code.bytes_per_vector} bytes, all counted."]
         made = "The model that the vectors were made with" if isinstance(encoder, DPEncoder) else "What images"
         return [*lines, "", f"{made}: *to be filled in*. Licence: *to be filled in*."]
+
+    def _compared(self) -> str:
+        """What nearest neighbours are nearest by."""
+        metric = self.record.config.metric
+        if isinstance(self.encoder, AsymmetricEncoder):
+            return f"{_BY_PRODUCT[metric]} before and the inner product of queries and rows after"
+        return _DISTANCES[metric]
 
     def _usage(self) -> list[str]:
         encoder, code = self.encoder, self.encoder.code
@@ -102,6 +111,8 @@ class ModelCard:
         ]
         if code is not None:
             lines.append(f"codes = encoder.encode_to_codes(vectors)  # (N, {code.bytes_per_vector}) uint8")
+        if isinstance(encoder, AsymmetricEncoder):
+            lines.append("asked = encoder.encode_queries(queries)  # their largest inner product is the nearest row")
         return [
             *lines,
             "```",

@@ -11,6 +11,7 @@ from dploss.errors import InputError
 from dploss.files.atomic import atomic_write
 from dploss.files.given import expanded
 from dploss.integrations.onnx_codes import CodeModule, code_module
+from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.build import load_encoder
 from dploss.models.encoder import DPEncoder
 
@@ -27,7 +28,18 @@ class _Graph(nn.Module):
         return (latents,) if self.to_codes is None else (latents, self.to_codes(latents))
 
 
-def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
+class _QuerySide(nn.Module):
+    """The other side of an encoder that has two."""
+
+    def __init__(self, encoder: AsymmetricEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return self.encoder.query_latents(queries)
+
+
+def export_onnx(encoder: DPEncoder | str | Path, path: str | Path, queries: bool = False) -> None:
     """Write an encoder as ONNX: "vectors" (N, D) float32 -> "latents" (N, d) float32, for any N.
 
     Where the encoder's code is float16, int8, int4 or binary, a second output "codes" (N, bytes) uint8 has what
@@ -39,6 +51,8 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
     Args:
         encoder: an encoder of vectors, or what `load_encoder` takes; it is not changed.
         path: of the .onnx file; an existing one is replaced atomically.
+        queries: write what `encode_queries` gives, without codes: of an AsymmetricEncoder, whose rows and queries are
+            two files, the side of the queries. Latents are compared as the encoder's latent_metric says.
 
     Raises:
         InputError: the encoder cannot be loaded, or a package is not installed.
@@ -52,8 +66,9 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
         raise InputError("export_onnx needs more packages: pip install 'dploss[onnx]'") from error
     example = torch.zeros(2, model.input_dim, device=device)
     example[:, 0] = 1
-    code = code_module(model.code)
-    graph = _Graph(model, code).to(device).eval()
+    code = None if queries else code_module(model.code)
+    side = _QuerySide(model) if queries and isinstance(model, AsymmetricEncoder) else model
+    graph = _Graph(side, code).to(device).eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -73,24 +88,41 @@ def export_onnx(encoder: DPEncoder | str | Path, path: str | Path) -> None:
         file.write(program.model_proto.SerializeToString())
 
 
-def linear_map(encoder: DPEncoder) -> tuple[np.ndarray, np.ndarray]:
+def linear_map(encoder: DPEncoder, queries: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """A linear encoder as a matrix and a bias: latents = vectors @ matrix.T + bias.
+
+    The side of the queries of an AsymmetricEncoder is linear unless its metric is cosine; that of the rows with metric
+    ip and without hidden layers.
 
     Args:
         encoder: trained without hidden layers (hidden_dims=()).
+        queries: the map of `encode_queries`, which differs from that of `encode` in an AsymmetricEncoder.
 
     Returns:
         matrix (d, D) and bias (d,), float32.
 
     Raises:
-        ValueError: the encoder is not linear.
+        ValueError: that side of the encoder is not linear.
     """
-    if encoder.branch is not None or encoder.metric != "euclidean":
-        why = "its metric is cosine" if encoder.branch is None else "it has hidden layers"
-        raise ValueError(f"the encoder is not linear: {why}; train one with hidden_dims=()")
+    two_sided = encoder if isinstance(encoder, AsymmetricEncoder) else None
+    of_queries = queries and two_sided is not None
+    if encoder.metric == "cosine":
+        raise ValueError("the encoder is not linear: its metric is cosine, which normalises vectors")
+    if not of_queries and encoder.branch is not None:
+        raise ValueError("the encoder is not linear: it has hidden layers; train one with hidden_dims=()")
+    if not of_queries and two_sided is not None and encoder.metric == "euclidean":
+        raise ValueError("the encoder is not linear: rows have their squared norm beside them; with metric ip it is")
     with torch.no_grad():
-        layer = encoder.linear
-        # y = (weight @ (gain * (x - mean) / scale) + bias) / size, and z = scale * y.
+        layer = two_sided.query_linear if two_sided is not None and queries else encoder.linear
+        # z = scale * (weight @ (gain * v) + bias) / size, where v is (x - mean) / scale, or that sphered.
         matrix = layer.weight.double() * layer.gain / layer.size
-        bias = encoder.scale.double() * layer.bias.double() / layer.size - matrix @ encoder.mean.double()
+        bias = encoder.scale.double() * layer.bias.double() / layer.size
+        if two_sided is not None:
+            matrix = matrix @ (two_sided.query_sphering if queries else two_sided.row_sphering).double().T
+        if matrix.shape[1] > encoder.input_dim:
+            # Queries have -1 beside them.
+            matrix, last = matrix[:, :-1], matrix[:, -1]
+            bias = bias - encoder.scale.double() * last
+        if not of_queries or encoder.metric == "euclidean":
+            bias = bias - matrix @ encoder.mean.double()
     return matrix.float().numpy(force=True), bias.float().numpy(force=True)

@@ -18,6 +18,7 @@ from dploss.data.experiment_data import ExperimentData
 from dploss.errors import InputError, SettingError
 from dploss.experiments.history import TrainHistory
 from dploss.training.code_choice import choose_code
+from dploss.training.query_side import choose_query_side
 from dploss.training.run import TrainingRun
 from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import storage_of
@@ -137,7 +138,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             asking = as_vectors(np.ascontiguousarray(asked, np.float32), "queries", config.metric)
         data = ExperimentData.split(config, as_vectors(rows, "X", config.metric), asking)
         with torch.random.fork_rng():
-            config = choose_code(config, data).fitted_to(*rows.shape)
+            config = choose_code(choose_query_side(config, data), data).fitted_to(*rows.shape)
             trainer = make_trainer(config, data)
             initialize_trainer(trainer)
             if config.bytes is not None:

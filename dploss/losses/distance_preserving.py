@@ -122,7 +122,7 @@ class DPLoss(nn.Module, ABC):
         return self.terms(d_x, without_diagonal(pairwise_distances(_at_least_float32(z))), tau)
 
     def terms(self, d_x: Tensor, d_z: Tensor, tau: Tensor) -> LossTerms:
-        """The terms for distances of any kind in place of those of latents, see `compare`; (n, m) to other rows, too."""
+        """The terms for distances of any kind in place of those of latents, see `compare`; also (n, m)."""
         rank = self.rank_term(d_x, d_z, tau)
         pairdist = (d_z - d_x).square().mean()
         return LossTerms(self.lambda_rank * rank + self.lambda_pairdist * pairdist, rank, pairdist)

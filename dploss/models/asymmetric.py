@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dploss.models.encoder import WEIGHT_SIZE, DPEncoder
+from dploss.models.encoder import WEIGHT_SIZE, DPEncoder, initialize_paths
 from dploss.models.layers import EqualizedLinear
 from dploss.models.sphering import Sphering
 
@@ -15,11 +15,12 @@ _Array = TypeVar("_Array", np.ndarray, Tensor)
 
 
 class AsymmetricEncoder(DPEncoder):
-    """Encoder of rows, and another of queries, whose latents are compared by their inner product.
+    """Encoder of rows, and one of queries, whose latents are compared by their inner product.
 
     The largest inner product of latents is the nearest row by the metric. Rows are sphered by the second moment of
     queries (see `Sphering`), then reduced as a DPEncoder reduces vectors, so that distances of sphered rows are how
-    much their scores differ for queries. Queries have a linear map alone.
+    much their scores differ for queries. Queries have a linear path and a branch of their own, and no norm restored:
+    a query's norm ranks nothing.
 
     Args:
         input_dim: D, dimensions of a vector.
@@ -50,6 +51,7 @@ class AsymmetricEncoder(DPEncoder):
     ) -> None:
         super().__init__(input_dim, hidden_dims, latent_dim, metric, dropout, dims)
         self.query_linear = EqualizedLinear(self.reduced_dim, self.latent_dim, WEIGHT_SIZE)
+        self.query_branch = self.new_branch()
         self.register_buffer("half_norm", torch.zeros(()))
         self.register_buffer("row_sphering", torch.eye(self.reduced_dim))
         self.register_buffer("query_sphering", torch.eye(self.reduced_dim))
@@ -71,8 +73,9 @@ class AsymmetricEncoder(DPEncoder):
     def initialize_from_sphering(self, sphering: Sphering) -> None:
         """Initialise both sides with the closed form, and the branch's last layer with 0."""
         self.sphere(sphering)
-        self.set_projection(sphering.pca)
-        self.query_linear.set_matrix(torch.from_numpy(sphering.pca.components))
+        projection = torch.from_numpy(sphering.pca.components)
+        initialize_paths(self.linear, self.branch, projection)
+        initialize_paths(self.query_linear, self.query_branch, projection)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
@@ -87,7 +90,9 @@ class AsymmetricEncoder(DPEncoder):
 
     def query_latents(self, queries: Tensor) -> Tensor:
         """(..., D) queries -> (..., d) latents."""
-        return self.query_linear(self.sphered_queries(queries)) * self.scale
+        sphered = self.sphered_queries(queries)
+        y = self.query_linear(sphered)
+        return (y if self.query_branch is None else y + self.query_branch(sphered)) * self.scale
 
     def sphered_queries(self, queries: Tensor) -> Tensor:
         """(..., D) queries -> (..., D'); their inner products with sphered rows rank these exactly."""
@@ -125,6 +130,7 @@ class BothSides(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, x: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) rows and (Q, D) queries -> their (B, d) and (Q, d) latents."""
-        return self.encoder(x), self.encoder.query_latents(queries)
+    def forward(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, D) rows and (Q, D) queries -> (B, d) and (Q, d) latents, and those that the rows have as queries."""
+        asked = self.encoder.query_latents(torch.cat([q, x]))
+        return self.encoder(x), asked[: len(q)], asked[len(q) :]

@@ -15,6 +15,7 @@ from dploss.experiments.checkpoints import Checkpoint, load_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.models.asymmetric import AsymmetricEncoder
 from dploss.models.autoencoder import ConvAutoencoder
+from dploss.models.base import Encoder
 from dploss.models.encoder import DPEncoder
 from dploss.text import counted
 
@@ -78,21 +79,23 @@ def encoder_of(checkpoint: Checkpoint, path: str | Path) -> DPEncoder | ConvAuto
             raise TypeError(f"{odd[0]} is {weights[odd[0]].dtype}, expected {expected[odd[0]].dtype}")
         encoder.load_state_dict(weights, assign=True)
         if checkpoint.get("code") is not None:
-            encoder.code = code_for(checkpoint["code"], encoder.latent_dim)
+            encoder.code = code_for(checkpoint["code"], encoder)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: weights do not fit the config: {error}") from error
     return encoder.eval()
 
 
-def code_for(state: Mapping[str, Any], latent_dim: int) -> Code:
-    """The code that `Code.state_dict` was called on, for an encoder of `latent_dim` dimensions.
+def code_for(state: Mapping[str, Any], encoder: Encoder) -> Code:
+    """The code that `Code.state_dict` was called on, for the latents of an encoder.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no state of a code, or one of other dimensions.
+        KeyError, TypeError, ValueError: it is no state of a code, or one of other latents.
     """
     code = code_of(state)
-    if code.dim != latent_dim:
-        raise ValueError(f"the code is of {counted(code.dim, 'dimension')}, latent_dim is {latent_dim}")
+    if code.dim != encoder.latent_dim:
+        raise ValueError(f"the code is of {counted(code.dim, 'dimension')}, latent_dim is {encoder.latent_dim}")
+    if code.metric != encoder.latent_metric:
+        raise ValueError(f"the code is for {code.metric}, latents are compared by {encoder.latent_metric}")
     return code
 
 

@@ -66,8 +66,7 @@ class DPEncoder(Encoder):
         self.metric = str(metric)
         self.dropout = float(dropout)
         self.linear = EqualizedLinear(self.reduced_dim, self.latent_dim, WEIGHT_SIZE)
-        widths = [self.reduced_dim, *self.hidden_dims, self.latent_dim]
-        self.branch = _mlp(widths, self.dropout) if self.hidden_dims else None
+        self.branch = self.new_branch()
         self.register_buffer("length_power", torch.zeros(()))
         self.training_share = _TRAINING_SHARE
 
@@ -76,17 +75,19 @@ class DPEncoder(Encoder):
         """Dimensions of what linear path and branch see of a vector."""
         return self.input_dim
 
+    def new_branch(self) -> nn.Sequential | None:
+        """An MLP of the hidden layers, with random weights; None without any."""
+        if not self.hidden_dims:
+            return None
+        layers: list[nn.Module] = []
+        for before, after in pairwise([self.reduced_dim, *self.hidden_dims, self.latent_dim]):
+            layers += [EqualizedLinear(before, after, WEIGHT_SIZE), nn.GELU(), SharedDropout(self.dropout)]
+        return nn.Sequential(*layers[:-2])
+
     def initialize_from_pca(self, pca: PCA) -> None:
         """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""
         self.standardize(pca)
-        self.set_projection(pca)
-
-    def set_projection(self, pca: PCA) -> None:
-        """Set the linear path to the PCA projection of standardised vectors, and the branch's last layer to 0."""
-        self.linear.set_matrix(torch.from_numpy(pca.components))
-        if self.branch is not None:
-            last = cast(EqualizedLinear, self.branch[-1])
-            last.set_matrix(torch.zeros_like(last.weight))
+        initialize_paths(self.linear, self.branch, torch.from_numpy(pca.components))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
@@ -134,8 +135,9 @@ def _restore_norm(projected: Tensor, original: Tensor, power: Tensor) -> Tensor:
     return projected * torch.div(*norms) ** power
 
 
-def _mlp(widths: list[int], dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [EqualizedLinear(before, after, WEIGHT_SIZE), nn.GELU(), SharedDropout(dropout)]
-    return nn.Sequential(*layers[:-2])
+def initialize_paths(linear: EqualizedLinear, branch: nn.Sequential | None, projection: Tensor) -> None:
+    """Set a linear path to a (d, D) projection, and the last layer of the branch beside it to 0."""
+    linear.set_matrix(projection)
+    if branch is not None:
+        last = cast(EqualizedLinear, branch[-1])
+        last.set_matrix(torch.zeros_like(last.weight))

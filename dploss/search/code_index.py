@@ -29,6 +29,9 @@ _TRAINED = 64
 class CodeIndex:
     """Exact search over codes: all rows are scored, as `Code` says, by blocks.
 
+    The nearest rows are those that an encoder's `latent_metric` says: at the least distance, or of the largest inner
+    product.
+
     Of a code that training refined, 5 k candidates are the nearest by its coarse points, of which the k nearest by its
     own are found.
 
@@ -40,13 +43,15 @@ class CodeIndex:
             extra `faiss`. They are trained on the first rows that are added, at least nlist. None: no lists.
 
     Raises:
-        InputError: the encoder has no code, or nlist is below 1.
+        InputError: the encoder has no code, one for latents that are compared otherwise, or nlist is below 1.
     """
 
     def __init__(self, encoder: DPEncoder, nlist: int | None = None) -> None:
         if encoder.code is None:
             raise SettingError("the encoder has no code: train one with {bytes}")
         self.encoder = encoder
+        if encoder.code.metric != encoder.latent_metric:
+            raise InputError(f"the encoder's code is fitted for {encoder.code.metric}, not {encoder.latent_metric}")
         self.nlist = None if nlist is None else whole_number("nlist", nlist, 1)
         self.code: Code = encoder.code
         self._coarse = self.code.coarse
@@ -145,6 +150,9 @@ class CodeIndex:
             found. The distances are those of the latents, in the square of their units, as codes estimate them, which
             may be below 0; with `rerank` those of the original vectors, normalised where the encoder's metric is
             cosine.
+            Of an encoder whose latent_metric is ip, inner products of the latents of queries and rows, as codes
+            estimate them, largest first, and -inf; with `rerank` distances of the original vectors as above, but
+            where the encoder's metric is ip their inner products, largest first, and -inf.
 
         Raises:
             TypeError, ValueError: queries that the encoder refuses or whose latents are not finite, an argument outside
@@ -155,7 +163,7 @@ class CodeIndex:
         if rerank is not None and (originals is None or len(originals) != len(self)):
             count = "none" if originals is None else len(originals)
             raise ValueError(f"rerank needs the originals of all {len(self)} rows, got {count}")
-        latents = self.encoder.encode(queries, input_name="queries").astype(np.float32)
+        latents = self.encoder.encode_queries(queries).astype(np.float32)
         check_latents(latents, self.code.dim)
         found = k * (rerank or 1)
         distances = np.full((len(queries), found), np.inf, np.float32)
@@ -165,7 +173,7 @@ class CodeIndex:
             block = slice(start, start + _QUERIES)
             distances[block, :kept], ids[block, :kept] = self._nearest(latents[block], kept, nprobe)
         if rerank is None or originals is None:
-            return distances, ids
+            return distances if self.code.metric == "euclidean" else distances / -2, ids
         return reranked(queries, originals, ids, k, self.encoder.metric)
 
     def save(self, path: str | Path) -> None:
@@ -211,13 +219,16 @@ class CodeIndex:
         return index
 
     def _nearest(self, latents: np.ndarray, k: int, nprobe: int) -> tuple[np.ndarray, np.ndarray]:
-        """(m, k) float64 distances and ids of the nearest rows by their codes, for (m, d) latents of queries."""
+        """(m, k) float64 distances and ids of the nearest rows by their codes, for (m, d) latents of queries.
+
+        In place of distances -2 times inner products, where the code is for these.
+        """
         projected = self._coarse.project(latents)
         size = min((k if self._coarse is self.code else k * _CANDIDATES) + _SPARE, len(self))
         if self._lists is None:
             ids = rows = scan(self._coarse, self.codes, self._biases, projected, size)
         else:
-            visits = self._lists.visits(projected, nprobe)
+            visits = self._lists.visits(projected, nprobe, self.code.metric)
             rows = scan_lists(self._coarse, self.codes, self._biases, projected, size, visits)
             ids = np.where(rows < 0, -1, self._lists.ids[rows])
         distances = self._distances(latents, rows)
@@ -227,12 +238,12 @@ class CodeIndex:
     def _distances(self, latents: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(m, c) float64 distances of queries and (m, c) stored rows, in units of the latents; inf where -1."""
         distances = np.empty(rows.shape)
-        projected, norms = self.code.project(latents), self.code.squared_norms(latents)
+        projected, constants = self.code.project(latents), self.code.constants(latents)
         step = max(1, _CHUNK_ROWS // rows.shape[1])
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
             points, biases = self.code.points(self.codes[rows[block].ravel()])
             points = points.reshape(*rows[block].shape, -1)
             products = np.matmul(points, projected[block, :, None], dtype=np.float64)[..., 0]
-            distances[block] = biases.reshape(rows[block].shape) - 2 * products + norms[block, None]
+            distances[block] = biases.reshape(rows[block].shape) - 2 * products + constants[block, None]
         return np.where(rows < 0, np.inf, distances * self.code.unit**2)

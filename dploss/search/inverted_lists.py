@@ -82,28 +82,38 @@ class InvertedLists:
         order = np.argsort(lists, kind="stable")
         return InvertedLists(self.centroids, lists[order], ids[order]), order
 
-    def probes(self, points: np.ndarray, nprobe: int) -> np.ndarray:
-        """(n, p) float32 points -> (n, nprobe) int64, the lists of their nearest centroids; all if there are fewer."""
-        nprobe = min(nprobe, len(self.centroids))
+    def probes(self, points: np.ndarray, nprobe: int, metric: str = "euclidean") -> np.ndarray:
+        """The lists of the nearest centroids of some points.
+
+        Args:
+            points: (n, p) float32.
+            nprobe: lists for each; all if there are fewer.
+            metric: "euclidean", or for queries "ip": the largest inner product is nearest.
+
+        Returns:
+            (n, nprobe) int64.
+        """
+        nprobe, beta = min(nprobe, len(self.centroids)), 1 if metric == "euclidean" else 0
         nearest = []
         # By torch: FAISS's threads would contend with those of the compiled loops.
         for block in torch.from_numpy(points).split(max(1, _PRODUCTS // len(self.centroids))):
-            distances = torch.addmm(self._squared, block, self._columns, alpha=-2)
+            distances = torch.addmm(self._squared, block, self._columns, beta=beta, alpha=-2)
             nearest.append(distances.topk(nprobe, largest=False, sorted=False).indices)
         return torch.cat(nearest).numpy()
 
-    def visits(self, queries: np.ndarray, nprobe: int) -> Iterator[np.ndarray]:
+    def visits(self, queries: np.ndarray, nprobe: int, metric: str) -> Iterator[np.ndarray]:
         """Which queries have to look at which rows, some lists at a time.
 
         Args:
             queries: (m, p) float32.
             nprobe: lists that each looks at.
+            metric: see `probes`.
 
         Yields:
             (v, 3) int64 visits: a query, and the bounds of the list that it looks at among the stored rows; ordered by
             these. No list is empty.
         """
-        probes = self.probes(queries, nprobe)
+        probes = self.probes(queries, nprobe, metric)
         order = np.argsort(probes, axis=None, kind="stable")
         numbers = probes.ravel()[order]
         visits = np.column_stack([order // probes.shape[1], self._starts[numbers], self._starts[numbers + 1]])

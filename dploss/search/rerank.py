@@ -16,23 +16,28 @@ def rerank(
             numpy.memmap. The candidates' rows only are read.
         candidates: (n, c) int64 row indices; -1 stands for none.
         k: neighbours to keep, at least 1.
-        metric: "euclidean", or "cosine", which normalises every vector first.
+        metric: "euclidean"; "cosine", which normalises every vector first; or "ip", the inner product.
 
     Returns:
         (n, k) float32 squared Euclidean distances of the original vectors (normalised under cosine), nearest first,
-        and (n, k) int64 row indices; inf and -1 where there are fewer candidates.
+        and (n, k) int64 row indices; inf and -1 where there are fewer candidates. Under "ip" inner products, largest
+        first, and -inf.
     """
-    distances = np.full((len(queries), k), np.inf, np.float32)
+    by_product = metric == "ip"
+    scores = np.full((len(queries), k), -np.inf if by_product else np.inf, np.float32)
     nearest_index = np.full((len(queries), k), -1, np.int64)
     for row, (query, found) in enumerate(zip(_comparable(queries, metric), candidates, strict=True)):
         # By row index: of equally near rows the first counts.
         found = np.sort(found[found >= 0])
+        rows = _comparable(originals[found], metric)
         # In float64: squares of small numbers are 0 in float32.
-        squared = np.subtract(_comparable(originals[found], metric), query, dtype=np.float64)
-        squared = np.square(squared).sum(axis=1)
-        order = np.argsort(squared, kind="stable")[:k]
-        distances[row, : len(order)], nearest_index[row, : len(order)] = squared[order], found[order]
-    return distances, nearest_index
+        if by_product:
+            own = np.einsum("nd,d->n", rows, query, dtype=np.float64)
+        else:
+            own = np.square(np.subtract(rows, query, dtype=np.float64)).sum(axis=1)
+        order = np.argsort(-own if by_product else own, kind="stable")[:k]
+        scores[row, : len(order)], nearest_index[row, : len(order)] = own[order], found[order]
+    return scores, nearest_index
 
 
 def _comparable(rows: np.ndarray, metric: str) -> np.ndarray:

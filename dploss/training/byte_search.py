@@ -11,6 +11,7 @@ from dploss.evaluation.held_out import HeldOut
 from dploss.experiments.recalls import Recall
 from dploss.text import counted, text_table
 from dploss.training.progress import Progress
+from dploss.training.query_side import choose_query_side
 from dploss.training.start import initialize_trainer, make_trainer
 from dploss.training.storage import storage_of
 
@@ -47,6 +48,7 @@ class ByteSearch:
         self.curve: dict[int, Recall] = {}
         self.progress = Progress(config.quiet)
         self.data = open_data(config)
+        self.config = choose_query_side(self.config, self.data)
         self.input_dim, self.n_train = self.data.vectors.rows.shape[1], len(self.data.train_index)
         self.held_out = HeldOut.of(config, self.data)
         if len(self.held_out.index) <= config.k * rerank:

@@ -13,6 +13,7 @@ from dploss.models.pca import PCA
 from dploss.models.sphering import Sphering
 
 _NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SPHERING_POWERS = (1.0, 0.5, 0.0)
 _ROWS, _QUERIES = 2000, 1000
 
 
@@ -61,7 +62,7 @@ def initialize_sides(
     queries: np.ndarray | MappedRows,
     k: int,
 ) -> PCA:
-    """Initialise an encoder of both sides; the power of the norm is chosen as in `initialize`, by what queries find.
+    """Initialise an encoder of both sides; how far to sphere, and the norm's power, is chosen by what queries find.
 
     Args:
         encoder: fresh from its constructor.
@@ -73,22 +74,31 @@ def initialize_sides(
     Returns:
         The PCA of the sphered rows.
     """
-    sphering = Sphering.fit(rows, queries, encoder.metric, encoder.latent_dim)
-    if init == "pca":
-        encoder.initialize_from_sphering(sphering)
-    else:
-        encoder.sphere(sphering)
-    if encoder.branch is None:
-        return sphering.pca
     metric = "ip" if encoder.metric == "ip" else "euclidean"
     sample, asking = rows[evenly_spaced(len(rows), _ROWS)], queries[evenly_spaced(len(queries), _QUERIES)]
-    k = max(1, min(k, len(sample) // 10))
-    # Queries that are rows among the sample find themselves, whatever is chosen.
-    held_out = HeldOut(sample, np.arange(len(sample)), k, encoder.dims, 0, metric, asking)
+    # With few rows, all of them are neighbours of each. Queries that are rows of the sample find themselves, whatever
+    # is chosen.
+    held_out = HeldOut(
+        sample, np.arange(len(sample)), max(1, min(k, len(sample) // 10)), encoder.dims, 0, metric, asking
+    )
 
-    def recall(power: float) -> float:
-        encoder.length_power.fill_(power)
+    def recall() -> float:
         return sum(held_out.recall_by_dim(encoder).values())
 
-    encoder.length_power.fill_(max(_NORM_POWERS, key=recall))
+    def set_start(sphering: Sphering, norm_power: float) -> None:
+        if init == "pca":
+            encoder.initialize_from_sphering(sphering)
+        else:
+            encoder.sphere(sphering)
+        encoder.length_power.fill_(norm_power)
+
+    norm_powers = (0.0,) if encoder.branch is None else _NORM_POWERS
+    found: list[tuple[float, Sphering, float]] = []
+    for power in _SPHERING_POWERS:
+        sphering = Sphering.fit(rows, queries, encoder.metric, encoder.latent_dim, power)
+        for norm_power in norm_powers:
+            set_start(sphering, norm_power)
+            found.append((recall(), sphering, norm_power))
+    _, sphering, norm_power = max(found, key=lambda one: one[0])
+    set_start(sphering, norm_power)
     return sphering.pca

@@ -27,6 +27,7 @@ from dploss.training.checks import doubts
 from dploss.training.code_choice import choose_code
 from dploss.training.loggers.run_log import check_installed
 from dploss.training.progress import Progress
+from dploss.training.query_side import choose_query_side
 from dploss.training.row_checks import check_differ, distances_from_median, far_rows, trained_twins
 from dploss.training.run import ExperimentRun, TrainingRun
 from dploss.training.start import initialize_trainer, make_trainer
@@ -52,7 +53,7 @@ def new_experiment(config: TrainConfig) -> TrainingRun:
         data = open_data(config)
     except UnreadableImagesError as error:
         raise SettingError("{line}; {skip_bad_images} leaves them out", line=error) from error
-    config = choose_code(config, data)
+    config = choose_code(choose_query_side(config, data), data)
     input_dim = data.vectors.rows.shape[1]
     fitted = config.fitted_to(len(data.train_index), input_dim)
     if fitted.latent_dim != config.latent_dim and is_main_process():

@@ -16,8 +16,8 @@ from dploss.training.query_objective import QueryObjective
 # V1 and V2 are trained as their Norm siblings: the gradient of the ranks is theirs divided by (B - 2)^power, so that
 # neither the batch size nor tau drowns the pair distances, which hold the scale of the latents.
 _TRAINED_AS = {"DPLossV1": ("DPLossV1Norm", 1), "DPLossV2": ("DPLossV2Norm", 2)}
-# (B, D) rows and their (B, d) latents, and queries with theirs where these have a side of their own -> the terms; raises
-# ValueError where a value is not finite.
+# (B, D) rows and their (B, d) latents, and of queries with a side of their own what QueryObjective takes -> the terms;
+# raises ValueError where a value is not finite.
 Objective = Callable[..., LossTerms]
 
 
@@ -31,14 +31,14 @@ def objective_of(config: TrainConfig, encoder: DPEncoder | ConvAutoencoder) -> O
     _, power = _TRAINED_AS.get(config.loss_function, ("", 0))
     loss = loss_of(config)
     objective: Objective
-    if isinstance(encoder, ConvAutoencoder):
+    if isinstance(encoder, AsymmetricEncoder):
+        objective = QueryObjective(loss, encoder, _truncation(encoder))
+    elif isinstance(encoder, ConvAutoencoder):
         objective = partial(_with_reconstruction, loss, encoder, config.lambda_recon)
     elif config.matryoshka:
         objective = in_units_of_scale(MatryoshkaLoss(loss, config.matryoshka_dims, encoder.truncate), encoder)
     else:
         objective = in_units_of_scale(loss, encoder)
-    if isinstance(encoder, AsymmetricEncoder):
-        objective = QueryObjective(objective, loss, encoder, _truncation(encoder))
     return partial(_of_unscaled_ranks, objective, config.lambda_rank, power) if power else objective
 
 

@@ -1,11 +1,11 @@
-"""What a step with queries minimises: the loss among rows, and that of the distances from queries to rows."""
+"""What a step of an encoder of both sides minimises: the loss of the distances from queries to rows."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from dploss.losses.distance_preserving import DPLoss, LossTerms
+from dploss.losses.distance_preserving import DPLoss, LossTerms, without_diagonal
 from dploss.losses.matryoshka import balanced
 from dploss.models.asymmetric import AsymmetricEncoder
 
@@ -13,58 +13,54 @@ _LEAST_SQUARE = 1e-6
 
 
 class QueryObjective:
-    """The mean of two losses of one family: among sphered rows, and between queries and rows.
+    """The mean of two losses: of queries, and of the rows of the batch as queries, for rows are many more.
 
     Inner products become squared distances by adding what is the same for all rows of a query, which ranks nothing: to
     those of latents what makes distances of the originals'. Under "ip", where there are none, it is the product of the
     query's norm and that of the longest row.
 
     Args:
-        of_rows: the loss among rows: (B, D') sphered rows, (B, d) latents -> its terms.
-        loss: the member of the family, of the distances from queries.
+        loss: the member of the family.
         encoder: the one that is trained.
         truncate: latents of rows and a size -> their first dimensions, as a training sees them.
     """
 
-    def __init__(
-        self,
-        of_rows: Callable[[Tensor, Tensor], LossTerms],
-        loss: DPLoss,
-        encoder: AsymmetricEncoder,
-        truncate: Callable[[Tensor, int], Tensor],
-    ) -> None:
-        self.of_rows, self.loss, self.encoder, self.truncate = of_rows, loss, encoder, truncate
+    def __init__(self, loss: DPLoss, encoder: AsymmetricEncoder, truncate: Callable[[Tensor, int], Tensor]) -> None:
+        self.loss, self.encoder, self.truncate = loss, encoder, truncate
 
-    def __call__(self, x: Tensor, z: Tensor, q: Tensor, z_q: Tensor) -> LossTerms:
+    def __call__(self, x: Tensor, z: Tensor, q: Tensor, z_q: Tensor, z_x: Tensor) -> LossTerms:
         """The terms.
 
         Args:
             x: (B, D) rows.
             z: (B, d) their latents.
-            q: (Q, D) queries.
+            q: (Q, D) queries, which may be none.
             z_q: (Q, d) their latents.
+            z_x: (B, d) latents of the rows as queries.
 
         Raises:
             ValueError: a value is not finite.
         """
-        with torch.no_grad():
-            sphered = self.encoder.sphered(x)
-        rows = self.of_rows(sphered * self.encoder.scale, z)
-        queries = self.of_queries(x, sphered, z, q, z_q)
-        return LossTerms(*((one + other) / 2 for one, other in zip(rows, queries, strict=True)))
+        of_rows = self._terms(x, z, x, z_x, without_diagonal)
+        if not len(q):
+            return of_rows
+        of_queries = self._terms(x, z, q, z_q, lambda distances: distances)
+        return LossTerms(*((one + other) / 2 for one, other in zip(of_rows, of_queries, strict=True)))
 
-    def of_queries(self, x: Tensor, sphered: Tensor, z: Tensor, q: Tensor, z_q: Tensor) -> LossTerms:
-        """The terms of the distances from queries to rows alone; `sphered` are (B, D') rows."""
+    def _terms(self, x: Tensor, z: Tensor, q: Tensor, z_q: Tensor, to_others: Callable[[Tensor], Tensor]) -> LossTerms:
+        """The terms of the distances from queries to rows, without those that `to_others` leaves out."""
         # Norms are near 1, as the loss among rows has them.
-        scale, dim = self.encoder.scale, x.shape[1]
+        encoder, scale, dim = self.encoder, self.encoder.scale, x.shape[1]
+        if not (z.isfinite().all() and z_q.isfinite().all()):
+            raise ValueError("latents must be finite")
         with torch.no_grad():
             added = self._added(x, q) / dim
-            d_x = _distances(added, self.encoder.sphered_queries(q) @ sphered.T / dim)
+            d_x = to_others(_distances(added, encoder.sphered_queries(q) @ encoder.sphered(x).T / dim))
             tau = self.loss.temperature(d_x)
         terms = []
-        for size in self.encoder.dims:
+        for size in encoder.dims:
             products = (z_q[:, :size] / scale) @ (self.truncate(z, size) / scale).T / dim
-            terms.append(self.loss.terms(d_x, _distances(added, products), tau))
+            terms.append(self.loss.terms(d_x, to_others(_distances(added, products)), tau))
         return balanced(terms)
 
     def _added(self, x: Tensor, q: Tensor) -> Tensor:

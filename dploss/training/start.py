@@ -36,7 +36,9 @@ def make_trainer(config: TrainConfig, data: ExperimentData) -> Trainer:
     if isinstance(encoder, DPEncoder) and config.matryoshka:
         # The Matryoshka loss restores shares of the norm itself.
         encoder.training_share = 1.0
-    queries = data.train_queries if isinstance(encoder, AsymmetricEncoder) else None
+    queries = None
+    if isinstance(encoder, AsymmetricEncoder):
+        queries = data.vectors.rows[:0] if data.queries is None else data.queries.train_rows
     return Trainer(
         config, encoder, objective_of(config, encoder), data.vectors.rows, data.train_index, group, queries=queries
     )
@@ -53,8 +55,7 @@ def initialize_trainer(trainer: Trainer) -> PCA:
     check_scale(pca.scale)
     encoder, initial = trainer.encoder, pca
     if isinstance(encoder, AsymmetricEncoder):
-        assert trainer.queries is not None
-        initial = initialize_sides(encoder, config.init, rows, trainer.queries, config.k)
+        initial = initialize_sides(encoder, config.init, rows, trainer.asking_rows, config.k)
     else:
         initialize(encoder, pca, config.init, rows, config.k)
     # Sizes of a Matryoshka encoder lose very different shares: no one step fits them all.

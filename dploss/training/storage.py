@@ -37,7 +37,8 @@ def storage_of(config: TrainConfig, trainer: Trainer, trained: bool = False) -> 
     encoder, rows, queries = trainer.encoder, trainer.train_rows, None
     latents = encoder.encode(rows[evenly_spaced(len(rows), _FITTED_ROWS)])
     if trainer.queries is not None:
-        queries = encoder.encode_queries(trainer.queries[evenly_spaced(len(trainer.queries), _ASKING)])
+        asking = trainer.asking_rows
+        queries = encoder.encode_queries(asking[evenly_spaced(len(asking), _ASKING)])
     try:
         loss = loss_of(config) if trained else None
         return fit_code(config.code, latents, config.bytes, loss, encoder.latent_metric, queries)

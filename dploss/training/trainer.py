@@ -14,7 +14,6 @@ from dploss.config import TrainConfig
 from dploss.data import MappedRows, select
 from dploss.data.batches import block_rows, epoch_batches, query_batch, read_ahead
 from dploss.errors import SettingError, TrainingError
-from dploss.losses.distance_preserving import LossTerms
 from dploss.models.asymmetric import AsymmetricEncoder, BothSides
 from dploss.models.autoencoder import ConvAutoencoder
 from dploss.models.device import rng_state, set_rng_state
@@ -69,7 +68,7 @@ class Trainer:
         rows: (N, D) float32, in memory or on the disk.
         train_index: sorted indices of the rows to train on.
         group: the processes that train together.
-        queries: (Q, D) float32 to train on, of an encoder of both sides; None: of any other.
+        queries: (Q, D) float32 to train on, of an encoder of both sides, which may be none; None: of any other.
 
     Attributes:
         epoch, step: finished epochs, and optimizer steps done since the beginning.
@@ -107,6 +106,11 @@ class Trainer:
     def train_rows(self) -> np.ndarray | MappedRows:
         """(n, D) float32, the rows to train on."""
         return select(self.rows, self.train_index)
+
+    @property
+    def asking_rows(self) -> np.ndarray | MappedRows:
+        """(n, D) float32, what stands for all queries: those to train on, or the rows where there are none."""
+        return self.train_rows if self.queries is None or not len(self.queries) else self.queries
 
     def set_optimizer(self, lr: float, weight_decay: float) -> None:
         """A new AdamW, without a memory of gradients, under the schedule of all steps; lr is its peak."""
@@ -200,15 +204,15 @@ class Trainer:
         self.scheduler.step()
         return torch.stack((total, rank, pairdist)).detach()
 
-    def _terms(self, x: Tensor) -> LossTerms:
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of this process's shard of a batch among the whole batch, and queries beside it."""
         if self.queries is None:
             z = self.group.gather(self.shared_encoder(x))
             return self.objective(self.group.gather(x), z)
         index = query_batch(len(self.queries), self.batch_size, self.config.seed, self.step, self.group.size)
         q = torch.from_numpy(self.queries[self.group.shard(index)]).to(self.device)
-        z, z_q = map(self.group.gather, self.shared_encoder(x, q))
-        return self.objective(self.group.gather(x), z, self.group.gather(q), z_q)
+        z, z_q, z_x = map(self.group.gather, self.shared_encoder(x, q))
+        return self.objective(self.group.gather(x), z, self.group.gather(q), z_q, z_x)
 
     def _end_epoch(self) -> EpochResult:
         total, rank, pairdist = (self.loss_sums / self.steps_per_epoch).tolist()

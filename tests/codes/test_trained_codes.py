@@ -169,7 +169,7 @@ def test_queries_that_are_stored_find_as_many_neighbours(start):
 @pytest.mark.parametrize("start", BY_LOSS)
 def test_squared_distances_are_right_in_the_mean(start):
     code, rows, queries = fitted(TRAINED[start].name), curved(500, seed=1), curved(200, seed=2)
-    estimates = (code.score(queries, code.encode(rows)) + code.squared_norms(queries)[:, None]) * code.unit**2
+    estimates = (code.score(queries, code.encode(rows)) + code.constants(queries)[:, None]) * code.unit**2
     true = np.square(queries[:, None] - rows).sum(axis=2)
     assert estimates.mean() == pytest.approx(true.mean(), rel=0.03)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from small_models import trained_like
+from small_models import rows_and_queries, trained_like, two_sides
 
 from dploss.codes.build import fit_code
 from dploss.errors import InputError
@@ -27,10 +27,10 @@ def test_onnx_gives_the_latents_for_any_number_of_rows(hidden_dims, metric, powe
         np.testing.assert_allclose(latents, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def exported(encoder, path):
+def exported(encoder, path, **options):
     pytest.importorskip("onnx"), pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    export_onnx(encoder, path)
+    export_onnx(encoder, path, **options)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
@@ -126,3 +126,52 @@ def test_a_linear_encoder_is_one_matrix_and_a_bias(builtin):
         linear_map(trained_like(builtin))
     with pytest.raises(ValueError, match="its metric is cosine"):
         linear_map(trained_like(builtin, (), "cosine"))
+    np.testing.assert_array_equal(linear_map(encoder, queries=True)[0], matrix)
+
+
+@pytest.mark.parametrize(
+    ("metric", "hidden_dims", "of_rows", "of_queries"),
+    [
+        ("ip", (), None, None),
+        ("ip", (16,), "it has hidden layers", None),
+        ("euclidean", (), "rows have their squared norm beside them", None),
+        ("cosine", (), "its metric is cosine", "its metric is cosine"),
+    ],
+)
+def test_a_side_is_one_matrix_where_it_is_linear(metric, hidden_dims, of_rows, of_queries):
+    vectors, asking = rows_and_queries()
+    encoder = two_sides(vectors, asking, metric, hidden_dims)
+    encoder.linear.bias.data.normal_(), encoder.query_linear.bias.data.normal_()
+    for queries, encode, refused in ((False, encoder.encode, of_rows), (True, encoder.encode_queries, of_queries)):
+        if refused:
+            with pytest.raises(ValueError, match=refused):
+                linear_map(encoder, queries)
+            continue
+        matrix, bias = linear_map(encoder, queries)
+        assert matrix.shape == (16, 32) and matrix.dtype == bias.dtype == np.float32
+        expected = encode(vectors)
+        np.testing.assert_allclose(vectors @ matrix.T + bias, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "ip"])
+def test_onnx_has_either_side(metric, tmp_path):
+    vectors, asking = rows_and_queries()
+    encoder = two_sides(vectors, asking, metric)
+    encoder.code = fit_code("int8", encoder.encode(vectors), 12, metric="ip")
+    rows = exported(encoder, tmp_path / "rows.onnx")
+    queries = exported(encoder, tmp_path / "queries.onnx", queries=True)
+    assert [output.name for output in queries.get_outputs()] == ["latents"]
+    for count in (1, 7, 200):
+        latents, codes = rows.run(None, {"vectors": vectors[:count]})
+        expected, asked = encoder.encode(vectors[:count]), encoder.encode_queries(asking[:count])
+        np.testing.assert_allclose(latents, expected, atol=1e-5 * np.abs(expected).max())
+        assert (codes == encoder.encode_to_codes(vectors[:count])).mean() > 0.99
+        found = queries.run(None, {"vectors": asking[:count]})[0]
+        np.testing.assert_allclose(found, asked, atol=1e-5 * np.abs(asked).max())
+
+
+def test_queries_of_an_encoder_with_one_side_are_its_vectors(builtin, tmp_path):
+    encoder = trained_like(builtin)
+    encoder.code = fit_code("int8", encoder.encode(builtin), 12)
+    (latents,) = exported(encoder, tmp_path / "queries.onnx", queries=True).run(None, {"vectors": builtin[:5]})
+    np.testing.assert_allclose(latents, encoder.encode_queries(builtin[:5]), atol=1e-5)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from small_models import trained_like
+from small_models import rows_and_queries, trained_like, two_sides
 
 from dploss.integrations.faiss_index import RerankingIndex, linear_transform
 
@@ -72,3 +72,44 @@ def test_an_index_that_finds_fewer_says_so(builtin):
     assert (found_index == -1).any() and np.isinf(distances[found_index == -1]).all()
     with pytest.raises(ValueError, match="k must be within 1 and 600"):
         RerankingIndex(trained_like(builtin), builtin).search(builtin[:2], 601)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "ip"])
+def test_queries_with_a_side_of_their_own_find_candidates_by_inner_product(metric):
+    rows, queries = rows_and_queries()
+    encoder = two_sides(rows, queries, metric)
+    found = RerankingIndex(encoder, rows)
+    assert isinstance(found.index, faiss.IndexFlatIP)
+    products = encoder.encode_queries(queries) @ encoder.encode(rows).T
+    latents = encoder.encode_queries(queries) / found._unit
+    np.testing.assert_array_equal(found.index.search(latents, 5)[1], np.argsort(-products, axis=1)[:, :5])
+    scores, ids = found.search(queries[:20], 4, fetch=150)
+    if metric == "ip":
+        exact = queries[:20].astype(float) @ rows.T
+        np.testing.assert_array_equal(ids, np.argsort(-exact, axis=1)[:, :4])
+        np.testing.assert_allclose(scores, -np.sort(-exact, axis=1)[:, :4], rtol=1e-5)
+    else:
+        if metric == "cosine":
+            rows, queries = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, queries))
+        expected, nearest = brute_force(rows, queries[:20], 4)
+        np.testing.assert_array_equal(ids, nearest)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_an_index_of_products_that_finds_fewer_says_so():
+    rows, queries = rows_and_queries()
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(16), 16, 12, faiss.METRIC_INNER_PRODUCT)
+    products, ids = RerankingIndex(two_sides(rows, queries), rows, index).search(queries[:5], 300, fetch=1)
+    assert (ids == -1).any() and (products[ids == -1] == -np.inf).all()
+
+
+def test_both_sides_of_a_linear_encoder_work_inside_faiss():
+    rows, queries = rows_and_queries()
+    encoder = two_sides(rows, queries, hidden_dims=())
+    of_rows, of_queries = linear_transform(encoder), linear_transform(encoder, queries=True)
+    index = faiss.IndexFlatIP(16)
+    index.add(of_rows.apply(rows))
+    products, ids = index.search(of_queries.apply(queries), 5)
+    exact = encoder.encode_queries(queries).astype(float) @ encoder.encode(rows).T
+    np.testing.assert_array_equal(ids, np.argsort(-exact, axis=1)[:, :5])
+    np.testing.assert_allclose(products, -np.sort(-exact, axis=1)[:, :5], rtol=1e-4, atol=1e-4)

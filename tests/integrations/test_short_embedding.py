@@ -4,7 +4,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from small_models import TEXTS, tiny_model, trained_like
+from small_models import TEXTS, tiny_model, trained_like, two_sides
 
 import dploss
 from dploss.codes.build import fit_code
@@ -151,3 +151,33 @@ def test_what_does_not_fit_is_named(base, vectors, builtin, tmp_path):
         dploss.ShortEmbedding(trained_like(vectors), 8)
     with pytest.raises(ValueError, match="have 48 dimensions, the encoder was trained on vectors of 768"):
         shortened(base, trained_like(builtin)).encode(TEXTS[:2])
+
+
+@pytest.mark.parametrize(("metric", "dim"), [("ip", None), ("euclidean", 8)])
+def test_queries_and_documents_have_sides_of_their_own(metric, dim, base, vectors, tmp_path):
+    encoder = two_sides(vectors[:150], vectors[150:], metric, hidden_dims=(24,))
+    encoder.code = fit_code("int8", encoder.encode(vectors), 8, metric="ip")
+    modules = [*base, dploss.ShortEmbedding(encoder, dim, any_dim=True)]
+    model = type(base)(modules=modules, similarity_fn_name="dot", device="cpu")
+    model.save(str(tmp_path / "model"))
+    copy = type(base)(str(tmp_path / "model"), trust_remote_code=True, device="cpu")
+    queries = encoder.encode_queries(vectors, dim=dim, any_dim=True)
+    documents = encoder.encode(vectors, dim=dim, any_dim=True)
+    for one in (model, copy):
+        np.testing.assert_allclose(one.encode_query(TEXTS), queries, atol=1e-4)
+        np.testing.assert_allclose(one.encode_document(TEXTS), documents, atol=1e-4)
+        np.testing.assert_allclose(one.encode(TEXTS), documents, atol=1e-4)
+        similarity = one.similarity(queries[:5], documents)
+        np.testing.assert_allclose(similarity, queries[:5] @ documents.T, atol=1e-4)
+    assert copy[-1].get_config_dict() == model[-1].get_config_dict()
+    again = copy[-1].encoder.code
+    assert (again.metric, copy.similarity_fn_name) == ("ip", "dot")
+    np.testing.assert_array_equal(again.arrays()["axes"], encoder.code.arrays()["axes"])
+    features = {"sentence_embedding": torch.from_numpy(vectors), "task": "query"}
+    # A Router before it leaves the task there.
+    np.testing.assert_allclose(model[-1](features)["sentence_embedding"].detach(), queries, atol=1e-4)
+
+
+def test_an_encoder_with_one_side_encodes_queries_as_documents(base, vectors):
+    model = shortened(base, trained_like(vectors))
+    np.testing.assert_array_equal(model.encode_query(TEXTS[:5]), model.encode_document(TEXTS[:5]))

@@ -43,7 +43,7 @@ def by_loop(encoder, codes, queries, k):
     """Distances and ids of a plain float64 search."""
     latents = encoder.encode(queries)
     points, biases = (one.astype(np.float64) for one in encoder.code.points(codes))
-    unit, norms = encoder.code.unit, encoder.code.squared_norms(latents)
+    unit, norms = encoder.code.unit, encoder.code.constants(latents)
     distances = np.empty((len(queries), k))
     ids = np.empty((len(queries), k), np.int64)
     for row, query in enumerate(encoder.code.project(latents).astype(np.float64)):
