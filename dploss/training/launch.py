@@ -108,8 +108,19 @@ def _prepare(
         left_out = vectors.left_out and f"{source}: {vectors.left_out}"
         notes = map(one_line, vectors.notes) if isinstance(vectors, Images) else ()
         far = far_rows(source, distances, vectors.kept)
+        unasked = None
+        if data.queries is not None and not len(data.queries.held_out_index):
+            unasked = "no queries are held out, so recall is not measured"
         twins = trained_twins(vectors.rows, distances, data.train_index, data.held_out_index)
-        for doubt in (left_out, *notes, *doubts(config, input_dim, len(trainer.train_index)), far, twins, tied):
+        for doubt in (
+            left_out,
+            *notes,
+            *doubts(config, input_dim, len(trainer.train_index)),
+            far,
+            twins,
+            tied,
+            unasked,
+        ):
             if doubt is not None:
                 progress.warn(doubt)
     if checkpoint is not None:
