@@ -12,15 +12,15 @@ from dploss.training.storage import storage_of
 from dploss.training.torchrun import is_main_process
 
 _ROWS, _QUERIES = 5000, 1000
-# Of what the shared side loses at the start, how much its own must win back: rows that are queries teach a shared side
-# more, which training wins later (measured: docs/QUALITY.md).
+# Of what the shared side loses at the start, how much its own must win back: where queries are like rows, rows teach a
+# shared side more than both sides are taught.
 _NOTABLE = 0.05
 
 
 def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     """Settle query_side auto by what training queries find among training rows, at the start of both trainings.
 
-    With bytes it is what they find in the stored form.
+    With bytes it is what they find in the stored form, by the code that training makes.
 
     Args:
         config: the settings; without queries, or with a side that is named, they stay as they are.
@@ -40,6 +40,8 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     queries = data.train_queries[evenly_spaced(len(data.train_queries), _QUERIES)]
     k = max(1, min(config.k, len(sample) // 10))
     searched = HeldOut(data.vectors.rows, sample, k, (), config.seed, queries=queries)
+    if is_main_process():
+        Progress(config.quiet).log("choosing how queries are encoded ...")
     recalls = {}
     for side in ("shared", "own"):
         named = replace(config, query_side=side)
@@ -49,7 +51,7 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
             fitted = replace(fitted, bytes=None)
         trainer = make_trainer(fitted, data)
         initialize_trainer(trainer)
-        code = None if fitted.bytes is None else storage_of(fitted, trainer)
+        code = None if fitted.bytes is None else storage_of(fitted, trainer, trained=fitted.epochs > 0)
         recalls[side] = searched.recall(trainer.encoder, code).value
     needed = recalls["shared"] + (_NOTABLE if config.epochs else 0.0) * (1 - recalls["shared"])
     # On several machines the last bits may differ.
