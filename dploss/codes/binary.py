@@ -38,13 +38,16 @@ class BinaryCode(RotatedCode):
         return range(1, dim + 1)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "BinaryCode":
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> "BinaryCode":
         """Fit to latents of training rows, in seconds.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, at least 1.
             metric: see `Code`.
+            queries: not used.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.

@@ -51,16 +51,15 @@ def fit_code(
         n_bytes: stored for each row.
         loss: with it, what training makes of the code, where there is such a thing and it keeps more neighbours.
         metric: how queries are compared with rows, an encoder's `latent_metric`.
-        queries: (m, d) float32 latents of training queries, which a training needs for inner products; None: the
-            latents of the rows.
+        queries: see `Code.fit`.
 
     Raises:
         ValueError: a number of bytes that the code cannot have with d dimensions.
     """
     if loss is None or name not in TRAINED:
-        return CODES[name].fit(latents, n_bytes, metric)
+        return CODES[name].fit(latents, n_bytes, metric, queries)
     if name in _BY_LOSS:
-        return _BY_LOSS[name].fit(latents, n_bytes, metric, loss, queries)
+        return _BY_LOSS[name].fit(latents, n_bytes, metric, queries, loss)
     return _REFINED[name].fit(latents, n_bytes, metric, queries)
 
 

@@ -81,13 +81,17 @@ class Code(StoredForm):
 
     @classmethod
     @abstractmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "Code":
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> "Code":
         """Fit to latents of training rows.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row.
             metric: see `metric`.
+            queries: (m, d) float32 latents of training queries, whose neighbours settings are chosen by for inner
+                products; None: the rows'.
 
         Raises:
             ValueError: a number of bytes that the code cannot have with d dimensions.

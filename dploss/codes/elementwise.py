@@ -14,13 +14,15 @@ from typing import ClassVar, Self
 import numpy as np
 
 from dploss.codes.code import check_latents, checked
-from dploss.codes.neighbours import asking, keeping_most
+from dploss.codes.neighbours import asking, keeping_most, shares_kept
 from dploss.codes.rotation import RotatedCode, Rotation
 from dploss.data.split import evenly_spaced
 
 _FITTED_ROWS, _STEP_ROWS = 30_000, 2_000
 # Of the largest number that occurs: where the clipping of the integers is looked for.
 _CLIPPINGS = np.linspace(0.1, 1, 46)
+_WIDER_CLIPPINGS = (0.5, 0.65, 0.8, 1.0)
+_ASKING = 500
 # Of the whole length of a row over that of its kept axes.
 _POWERS = (1.0, 0.8, 0.65, 0.5)
 _NUMBERS = ("power", "least", "step")
@@ -61,13 +63,16 @@ class ElementwiseCode(RotatedCode):
         return range(step, int(dim / cls.axes_per_byte) + 1, step)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> Self:
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> Self:
         """Fit to latents of training rows.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row; they hold whole numbers, of d axes at most.
             metric: see `Code`.
+            queries: see `Code.fit`.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.
@@ -90,10 +95,10 @@ class ElementwiseCode(RotatedCode):
         code = codes[keeping_most(list(codes), principal.centre(sample), scores)]
         if code.length_axis.any():
             code.least = float(code._scaled(sample)[1].min())
-        code._fit_step(sample)
+        code._fit_step(sample, latents if queries is None else queries)
         return code
 
-    def _fit_step(self, latents: np.ndarray) -> None:
+    def _fit_step(self, latents: np.ndarray, queries: np.ndarray) -> None:
         self.step = self._best_step(self._rows(latents[evenly_spaced(len(latents), _STEP_ROWS)]))
 
     @classmethod
@@ -184,10 +189,24 @@ class Float16Code(ElementwiseCode):
 class _IntegersCode(ElementwiseCode):
     """Integers from -most - 1 to most, along axes that a random rotation gave like variances.
 
-    The step is the one with the least squared error, which clips the largest numbers.
+    The step is the one with the least squared error, which clips the largest numbers. For inner products it may be
+    larger: rows of large norms, which clipping shortens, are those that queries find.
     """
 
     most: ClassVar[int]
+
+    def _fit_step(self, latents: np.ndarray, queries: np.ndarray) -> None:
+        super()._fit_step(latents, queries)
+        if self.metric == "euclidean":
+            return
+        sample = latents[evenly_spaced(len(latents), _FITTED_ROWS)]
+        asked = queries[evenly_spaced(len(queries), _ASKING)]
+        rows, projected = self._rows(sample), self.project(asked)
+        unclipped = float(np.abs(rows).max()) / self.most
+        steps = [self.step, *(share * unclipped for share in _WIDER_CLIPPINGS if share * unclipped > self.step)]
+        scores = (-projected @ (self._rounded(rows / np.float32(step)) * np.float32(step)).T for step in steps)
+        kept = shares_kept(self.rotation.centre(sample), self.rotation.centre_queries(asked), scores)
+        self.step = steps[int(np.argmax(kept))]
 
     @staticmethod
     def _turn(count: int) -> np.ndarray:

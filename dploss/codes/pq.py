@@ -57,7 +57,9 @@ class ProductCode(RotatedCode):
         self._group_of = np.repeat(np.arange(len(sizes)), sizes)
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> "ProductCode":
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> "ProductCode":
         """Fit to latents of training rows, in seconds: k-means that starts at the product of scalar cells.
 
         Axes without bits join the groups of the others, or are left out. That, and the share of the norm, are chosen by
@@ -68,6 +70,7 @@ class ProductCode(RotatedCode):
             latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1, or for inner products to d.
             metric: see `Code`.
+            queries: not used.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.

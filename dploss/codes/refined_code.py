@@ -68,7 +68,7 @@ class RefinedCode(RotatedCode):
             latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1.
             metric: see `Code`.
-            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
+            queries: see `Code.fit`.
 
         Returns:
             The code; or that without the second order, where the neighbours that it keeps of training rows, or of

@@ -64,8 +64,8 @@ class TrainedBinaryCode(BinaryCode):
         latents: np.ndarray,
         n_bytes: int,
         metric: str = "euclidean",
-        loss: DPLoss | None = None,
         queries: np.ndarray | None = None,
+        loss: DPLoss | None = None,
     ) -> BinaryCode:
         """Train from a BinaryCode on, in a quarter of a minute.
 
@@ -73,8 +73,8 @@ class TrainedBinaryCode(BinaryCode):
             latents: (n, d) float32.
             n_bytes: stored for each row, at least 1.
             metric: see `Code`.
+            queries: see `Code.fit`.
             loss: None: DPLossV3.
-            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
 
         Returns:
             The code; or its start, see `trained_or_start`.

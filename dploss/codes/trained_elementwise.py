@@ -52,8 +52,8 @@ class TrainedElementwiseCode(ElementwiseCode):
         latents: np.ndarray,
         n_bytes: int,
         metric: str = "euclidean",
-        loss: DPLoss | None = None,
         queries: np.ndarray | None = None,
+        loss: DPLoss | None = None,
     ) -> ElementwiseCode:
         """Train from the closed form on, in seconds.
 
@@ -61,8 +61,8 @@ class TrainedElementwiseCode(ElementwiseCode):
             latents: (n, d) float32.
             n_bytes: stored for each row; see `ElementwiseCode.fit`.
             metric: see `Code`.
+            queries: see `Code.fit`.
             loss: None: DPLossV3.
-            queries: (m, d) float32 latents of training queries, for inner products; None: the rows'.
 
         Returns:
             The code; or its start, see `trained_or_start`.
@@ -72,7 +72,12 @@ class TrainedElementwiseCode(ElementwiseCode):
         """
         queries = latents if metric == "ip" and queries is None else queries
         return trained_or_start(
-            latents, lambda rows: cls.start_type.fit(rows, n_bytes, metric), cls._trained, _scores, loss, queries
+            latents,
+            lambda rows: cls.start_type.fit(rows, n_bytes, metric, queries),
+            cls._trained,
+            _scores,
+            loss,
+            queries,
         )
 
     @classmethod
@@ -106,7 +111,7 @@ class TrainedElementwiseCode(ElementwiseCode):
             minimise_for_queries(loss, x, q, [axes, query_axes], lambda q, batch: q @ query_axes @ stored(batch).T)
         turned, asked, added = (one.detach().numpy() for one in (axes, query_axes, offsets))
         code = cls(start, start.rotation.turned(turned), asked, added)
-        code._fit_step(latents)
+        code._fit_step(latents, latents if queries is None else queries)
         numbers = code.points(code.encode(latents))[0]
         # So that squared distances are right in the mean.
         product = (rows.mean(axis=0) @ asked + added) @ numbers.mean(axis=0)

@@ -67,13 +67,16 @@ class TransformCode(RotatedCode):
         """(n, p) float32 coordinates -> (n, p) uint8 states."""
 
     @classmethod
-    def fit(cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean") -> Self:
+    def fit(
+        cls, latents: np.ndarray, n_bytes: int, metric: str = "euclidean", queries: np.ndarray | None = None
+    ) -> Self:
         """Fit to latents of training rows; a closed form, in seconds.
 
         Args:
             latents: (n, d) float32.
             n_bytes: stored for each row, 2 to d + 1.
             metric: see `Code`.
+            queries: not used.
 
         Raises:
             ValueError: n_bytes outside its range, or latents that are none.

@@ -133,7 +133,7 @@ def test(args: Namespace) -> int:
     from dploss.evaluation.eval_rows import other_rows, own_rows
     from dploss.evaluation.neighbour_texts import neighbour_lines
     from dploss.evaluation.peers import NO_PEERS
-    from dploss.evaluation.report import evaluate_encoder
+    from dploss.evaluation.report import compared, evaluate_encoder
     from dploss.experiments.checkpoints import load_checkpoint
     from dploss.experiments.record import ExperimentRecord
     from dploss.models.build import encoder_of
@@ -161,7 +161,7 @@ def test(args: Namespace) -> int:
         codes[f"{Path(args.encoded).name} ({form.label})"] = stored
     texts = read_texts(data.source, data.index, args.text_column) if args.neighbours else []
     queries = report_queries(args, checkpoint, path, encoder)
-    peers = peers_of(encoder.code, path, data) if args.peers else NO_PEERS
+    peers = peers_of(encoder.code, record.config.metric, path, data) if args.peers else NO_PEERS
     drift = None
     if args.drift:
         drift = measure_drift(encoder, record.config, data, min(ks, key=lambda k: abs(k - 10)), args.rows)
@@ -172,7 +172,8 @@ def test(args: Namespace) -> int:
     print(json_text(found) if args.json else "\n".join(lines))
     if args.neighbours:
         width = shutil.get_terminal_size().columns
-        print("", *neighbour_lines(data.rows, latents, texts, args.neighbours, width, record.config.seed), sep="\n")
+        about = data.rows, latents, texts, args.neighbours, width, record.config.seed
+        print("", *neighbour_lines(*about, *compared(encoder, record.config, data.rows)), sep="\n")
     if figure_file is not None:
         print("drawing originals and latents ...", file=sys.stderr)
         figure = spaces_figure(data.rows, latents, args.plot_method, report.title())
@@ -182,16 +183,19 @@ def test(args: Namespace) -> int:
     return drift.exit_code if drift else 0
 
 
-def peers_of(code: "Code | None", path: Path, data: "EvalRows") -> "Peers":
+def peers_of(code: "Code | None", metric: str, path: Path, data: "EvalRows") -> "Peers":
     """The peers of a code, fitted to the training rows.
 
     Raises:
-        InputError: there is no code, the training rows cannot be opened, or FAISS is not installed.
+        InputError: there is no code, or one for inner products, the training rows cannot be opened, or FAISS is not
+            installed.
     """
     from dploss.evaluation.peers import Peers
 
     if code is None:
         raise InputError(f"--peers: {path} stores no bytes; train with --bytes")
+    if metric == "ip":
+        raise InputError("--peers store vectors for distances; the experiment's --metric is ip")
     if data.train_rows is None:
         raise InputError(f"--peers are fitted to the training rows, which cannot be opened: {data.missing}")
     return Peers.fit(data.train_rows, code.bytes_per_vector, partial(print, file=sys.stderr, flush=True))

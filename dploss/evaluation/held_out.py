@@ -101,7 +101,7 @@ class HeldOut:
 
     def ties(self) -> Ties:
         """How many of the rows have k nearest neighbours that are not determined."""
-        return count_ties(self.rows[self.index], [self.evaluator.k])
+        return count_ties(self.rows[self.index], [self.evaluator.k], self.metric)
 
     def recall_by_dim(self, sides: Sides) -> dict[int, float]:
         """Recall@k at each of a Matryoshka encoder's dimensions."""

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from dploss.evaluation.space import Space, as_rows
 from dploss.text import beginning, counted
 
 _QUERIES = 5
@@ -16,6 +18,9 @@ def neighbour_lines(
     count: int,
     width: int,
     seed: int,
+    metric: str = "euclidean",
+    queries: np.ndarray | None = None,
+    latent_metric: str = "euclidean",
 ) -> list[str]:
     """The nearest rows of a few rows drawn at random, before and after.
 
@@ -26,11 +31,18 @@ def neighbour_lines(
         count: neighbours of each, below N.
         width: of a line, in columns of a terminal.
         seed: of the draw.
+        metric: of the vectors, "euclidean" or "ip".
+        queries: (N, d), what the same rows are as queries; None: their latents.
+        latent_metric: how these are compared, as metric.
     """
-    queries = np.sort(np.random.RandomState(seed).choice(len(original), min(_QUERIES, len(original)), replace=False))
+    # Precise: squares of small numbers are 0 in float32.
+    asked = None if queries is None else as_rows("queries", queries)
+    originals = Space("original", as_rows("original", original), metric=metric, precise=True)
+    latents = Space("latent", as_rows("latent", latent), asked, latent_metric, precise=True)
+    drawn = np.sort(np.random.RandomState(seed).choice(len(original), min(_QUERIES, len(original)), replace=False))
     lines = []
-    for query in queries:
-        before, after = _nearest(original, query, count), _nearest(latent, query, count)
+    for query in drawn:
+        before, after = _nearest(originals, query, count), _nearest(latents, query, count)
         lines += [beginning(texts[query], width)]
         lines += [f"  nearest of {len(original):,} rows by {counted(original.shape[1], 'dimension')}"]
         lines += _marked(before, texts, after, "- ", width)
@@ -39,11 +51,9 @@ def neighbour_lines(
     return lines[:-1]
 
 
-def _nearest(rows: np.ndarray, query: int, count: int) -> list[int]:
-    # In float64: squares of small numbers are 0 in float32.
-    distances = np.linalg.norm(np.subtract(rows, rows[query], dtype=np.float64), axis=1)
-    distances[query] = np.inf
-    return np.argsort(distances, kind="stable")[:count].tolist()
+def _nearest(space: Space, query: int, count: int) -> list[int]:
+    closeness = space.closeness(torch.tensor([query]))[0].numpy()
+    return np.argsort(closeness, kind="stable")[:count].tolist()
 
 
 def _marked(rows: Sequence[int], texts: Sequence[str], others: Sequence[int], mark: str, width: int) -> list[str]:

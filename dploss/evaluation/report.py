@@ -1,16 +1,18 @@
 """An encoder beside its baselines: scores, as plain values and as text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dploss.config import TrainConfig
 from dploss.evaluation.eval_rows import EvalRows
 from dploss.evaluation.forms import start_of
 from dploss.evaluation.peers import NO_PEERS, Peers
 from dploss.evaluation.scores import Scores, recall_columns, rows_per_second, score
+from dploss.evaluation.sides import Sides, pca_sides
 from dploss.evaluation.stored import StoredScores, score_stored, stored_lines
 from dploss.evaluation.ties import Ties, count_ties
 from dploss.experiments.catalog import is_best
@@ -21,6 +23,7 @@ from dploss.experiments.layout import epoch_checkpoint
 from dploss.experiments.record import ExperimentRecord
 from dploss.experiments.summary import LOSSES
 from dploss.models.autoencoder import ConvAutoencoder
+from dploss.models.base import Encoder
 from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA, RandomProjection, Truncation
 from dploss.text import MISSING, aligned, counted, elided, narrow_table, number, shown, wrapped
@@ -212,20 +215,24 @@ def evaluate_encoder(
     own, left_out = {"encoder": encoder} | start_of(checkpoint, path, encoder), dict(peers.left_out)
     if checkpoint["epoch"] and START not in own:
         left_out[START] = f"no {epoch_checkpoint(0)} beside the checkpoint"
-    encoders: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {name: _at_size(one) for name, one in own.items()}
+    sides: dict[str, Sides] = dict(own)
     if data.train_rows is not None:
         pca = PCA.fit(data.train_rows, encoder.latent_dim)
-        encoders |= {PCA_RENORMALISED: pca.encode_renormalised, PCA_NAME: pca.encode}
+        metric = record.config.metric
+        sides |= {PCA_RENORMALISED: pca_sides(pca, metric, True), PCA_NAME: pca_sides(pca, metric, False)}
     else:
         left_out |= dict.fromkeys((PCA_RENORMALISED, PCA_NAME), f"fitted on the training rows: {data.missing}")
-    latents = {"encoder": encoder.encode(rows), **encoded}
-    latents |= {name: encode(rows, dim) for name, encode in encoders.items() if name != "encoder"}
     cuts = {
-        d: {name: score(rows, encode(rows, d), ks) for name, encode in encoders.items()}
+        d: {name: _score(rows, one, record.config, ks, d) for name, one in sides.items()}
         for d in record.config.matryoshka_dims
     }
-    latents["truncation"] = Truncation(dim).encode(rows)
-    latents["random projection"] = RandomProjection.draw(encoder.input_dim, dim, record.config.seed).encode(rows)
+    latents, about = encoder.encode(rows), compared(encoder, record.config, rows)
+    methods = {"encoder": score(rows, latents, ks, *about)}
+    methods |= {name: score(rows, one, ks, *about) for name, one in encoded.items()}
+    methods |= {name: _score(rows, one, record.config, ks) for name, one in sides.items() if name != "encoder"}
+    projection = RandomProjection.draw(encoder.input_dim, dim, record.config.seed)
+    for name, encode in (("truncation", Truncation(dim).encode), ("random projection", projection.encode)):
+        methods[name] = score(rows, encode(rows), ks, about[0], None, about[0])
     report = Report(
         checkpoint=str(path),
         record=record,
@@ -237,29 +244,37 @@ def evaluate_encoder(
         training_rows=None if data.train_rows is None else len(data.train_rows),
         device=encoder.mean.device.type,
         rows_per_second=rows_per_second(encoder.encode, rows),
-        methods={name: score(rows, latent, ks) for name, latent in latents.items()},
+        methods=methods,
         cuts=cuts,
         left_out=left_out,
-        ties=count_ties(rows, ks),
+        ties=count_ties(rows, ks, about[0]),
         training_rows_left_out=data.training_rows_left_out,
         note=data.note,
         bad_rows_left_out=data.bad_rows_left_out,
         bad_rows=data.bad_rows,
-        stored=_stored(own, rows, ks) | peers.score(rows, ks),
+        stored=_stored(own, record.config, rows, ks) | peers.score(rows, ks),
     )
-    return report, latents["encoder"]
+    return report, latents
+
+
+def compared(encoder: Encoder, config: TrainConfig, rows: np.ndarray) -> tuple[str, np.ndarray | None, str]:
+    """How rows and latents are compared: the metric, the rows as queries, if these differ, and that of latents."""
+    metric, latent_metric = "ip" if config.metric == "ip" else "euclidean", encoder.latent_metric
+    return metric, None if latent_metric == "euclidean" else encoder.encode_queries(rows), latent_metric
+
+
+def _score(rows: np.ndarray, sides: Sides, config: TrainConfig, ks: Sequence[int], dim: int | None = None) -> Scores:
+    metric = "ip" if config.metric == "ip" else "euclidean"
+    queries = None if sides.latent_metric == "euclidean" else sides.encode_queries(rows, dim=dim)
+    return score(rows, sides.encode(rows, dim=dim), ks, metric, queries, sides.latent_metric)
 
 
 def _stored(
-    encoders: Mapping[str, DPEncoder | ConvAutoencoder], rows: np.ndarray, ks: Sequence[int]
+    encoders: Mapping[str, DPEncoder | ConvAutoencoder], config: TrainConfig, rows: np.ndarray, ks: Sequence[int]
 ) -> dict[str, StoredScores]:
     """Scores of the stored forms of encoders that have a code."""
     return {
-        name: score_stored(rows, encoder.encode(rows), encoder.code, ks)
+        name: score_stored(rows, encoder.encode(rows), encoder.code, ks, *compared(encoder, config, rows)[:2])
         for name, encoder in encoders.items()
         if encoder.code is not None
     }
-
-
-def _at_size(encoder: DPEncoder | ConvAutoencoder) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda rows, dim: encoder.encode(rows, dim=dim)

@@ -1,5 +1,6 @@
 """Scores of an encoding: neighbours preserved, with and without re-ranking, and what became of the distances."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from dploss.data.split import evenly_spaced
-from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.recall import neighbours_kept, recall_of
+from dploss.evaluation.space import Space, as_rows
 
 RERANK_FACTORS = (2, 5, 10)
 _PAIRED_ROWS = 1000
@@ -24,8 +26,9 @@ class Scores:
         recall: recall@k by k, 0..1.
         reranked: by factor, then by k: recall@k where k x factor candidates are retrieved by their latents and the k of
             them that are nearest by the originals are kept.
-        distortion: mean of abs(D_z - D_x) / D_x over pairs of rows; 0 where all distances are preserved.
-        spearman: rank correlation of D_x and D_z over the same pairs, -1..1; NaN where either is constant.
+        distortion: mean of abs(D_z - D_x) / D_x over pairs of rows; 0 where all distances are preserved. NaN of latents
+            that are compared by inner product.
+        spearman: rank correlation of D_x and D_z over the same pairs, -1..1; NaN, too, where either is constant.
     """
 
     recall: dict[int, float]
@@ -34,24 +37,37 @@ class Scores:
     spearman: float
 
 
-def score(original: np.ndarray, latent: np.ndarray, ks: Sequence[int]) -> Scores:
+def score(
+    original: np.ndarray,
+    latent: np.ndarray,
+    ks: Sequence[int],
+    metric: str = "euclidean",
+    queries: np.ndarray | None = None,
+    latent_metric: str = "euclidean",
+) -> Scores:
     """Compare rows with their latents.
 
     Args:
         original: (N, D) vectors; every one is a query, and searched.
         latent: (N, d) latents of the same rows.
         ks: neighbours to look for, each below N; a re-ranking factor that would retrieve all rows is left out.
+        metric: of the vectors, "euclidean" or "ip".
+        queries: (N, d), what the same rows are as queries; None: their latents.
+        latent_metric: how these are compared, as metric; inner products have no distances to compare.
 
     Raises:
         ValueError: rows that differ in number, or are too few.
     """
     searches = {(factor, k): (k, k * factor) for factor in (1, *RERANK_FACTORS) for k in ks if k * factor < len(latent)}
-    evaluator = RecallEvaluator(1, num_samples=len(original))
-    values = evaluator.evaluate_reranked(original, latent, list(searches.values()))
+    originals = Space("original", as_rows("original", original), metric=metric)
+    asked = None if queries is None else as_rows("queries", queries)
+    latents = Space("latent", as_rows("latent", latent), asked, latent_metric)
+    kept = neighbours_kept(originals, latents, list(searches.values()))
     found: dict[int, dict[int, float]] = {}
-    for (factor, k), recall in zip(searches, values, strict=True):
-        found.setdefault(factor, {})[k] = recall.value
-    return Scores(found.pop(1), found, *_distances_preserved(original, latent))
+    for (factor, k), one in zip(searches, kept, strict=True):
+        found.setdefault(factor, {})[k] = recall_of(one, k, len(original)).value
+    both = math.nan, math.nan
+    return Scores(found.pop(1), found, *(both if latent_metric == "ip" else _distances_preserved(original, latent)))
 
 
 def _distances_preserved(original: np.ndarray, latent: np.ndarray) -> tuple[float, float]:

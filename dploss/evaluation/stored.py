@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from dploss.codes.code import StoredForm, search_form
-from dploss.evaluation.recall import RecallEvaluator
+from dploss.evaluation.recall import neighbours_kept
 from dploss.evaluation.scores import RERANK_FACTORS, recall_columns
-from dploss.evaluation.space import Space, over_queries
-from dploss.experiments.recalls import Recall
+from dploss.evaluation.space import Space, as_rows, over_queries
 from dploss.text import counted, narrow_table, number
 
 _RESAMPLES = 1000
@@ -29,7 +28,7 @@ class StoredScores:
         interval: by k, the bootstrap 95 % interval of that recall over the queries.
         tail: by k, the recall of the quarter of the rows that are the least often neighbours of others.
         reranked: by factor, then by k, as `Scores.reranked`.
-        symmetric: recall@k by k where queries are stored as well.
+        symmetric: recall@k by k where queries are stored as well; empty where these have a side of their own.
     """
 
     bytes_per_vector: int
@@ -41,24 +40,14 @@ class StoredScores:
     symmetric: dict[int, float]
 
 
-def stored_recall(
-    evaluator: RecallEvaluator, original: np.ndarray, latents: np.ndarray, code: StoredForm, rerank: int = 1
-) -> Recall:
-    """Recall@k of rows as a code stores their latents, searched by their latents as they are.
-
-    Args:
-        evaluator: has k.
-        original: (N, D) vectors.
-        latents: (N, d) float32 latents of the same rows.
-        code: fitted to latents of other rows.
-        rerank: k * rerank candidates are re-ranked by the originals; 1: a single pass.
-    """
-    stored, queries = search_form(code, code.encode(latents), latents)
-    search = (evaluator.k, evaluator.k * rerank)
-    return evaluator.evaluate_reranked(original, stored, [search], queries)[0]
-
-
-def score_stored(original: np.ndarray, latents: np.ndarray, code: StoredForm, ks: Sequence[int]) -> StoredScores:
+def score_stored(
+    original: np.ndarray,
+    latents: np.ndarray,
+    code: StoredForm,
+    ks: Sequence[int],
+    metric: str = "euclidean",
+    queries: np.ndarray | None = None,
+) -> StoredScores:
     """Store rows, and search them.
 
     Args:
@@ -66,15 +55,22 @@ def score_stored(original: np.ndarray, latents: np.ndarray, code: StoredForm, ks
         latents: (N, d) float32 latents of the same rows.
         code: fitted to latents of other rows.
         ks: neighbours to look for, each below N; a re-ranking factor that would retrieve all rows is left out.
+        metric: of the vectors, "euclidean" or "ip".
+        queries: (N, d) float32, what the same rows are as queries; None: their latents.
     """
     codes = code.encode(latents)
-    stored, queries = search_form(code, codes, latents)
-    _, coded_queries = search_form(code, codes, code.decode(codes))
     factors = [(factor, k) for factor in (1, *RERANK_FACTORS) for k in ks if k * factor < len(original)]
-    evaluator = RecallEvaluator(1, num_samples=len(original))
-    kept = evaluator.neighbours_kept(original, stored, [(k, k * factor) for factor, k in factors], queries)
-    shares = {search: found / search[1] for search, found in zip(factors, kept, strict=True)}
-    both = evaluator.evaluate_reranked(original, stored, [(k, k) for k in ks], coded_queries)
+    originals = Space("original", as_rows("original", original), metric=metric)
+
+    def shares_of(asked: np.ndarray, searches: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
+        rows, projected = search_form(code, codes, asked)
+        stored = Space("stored", torch.from_numpy(rows), torch.from_numpy(projected))
+        kept = neighbours_kept(originals, stored, [(k, k * factor) for factor, k in searches])
+        return {search: found / search[1] for search, found in zip(searches, kept, strict=True)}
+
+    shares = shares_of(latents if queries is None else queries, factors)
+    # Rows are stored, queries of another side are not.
+    both = shares_of(code.decode(codes), [(1, k) for k in ks]) if queries is None else {}
     reranked: dict[int, dict[int, float]] = {}
     for factor, k in factors:
         if factor > 1:
@@ -84,9 +80,9 @@ def score_stored(original: np.ndarray, latents: np.ndarray, code: StoredForm, ks
         code.model_bytes,
         {k: float(shares[1, k].mean()) for k in ks},
         {k: bootstrap_interval(shares[1, k]) for k in ks},
-        {k: float(shares[1, k][_rarest(original, k)].mean()) for k in ks},
+        {k: float(shares[1, k][_rarest(originals, k)].mean()) for k in ks},
         reranked,
-        {k: recall.value for k, recall in zip(ks, both, strict=True)},
+        {k: float(share.mean()) for (_, k), share in both.items()},
     )
 
 
@@ -107,7 +103,7 @@ def stored_lines(stored: Mapping[str, StoredScores], ks: Sequence[int]) -> list[
             "  float queries": [f"{scores.recall[k]:.4f}" for k in ks],
             "    95 % interval": [f"±{(high - low) / 2:.4f}" for low, high in (scores.interval[k] for k in ks)],
             "    rows rarely found": [f"{scores.tail[k]:.4f}" for k in ks],
-            "  coded queries": [f"{scores.symmetric[k]:.4f}" for k in ks],
+            **({"  coded queries": [f"{scores.symmetric[k]:.4f}" for k in ks]} if scores.symmetric else {}),
             **{
                 f"  re-ranked x {factor}": [number(by_k.get(k), ".4f") for k in ks]
                 for factor, by_k in scores.reranked.items()
@@ -130,14 +126,14 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _rarest(rows: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the quarter of the rows that are the least often among the k nearest of another."""
+def _rarest(originals: Space, k: int) -> np.ndarray:
+    """Indices of the quarter of the rows that are the least often among the k nearest of another, as a query."""
 
     def nearest(spaces: Sequence[Space], queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (space,) = spaces
         found = space.closeness(queries).topk(k, largest=False).indices
         return found.T, torch.zeros(len(queries), dtype=torch.bool)
 
-    found = over_queries([Space("original", torch.as_tensor(rows).float())], nearest)
-    times = np.bincount(found.numpy().ravel(), minlength=len(rows))
-    return np.argsort(times, kind="stable")[: max(1, int(_TAIL * len(rows)))]
+    n_rows = len(originals.rows)
+    times = np.bincount(over_queries([originals], nearest).numpy().ravel(), minlength=n_rows)
+    return np.argsort(times, kind="stable")[: max(1, int(_TAIL * n_rows))]

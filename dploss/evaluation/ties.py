@@ -41,12 +41,13 @@ class Ties:
         )
 
 
-def count_ties(rows: np.ndarray | Tensor, ks: Sequence[int]) -> Ties:
+def count_ties(rows: np.ndarray | Tensor, ks: Sequence[int], metric: str = "euclidean") -> Ties:
     """Count the rows of a sample that have ties; distances are compared in float64.
 
     Args:
         rows: (N, D) vectors, of which recall is measured.
         ks: neighbours, each within 1 and N - 1.
+        metric: "euclidean" or "ip".
 
     Raises:
         ValueError: rows is no matrix, or has values that are not finite.
@@ -57,9 +58,16 @@ def count_ties(rows: np.ndarray | Tensor, ks: Sequence[int]) -> Ties:
         closeness = space.closeness(queries)
         nearest = closeness.topk(max(ks), largest=False).values
         within = [(closeness <= space.limit(queries, nearest[:, k - 1])).sum(-1) > k for k in ks]
-        twins = nearest[:, :1] <= space.limit(queries, -space.norms[queries])
-        return torch.stack([*within, twins[:, 0]]), torch.zeros(len(queries), dtype=torch.bool)
+        return torch.stack(within), torch.zeros(len(queries), dtype=torch.bool)
+
+    def has_twin(spaces: Sequence[Space], queries: Tensor) -> tuple[Tensor, Tensor]:
+        (space,) = spaces
+        nearest = space.closeness(queries).min(dim=1).values
+        twins = nearest[:, None] <= space.limit(queries, -space.norms[queries])
+        return twins.T, torch.zeros(len(queries), dtype=torch.bool)
 
     # With the few digits of float32, rows that are merely near would tie.
-    *counts, twins = over_queries([Space("rows", as_rows("rows", rows), precise=True)], tied).sum(dim=1).tolist()
+    given = as_rows("rows", rows)
+    counts = over_queries([Space("rows", given, metric=metric, precise=True)], tied).sum(dim=1).tolist()
+    twins = int(over_queries([Space("rows", given, precise=True)], has_twin).sum())
     return Ties(dict(zip(ks, counts, strict=True)), twins, len(rows))

@@ -8,6 +8,7 @@ from dploss.data.split import evenly_spaced
 from dploss.evaluation.held_out import HeldOut
 from dploss.training.progress import Progress
 from dploss.training.start import initialize_trainer, make_trainer
+from dploss.training.storage import storage_of
 from dploss.training.torchrun import is_main_process
 
 _ROWS, _QUERIES = 5000, 1000
@@ -18,6 +19,8 @@ _NOTABLE = 0.05
 
 def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     """Settle query_side auto by what training queries find among training rows, at the start of both trainings.
+
+    With bytes it is what they find in the stored form.
 
     Args:
         config: the settings; without queries, or with a side that is named, they stay as they are.
@@ -42,11 +45,12 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
         named = replace(config, query_side=side)
         fitted = named.fitted_to(len(data.train_index), data.vectors.rows.shape[1])
         if fitted.code == "auto":
-            # Which code it will be changes how many latents there are, on both sides alike.
+            # Which code it will be is chosen after this, for the side that was.
             fitted = replace(fitted, bytes=None)
         trainer = make_trainer(fitted, data)
         initialize_trainer(trainer)
-        recalls[side] = searched.recall(trainer.encoder).value
+        code = None if fitted.bytes is None else storage_of(fitted, trainer)
+        recalls[side] = searched.recall(trainer.encoder, code).value
     needed = recalls["shared"] + (_NOTABLE if config.epochs else 0.0) * (1 - recalls["shared"])
     # On several machines the last bits may differ.
     chosen = trainer.group.first("own" if recalls["own"] > needed else "shared")

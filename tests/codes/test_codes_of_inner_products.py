@@ -78,6 +78,16 @@ def test_few_bytes_keep_more_than_a_code_for_distances(name):
     assert kept(own, latents, queries) >= kept(other, latents, queries)
 
 
+def test_the_step_of_integers_is_that_which_queries_keep_most_with():
+    latents, queries = sides(2000)
+    # Some rows are so long that all queries look for them.
+    latents[::50] *= 3
+    code = fit_code("int4", latents, 8, metric="ip", queries=queries)
+    chosen, share = code.step, kept(code, latents, queries)
+    code.step = code._best_step(code._rows(latents))
+    assert chosen > 1.1 * code.step and share > kept(code, latents, queries) + 0.02
+
+
 @pytest.mark.parametrize("name", sorted(CODES))
 def test_codes_of_distances_are_others(name):
     latents, _ = sides()

@@ -198,7 +198,7 @@ def test_the_flipped_bits_are_those_of_a_greedy_loop():
 def test_codes_are_trained_by_every_loss(start, name, monkeypatch):
     monkeypatch.setattr("dploss.codes.by_loss._STEPS", 30)
     monkeypatch.setattr("dploss.codes.by_loss._BATCH", 64)
-    code = TRAINED[start].fit(curved(1200), 2, LOSSES[name]())
+    code = TRAINED[start].fit(curved(1200), 2, loss=LOSSES[name]())
     assert code.name in (start, f"trained {start}")
     assert np.isfinite(code.score(curved(5), code.encode(curved(5)))).all()
 
