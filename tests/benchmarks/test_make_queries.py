@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small_wordnet import EXAMPLES, TEXTS, write_wordnet
 
 from dploss.data import builtin, open_vectors
+from dploss.errors import InputError
 
 sys.path.append(str(ROOT / "benchmarks"))
 make_queries = import_module("make_queries")

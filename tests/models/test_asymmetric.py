@@ -148,7 +148,7 @@ def test_queries_are_refused_as_rows_are(metric, array, options, error, message)
 
 
 def test_kind_dtype_size_and_mode_are_kept():
-    rows, queries = rows_and_queries(60, 40, DIM)
+    _, queries = rows_and_queries(60, 40, DIM)
     encoder = AsymmetricEncoder(DIM, (4,), 4, "ip", dropout=0.5, dims=(2,)).train()
     latents = encoder.encode_queries(queries)
     np.testing.assert_array_equal(encoder.encode_queries(queries), latents)
