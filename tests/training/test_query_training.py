@@ -256,12 +256,12 @@ def test_resuming_refuses_other_queries_and_another_side(config, tmp_path):
     config = replace(config, epochs=0)
     first = new_experiment(config)
     first.run()
-    for given, message in [
+    for changed, message in [
         ({"query_side": "shared"}, "query_side shared: experiment .* has own"),
         ({"queries": str(tmp_path / "like.npy")}, "like.npy: the data differs from what experiment"),
     ]:
         with pytest.raises(InputError, match=message):
-            resumed_experiment(str(first.folder), given)
+            resumed_experiment(str(first.folder), changed)
     (tmp_path / "queries.npy").rename(tmp_path / "moved.npy")
     moved = resumed_experiment(str(first.folder), {"queries": str(tmp_path / "moved.npy"), "epochs": 1})
     assert moved.run().epochs == [1]
