@@ -33,7 +33,13 @@ def loss(
     name: str, x: np.ndarray, z: np.ndarray, k: int, lambda_rank: float, lambda_pairdist: float, tau: float
 ) -> tuple[float, float, float]:
     """(total, rank, pairdist) of a loss of the family, by its name."""
-    d_x, d_z = others(distances(x)), others(distances(z))
+    return terms(name, others(distances(x)), others(distances(z)), k, lambda_rank, lambda_pairdist, tau)
+
+
+def terms(
+    name: str, d_x: np.ndarray, d_z: np.ndarray, k: int, lambda_rank: float, lambda_pairdist: float, tau: float
+) -> tuple[float, float, float]:
+    """The same of distances (n, m), from each of n to m others."""
     tau *= d_x.std()
     if name == "DPLossV3":
         near = [
@@ -53,7 +59,7 @@ def loss(
         ranks_x = np.array([soft_rank(list(row), tau) for row in d_x])
         ranks_z = np.array([soft_rank(list(row), tau) for row in d_z])
     if name.endswith("Norm"):
-        ranks_x, ranks_z = (ranks_x - 1) / (len(x) - 2), (ranks_z - 1) / (len(x) - 2)
+        ranks_x, ranks_z = (ranks_x - 1) / (d_x.shape[1] - 1), (ranks_z - 1) / (d_x.shape[1] - 1)
     difference = ranks_x - ranks_z
     rank = np.abs(difference).mean() / k if "V1" in name else (difference**2).mean()
     pairdist = ((d_z - d_x) ** 2).mean()

@@ -135,18 +135,21 @@ def local_name(source: str | Path) -> str:
     return os.path.expanduser(source)
 
 
-def as_vectors(rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean") -> Vectors:
+def as_vectors(
+    rows: np.ndarray | MappedRows, name: str, metric: str = "euclidean", *, fewest: int = _FEWEST
+) -> Vectors:
     """Check rows that are in memory already, or mapped.
 
     Args:
         rows: (N, D) float32; not changed, and not copied but under cosine.
         name: where they came from, for messages, and as their source.
         metric: "euclidean", or "cosine", which normalises every row to length 1.
+        fewest: how many rows there must be; by default as many as a training needs.
 
     Raises:
-        InputError: fewer than 3 rows, or rows that cannot be used.
+        InputError: fewer rows than `fewest`, or rows that cannot be used.
     """
-    _check_count(name, len(rows), _FEWEST)
+    _check_count(name, len(rows), fewest)
     fingerprint = fingerprint_of(name, rows, zeros=metric != "cosine")
     return Vectors(_as_compared(rows, metric), name, fingerprint)
 

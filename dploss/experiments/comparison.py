@@ -1,7 +1,7 @@
 """Several experiments side by side: the settings that differ, and what came of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from dploss.experiments.summary import (
     extremes,
     outcome,
     recall_name,
+    setting,
     short,
 )
 from dploss.text import MISSING, duration, elided, fitted_table, narrow_table, number, wrapped_list
@@ -111,16 +112,11 @@ def compare(experiments: Sequence[Experiment], recalls: Sequence[Sequence[Measur
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """The settings that matter to an experiment, `data` as its path."""
+    """The settings that matter to an experiment, `data` and `queries` as their paths."""
     config = experiment.config
-    return {name: _value(config, name) for name in applicable(config) if config.get(name) is not None}
+    return {name: setting(config, name) for name in applicable(config) if config.get(name) is not None}
 
 
 def _differs(name: str, experiments: Sequence[Experiment]) -> bool:
     # Whether it matters to an experiment is no difference by itself: the dropout of a linear encoder, say.
-    return len({repr(_value(experiment.config, name)) for experiment in experiments}) > 1
-
-
-def _value(config: Mapping[str, Any], name: str) -> Any:
-    value = config.get(name)
-    return value.get("path") if name == "data" and isinstance(value, dict) else value
+    return len({repr(setting(experiment.config, name)) for experiment in experiments}) > 1

@@ -7,7 +7,7 @@ from typing import Any
 from dploss.config import applicable
 from dploss.experiments.catalog import Experiment, short_ids
 from dploss.experiments.history import TrainHistory
-from dploss.experiments.summary import created, data_name, epochs_done, extremes, outcome, short, stored_form
+from dploss.experiments.summary import created, data_name, epochs_done, extremes, outcome, setting, short, stored_form
 from dploss.text import MISSING, fitted_table, number, shown, wrapped_list
 
 _HEADER = ("#", "id", "created", "status", "epochs", "total loss", "best recall")
@@ -84,7 +84,9 @@ def records(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
                 "train_rows": split.get("train_rows"),
                 "held_out_rows": split.get("held_out_rows"),
                 "input_dim": config.get("input_dim"),
-                "settings": {name: config.get(name) for name in applicable(config) if name not in ("data", "images")},
+                "settings": {
+                    name: setting(config, name) for name in applicable(config) if name not in ("data", "images")
+                },
                 **outcome(experiment),
                 "best_recall": None
                 if best is None

@@ -1,7 +1,7 @@
 """One experiment as text, and the values that lists and comparisons of several show of each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,12 @@ def recall_name(recalls: Sequence[MeasuredRecall]) -> str:
     ks = {one.recall.k for one in recalls}
     k = ks.pop() if len(ks) == 1 else None
     return f"recall@{k or 'k'}"
+
+
+def setting(config: Mapping[str, Any], name: str) -> Any:
+    """A setting's value in a record; of data and queries, which are objects there, the path."""
+    value = config.get(name)
+    return value.get("path") if name in ("data", "queries") and isinstance(value, dict) else value
 
 
 def short(value: object) -> str:

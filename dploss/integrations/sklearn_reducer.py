@@ -135,7 +135,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if queries is not None:
             config = replace(config, queries="queries")
             asked: np.ndarray = validate_data(self, queries, dtype=_DTYPES, reset=False)
-            asking = as_vectors(np.ascontiguousarray(asked, np.float32), "queries", config.metric)
+            asking = as_vectors(np.ascontiguousarray(asked, np.float32), "queries", config.metric, fewest=1)
         data = ExperimentData.split(config, as_vectors(rows, "X", config.metric), asking)
         with torch.random.fork_rng():
             config = choose_code(choose_query_side(config, data), data).fitted_to(*rows.shape)

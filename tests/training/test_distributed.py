@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
+from dploss.data import open_vectors
 from dploss.training import start as training_start
 from dploss.training.distributed import ProcessGroup
 
@@ -58,6 +60,19 @@ def test_two_processes_train_as_one_does_and_resume(call, tmp_path):
     one, two = (only_history(tmp_path / processes) for processes in "12")
     assert len(one["total_loss"]) == 24
     assert two["total_loss"] == pytest.approx(one["total_loss"], rel=1e-4)
+
+
+def test_queries_are_trained_by_two_processes_as_by_one(call, tmp_path):
+    # Half are held out, and two processes share the other 50.
+    np.save(tmp_path / "queries.npy", open_vectors(limit=700).rows[601:])
+    settings = [*SETTINGS, "--queries", str(tmp_path / "queries.npy"), "--query-side", "own", "--epochs", "4"]
+    settings += ["--hidden-dims", "32", "--checkpoints-dir"]
+    train(*settings, str(tmp_path / "2"))
+    assert call("train.py", *settings, tmp_path / "1").returncode == 0
+    one, two = (only_history(tmp_path / processes) for processes in "12")
+    assert len(one["total_loss"]) == 4 and one["recall_queries"] == 49
+    for name in ("total_loss", "rank_loss", "pairdist_loss"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
 def test_a_stop_reaches_all_processes_and_loses_nothing(call, tmp_path):
