@@ -68,11 +68,6 @@ class ExperimentData:
         """(n, D) float32, the rows to train on."""
         return select(self.vectors.rows, self.train_index)
 
-    @property
-    def train_queries(self) -> np.ndarray | MappedRows:
-        """(n, D) float32, the queries to train on: the rows to train on where there are no others."""
-        return self.train_rows if self.queries is None else self.queries.train_rows
-
 
 def open_data(config: TrainConfig) -> ExperimentData:
     """Open and split what a config names.

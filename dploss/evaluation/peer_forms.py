@@ -20,12 +20,19 @@ RABITQ_FACTORS = np.dtype([("norm", "<f4"), ("scale", "<f4")])
 
 
 class DecodedForm(StoredForm):
-    """Rows that are as far from a query as what they are decoded to."""
+    """Rows that are as near to a query as what they are decoded to.
+
+    Attributes:
+        metric: "euclidean", or "ip", the largest inner product is nearest.
+    """
+
+    metric = "euclidean"
 
     def points(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `StoredForm.points`."""
         decoded = self.decode(codes)
-        return decoded, np.square(decoded).sum(axis=1)
+        norms = np.square(decoded).sum(axis=1)
+        return decoded, norms if self.metric == "euclidean" else np.zeros_like(norms)
 
     def project(self, queries: np.ndarray) -> np.ndarray:
         """See `StoredForm.project`."""
@@ -35,8 +42,8 @@ class DecodedForm(StoredForm):
 class Int8(DecodedForm):
     """A byte a dimension, with a step for each dimension."""
 
-    def __init__(self, quantizer: Quantizer) -> None:
-        self.quantizer, self.bytes_per_vector = quantizer, quantizer.dim
+    def __init__(self, quantizer: Quantizer, metric: str = "euclidean") -> None:
+        self.quantizer, self.bytes_per_vector, self.metric = quantizer, quantizer.dim, metric
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """See `StoredForm.encode`."""

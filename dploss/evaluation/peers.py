@@ -50,13 +50,14 @@ class Peer:
         return self.code.model_bytes + self.encoder_bytes
 
 
-def pca_int8(rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None) -> Peer:
+def pca_int8(rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None, metric: str = "euclidean") -> Peer:
     """Renormalised PCA of as many dimensions as there are bytes, or of all there are, a byte each.
 
     Args:
         rows: (N, D) float32, training rows.
         n_bytes: of a stored row.
         pca: of these rows, where there is one already.
+        metric: how latents of queries are compared with them, "euclidean" or "ip".
     """
     pca = pca or PCA.fit(rows, min(n_bytes, rows.shape[1]))
     dim = min(n_bytes, len(pca.components))
@@ -65,10 +66,12 @@ def pca_int8(rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None
         return pca.encode_renormalised(some, dim)
 
     quantizer = Quantizer.fit("int8", latents(rows[evenly_spaced(len(rows), _CODED_ROWS)]))
-    return Peer(latents, Int8(quantizer), pca.components[:dim].nbytes + pca.mean.nbytes)
+    return Peer(latents, Int8(quantizer, metric), pca.components[:dim].nbytes + pca.mean.nbytes)
 
 
-def closed_form(code: str, rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None) -> Peer:
+def closed_form(
+    code: str, rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA | None = None, metric: str = "euclidean"
+) -> Peer:
     """The start of `train.py --bytes --code`: a code of renormalised PCA. That of pq is PQ along principal axes.
 
     Args:
@@ -76,6 +79,7 @@ def closed_form(code: str, rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA
         rows: (N, D) float32, training rows.
         n_bytes: of a stored row.
         pca: of these rows, where there is one already; None: of as many dimensions as a training has by default.
+        metric: how latents of queries are compared with them, "euclidean" or "ip".
 
     Raises:
         ValueError: a number of bytes that the code cannot have.
@@ -83,7 +87,8 @@ def closed_form(code: str, rows: np.ndarray | MappedRows, n_bytes: int, pca: PCA
     if pca is None:
         settings = TrainConfig(bytes=n_bytes, code=code)  # type: ignore[arg-type]  # its choices
         pca = PCA.fit(rows, settings.fitted_to(*rows.shape).latent_dim)
-    fitted = fit_code(code, pca.encode_renormalised(rows[evenly_spaced(len(rows), _CODED_ROWS)]), n_bytes)
+    latents = pca.encode_renormalised(rows[evenly_spaced(len(rows), _CODED_ROWS)])
+    fitted = fit_code(code, latents, n_bytes, metric=metric)
     return Peer(pca.encode_renormalised, fitted, pca.components.nbytes + pca.mean.nbytes)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from dploss.config import applicable
 from dploss.experiments.catalog import Experiment
 from dploss.experiments.history import MOST_EPOCHS, PCA_RENORMALISED
-from dploss.experiments.recalls import MeasuredRecall
-from dploss.text import MISSING, aligned, display_width, duration, elided, number, shown
+from dploss.experiments.recalls import MeasuredRecall, Recall
+from dploss.text import MISSING, aligned, counted, display_width, duration, elided, number, shown
 from metrics.table import ERROR_SUFFIX
 
 LOSSES = {"total_loss": "total", "rank_loss": "rank", "pairdist_loss": "pairdist"}
@@ -127,7 +127,7 @@ def summary(experiment: Experiment, recalls: Sequence[MeasuredRecall]) -> list[s
             f"{number(last.recall.value, '.4f')} in epoch {last.epoch:g}, best {number(top.recall.value, '.4f')}"
             f" in epoch {top.epoch:g}"
         )
-        facts["  measured on"] = f"{last.recall.rows:,} held-out rows" if last.recall.rows else "rows not recorded"
+        facts["  measured on"] = _measured_on(last.recall)
         for name, value in history.baselines().items():
             facts[f"  {name}"] = f"{value:.4f}, {top.recall.value - value:+.4f} gained by the best"
     for dim, values in history.recall_by_dim.items():
@@ -178,6 +178,14 @@ def setting(config: Mapping[str, Any], name: str) -> Any:
     """A setting's value in a record; of data and queries, which are objects there, the path."""
     value = config.get(name)
     return value.get("path") if name in ("data", "queries") and isinstance(value, dict) else value
+
+
+def _measured_on(recall: Recall) -> str:
+    if not recall.rows:
+        return "rows not recorded"
+    if recall.queries is None:
+        return f"{recall.rows:,} held-out rows"
+    return f"{recall.queries:,} held-out queries on {counted(recall.rows, 'row')}"
 
 
 def short(value: object) -> str:

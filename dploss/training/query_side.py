@@ -20,7 +20,8 @@ _NOTABLE = 0.05
 def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     """Settle query_side auto by what training queries find among training rows, at the start of both trainings.
 
-    With bytes it is what they find in the stored form, by the code that training makes.
+    Half of the training queries are fitted to, and the other half searches. With bytes it is what they find in the
+    stored form, by the code that training makes.
 
     Args:
         config: the settings; without queries, or with a side that is named, they stay as they are.
@@ -37,7 +38,11 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     if config.metric == "ip":
         return replace(config, query_side="own")
     sample = data.train_index[evenly_spaced(len(data.train_index), _ROWS)]
-    queries = data.train_queries[evenly_spaced(len(data.train_queries), _QUERIES)]
+    index = data.queries.train_index
+    halved = replace(data, queries=replace(data.queries, train_index=index[::2]))
+    queries = data.queries.vectors.rows[index[1::2][:_QUERIES]]
+    if not len(queries):
+        return replace(config, query_side="shared")
     k = max(1, min(config.k, len(sample) // 10))
     searched = HeldOut(data.vectors.rows, sample, k, (), config.seed, queries=queries)
     if is_main_process():
@@ -49,7 +54,7 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
         if fitted.code == "auto":
             # Which code it will be is chosen after this, for the side that was.
             fitted = replace(fitted, bytes=None)
-        trainer = make_trainer(fitted, data)
+        trainer = make_trainer(fitted, halved)
         initialize_trainer(trainer)
         code = None if fitted.bytes is None else storage_of(fitted, trainer, trained=fitted.epochs > 0)
         recalls[side] = searched.recall(trainer.encoder, code).value

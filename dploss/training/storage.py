@@ -1,6 +1,7 @@
 """The stored form of a training with --bytes: its code, and its baselines."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from dploss.data import MappedRows
 from dploss.data.split import evenly_spaced
 from dploss.errors import SettingError
 from dploss.evaluation.held_out import HeldOut
-from dploss.evaluation.peers import closed_form, pca_int8
-from dploss.evaluation.sides import OneSide
+from dploss.evaluation.peers import Peer, closed_form, pca_int8
+from dploss.evaluation.sides import InnerProducts, OneSide, Sides
 from dploss.experiments.history import TrainHistory
 from dploss.models.pca import PCA
 from dploss.training.objective import loss_of
@@ -59,10 +60,18 @@ def add_baselines(
         held_out: the rows that recall is measured on.
     """
     assert config.bytes is not None
-    int8 = pca_int8(rows, config.bytes, pca)
-    history.pca_int8_recall = held_out.recall(OneSide.of(int8.latents), int8.code).value
+    metric = "ip" if config.metric == "ip" else "euclidean"
+    int8 = pca_int8(rows, config.bytes, pca, metric)
+    history.pca_int8_recall = held_out.recall(_sides(pca, int8, config.bytes, metric), int8.code).value
     # With --code pq it would be the start.
     if config.code != ProductCode.name:
         with suppress(ValueError):
-            pq = closed_form(ProductCode.name, rows, config.bytes, pca)
-            history.pca_pq_recall = held_out.recall(OneSide.of(pq.latents), pq.code).value
+            pq = closed_form(ProductCode.name, rows, config.bytes, pca, metric)
+            history.pca_pq_recall = held_out.recall(_sides(pca, pq, None, metric), pq.code).value
+
+
+def _sides(pca: PCA, peer: Peer, dim: int | None, metric: str) -> Sides:
+    """Rows as a peer has them, and queries; of PCA's first dimensions, or of all."""
+    if metric == "euclidean":
+        return OneSide.of(peer.latents)
+    return InnerProducts(replace(pca, components=pca.components[:dim]), lambda rows, _: peer.latents(rows))
