@@ -25,8 +25,7 @@ from dploss.config import TrainConfig
 from dploss.data import open_vectors
 from dploss.evaluation.drift import measure_drift, samples
 from dploss.evaluation.eval_rows import other_rows
-from dploss.evaluation.recall import RecallEvaluator
-from dploss.evaluation.stored import stored_recall
+from dploss.evaluation.held_out import HeldOut
 from dploss.models.encoder import DPEncoder
 from dploss.training.launch import new_experiment
 
@@ -64,10 +63,7 @@ def trained(path: Path, settings: dict[str, Any], **more: Any) -> Any:
 
 def recall(encoder: DPEncoder, rows: np.ndarray) -> float:
     """Of the stored form where there is one."""
-    evaluator, latents = RecallEvaluator(K, len(rows)), encoder.encode(rows)
-    if encoder.code is None:
-        return evaluator.evaluate(rows, latents).value
-    return stored_recall(evaluator, rows, latents, encoder.code).value
+    return HeldOut(rows, np.arange(len(rows)), K, (), 0).recall(encoder, encoder.code).value
 
 
 def measured(old: np.ndarray, new: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
