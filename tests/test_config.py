@@ -65,7 +65,7 @@ def test_a_bad_value_is_named_by_its_setting_and_in_scripts_by_its_flag(setting,
 def test_what_a_person_wrote_is_no_name_of_a_setting():
     with pytest.raises(SettingError) as caught:
         TrainConfig(metric="{lr} metric")
-    assert caught.value.named(flag_name) == "--metric must be one of euclidean, cosine, got '{lr} metric'"
+    assert caught.value.named(flag_name) == "--metric must be one of euclidean, cosine, ip, got '{lr} metric'"
 
 
 def test_annotations_are_the_types_and_the_choices():
@@ -75,12 +75,15 @@ def test_annotations_are_the_types_and_the_choices():
         "column",
         "limit",
         "images",
+        "queries",
+        "query_column",
+        "database",
         "bytes",
         "lpips_weights",
         "inception_weights",
         "dinov2_weights",
     }
-    assert OPTIONS["metric"].choices == ("euclidean", "cosine") and OPTIONS["device"].choices == DEVICES
+    assert OPTIONS["metric"].choices == ("euclidean", "cosine", "ip") and OPTIONS["device"].choices == DEVICES
     assert OPTIONS["loss_function"].choices == tuple(LOSSES)
     with pytest.raises(SettingError, match="latent_dim must be a whole number, got None"):
         TrainConfig(latent_dim=None)
