@@ -201,7 +201,7 @@ class DPReducer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if value is not None:
                 settings[setting] = value
         try:
-            return TrainConfig(**settings, val_fraction=0)
+            return TrainConfig(**settings, val_fraction=0, quiet=True)
         except SettingError as error:
             raise InputError(error.named(lambda setting: _PARAMETER_OF.get(setting, setting))) from error
 

@@ -41,12 +41,13 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     index = data.queries.train_index
     halved = replace(data, queries=replace(data.queries, train_index=index[::2]))
     queries = data.queries.vectors.rows[index[1::2][:_QUERIES]]
+    log = Progress(config.quiet).log if is_main_process() else lambda line: None
     if not len(queries):
+        log("--query-side shared: one training query is too few to compare by")
         return replace(config, query_side="shared")
     k = max(1, min(config.k, len(sample) // 10))
     searched = HeldOut(data.vectors.rows, sample, k, (), config.seed, queries=queries)
-    if is_main_process():
-        Progress(config.quiet).log("choosing how queries are encoded ...")
+    log("choosing how queries are encoded ...")
     recalls = {}
     for side in ("shared", "own"):
         named = replace(config, query_side=side)
@@ -61,7 +62,6 @@ def choose_query_side(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     needed = recalls["shared"] + (_NOTABLE if config.epochs else 0.0) * (1 - recalls["shared"])
     # On several machines the last bits may differ.
     chosen = trainer.group.first("own" if recalls["own"] > needed else "shared")
-    if is_main_process():
-        found = ", ".join(f"{side} {recall:.4f}" for side, recall in recalls.items())
-        Progress(config.quiet).log(f"--query-side {chosen}: recall@{k} of training queries at the start: {found}")
+    found = ", ".join(f"{side} {recall:.4f}" for side, recall in recalls.items())
+    log(f"--query-side {chosen}: recall@{k} of training queries at the start: {found}")
     return replace(config, query_side=chosen)  # type: ignore[arg-type]  # its choices

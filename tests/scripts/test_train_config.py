@@ -108,7 +108,7 @@ def test_every_switch_of_the_file_has_a_flag_against_it(folder, call):
         ("latent-dim = true", "run.toml: latent_dim must be a whole number, got True"),
         ("hidden_dims = 8", "run.toml: hidden_dims must be a list of whole numbers, got 8"),
         ("lr = nan", "run.toml: lr must be finite, got nan"),
-        ("metric = 'l2'", "run.toml: metric must be one of euclidean, cosine, got 'l2'"),
+        ("metric = 'l2'", "run.toml: metric must be one of euclidean, cosine, ip, got 'l2'"),
         ("prune = 1", "run.toml: prune must be true or false, got 1"),
         ("seed = 1979-05-27", "run.toml: seed must be a whole number, got datetime.date(1979, 5, 27)"),
         ("latent_dim = 8\nlatent-dim = 9", "run.toml: latent_dim is in it twice, with - and with _"),
