@@ -8,9 +8,9 @@ The built-in queries are WordNet's example sentences, and the text of their entr
 for the originals. make_queries.py --set e5 makes a set whose queries and rows differ, and whose rows have no sentence.
 
 Examples:
-  retrieval.py --out docs/retrieval.json             about 25 minutes on 2 cores
+  retrieval.py --out docs/retrieval.json             about 40 minutes on 2 cores
   retrieval.py --data build/wordnet_e5_384.parquet --queries build/wordnet_e5_384_queries.parquet \
-      --qrels build/wordnet_e5_384_qrels.tsv --dims 64 --bytes 32 --out docs/retrieval_e5.json
+      --qrels build/wordnet_e5_384_qrels.tsv --dims 64 --bytes 32 --epochs 15 --out docs/retrieval_e5.json
   retrieval.py --data rows.npy --queries other.npy --qrels none --dims 64 --bytes
 """
 
