@@ -123,7 +123,7 @@ def draw_builtin(count: int, seed: int) -> tuple[list[str], list[int]]:
     """Example sentences of the built-in entries, at random, and the row of each one's entry.
 
     Raises:
-        InputError: there are not so many entries with examples.
+        InputError: there are fewer entries with examples.
     """
     texts = pq.read_table(builtin.VECTORS, columns=["text"])["text"].to_pylist()
     examples = [(example, row) for row, text in enumerate(texts) if (example := first_example(text))]
@@ -140,7 +140,7 @@ def draw_entries(wordnet: Path, count: int, seed: int) -> tuple[list[str], list[
         The entries' texts without examples; the example sentences; and the row of each one's entry, ascending.
 
     Raises:
-        InputError: there is no such folder, or not so many entries.
+        InputError: there is no such folder, or there are fewer entries.
     """
     pairs = read_entries(wordnet, lambda line: (entry_text(line), first_example(line)))
     illustrated = [pair for pair in pairs if pair[1] is not None]

@@ -64,7 +64,7 @@ def trained_or_start(
         is_held_out = np.arange(len(queries)) % _HELD_OUT == 0
         asked, after = queries[is_held_out][:_MOST_ASKING], train(before, others, loss, queries[~is_held_out])
         floats = shares_kept(rest, asked, (code.score(asked, code.encode(rest)) for code in (before, after)))
-        # More than recall of so many neighbours differs by chance, of codes that find much the same.
+        # More than recalls differ by chance, of codes that find much the same.
         pays = floats[1] > floats[0] + 0.5 * (0.5 / (K * len(asked))) ** 0.5
     return train(start, latents, loss, queries) if pays else start
 

@@ -88,6 +88,11 @@ class DataConfig:
         """Whether queries are encoded by a side of their own."""
         return self.metric == "ip" or (self.queries is not None and self.query_side == "own")
 
+    @property
+    def row_metric(self) -> str:
+        """How rows are compared as they are opened, under cosine normalised: "euclidean" or "ip"."""
+        return "ip" if self.metric == "ip" else "euclidean"
+
     def check_data(self) -> None:
         """Refuse settings that do not go together.
 

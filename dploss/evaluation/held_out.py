@@ -56,8 +56,7 @@ class HeldOut:
     @classmethod
     def of(cls, config: TrainConfig, data: ExperimentData) -> "HeldOut":
         """What a training holds out."""
-        metric = "ip" if config.metric == "ip" else "euclidean"
-        settings = config.k, config.matryoshka_dims, config.seed, metric
+        settings = config.k, config.matryoshka_dims, config.seed, config.row_metric
         if data.queries is None:
             return cls(data.vectors.rows, data.held_out_index, *settings)
         queries = data.queries.vectors.rows[data.queries.held_out_index]

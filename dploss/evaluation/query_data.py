@@ -117,7 +117,7 @@ def open_query_data(record: ExperimentRecord, sources: QuerySources) -> QueryDat
     return QueryData(
         rows=vectors.rows[searched],
         queries=queries.rows[evaluated],
-        metric="ip" if record.config.metric == "ip" else "euclidean",
+        metric=record.config.row_metric,
         train_rows=None if own is None else own.train_rows,
         missing=missing,
         source=queries.source,

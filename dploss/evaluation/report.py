@@ -259,14 +259,13 @@ def evaluate_encoder(
 
 def compared(encoder: Encoder, config: TrainConfig, rows: np.ndarray) -> tuple[str, np.ndarray | None, str]:
     """How rows and latents are compared: the metric, the rows as queries, if these differ, and that of latents."""
-    metric, latent_metric = "ip" if config.metric == "ip" else "euclidean", encoder.latent_metric
+    metric, latent_metric = config.row_metric, encoder.latent_metric
     return metric, None if latent_metric == "euclidean" else encoder.encode_queries(rows), latent_metric
 
 
 def _score(rows: np.ndarray, sides: Sides, config: TrainConfig, ks: Sequence[int], dim: int | None = None) -> Scores:
-    metric = "ip" if config.metric == "ip" else "euclidean"
     queries = None if sides.latent_metric == "euclidean" else sides.encode_queries(rows, dim=dim)
-    return score(rows, sides.encode(rows, dim=dim), ks, metric, queries, sides.latent_metric)
+    return score(rows, sides.encode(rows, dim=dim), ks, config.row_metric, queries, sides.latent_metric)
 
 
 def _stored(

@@ -11,7 +11,7 @@ distance has its dimension, and S is shrunk towards the second moment that rows 
 fewer queries there are for their dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +52,19 @@ class Sphering:
         queries: np.ndarray | MappedRows,
         metric: str,
         latent_dim: int,
-        power: float = 1.0,
     ) -> "Sphering":
+        """Sphere queries wholly; see `of_powers`."""
+        return cls.of_powers(rows, queries, metric, latent_dim, (1.0,))[0]
+
+    @classmethod
+    def of_powers(
+        cls,
+        rows: np.ndarray | MappedRows,
+        queries: np.ndarray | MappedRows,
+        metric: str,
+        latent_dim: int,
+        powers: Sequence[float],
+    ) -> list["Sphering"]:
         """Fit to training rows and training queries, in float64.
 
         Args:
@@ -61,7 +72,7 @@ class Sphering:
             queries: (Q, D), as rows.
             metric: "euclidean", "cosine" or "ip".
             latent_dim: number of components, 1..D.
-            power: how far queries are sphered, 0 to 1: W is S^(power / 2).
+            powers: how far queries are sphered, 0 to 1 each: W is S^(power / 2).
         """
         mean = sum(chunk.sum(axis=0) for chunk in _chunks(rows)) / len(rows)
         squares = sum(float(np.square(chunk - mean).sum()) for chunk in _chunks(rows))
@@ -80,15 +91,26 @@ class Sphering:
         of_queries = _moment(asking(chunk) for chunk in _chunks(queries)) / len(queries)
         shrinkage = len(of_rows) / (len(of_rows) + 2 * len(queries))
         values, axes = np.linalg.eigh(shrinkage * of_rows + (1 - shrinkage) * of_queries)
-        roots = np.maximum(values, _LEAST * values[-1]) ** (power / 2)
+        values = np.maximum(values, _LEAST * values[-1])
+        about = mean.astype(np.float32), scale, half_norm
+        return [cls._to_power(about, covariance, values ** (power / 2), axes, latent_dim) for power in powers]
+
+    @classmethod
+    def _to_power(
+        cls,
+        about: tuple[np.ndarray, float, float],
+        covariance: np.ndarray,
+        roots: np.ndarray,
+        axes: np.ndarray,
+        latent_dim: int,
+    ) -> "Sphering":
+        """From the covariance of written rows, and the eigenvalues and -vectors of W."""
         root, inverse = (axes * roots) @ axes.T, (axes / roots) @ axes.T
         spread = root @ covariance @ root
         unit = (np.trace(spread) / len(spread)) ** 0.5 or 1.0
         pca = PCA.of_covariance(spread / unit**2, latent_dim)
         return cls(
-            mean.astype(np.float32),
-            scale,
-            half_norm,
+            *about,
             (root / unit).astype(np.float32),
             (inverse * unit).astype(np.float32),
             pca,

@@ -38,8 +38,7 @@ def choose_code(config: TrainConfig, data: ExperimentData) -> TrainConfig:
     if not rows:
         # With few rows, all of them are neighbours of each.
         kind, k = "training", max(1, min(config.k, len(train_index) // 10))
-        metric = "ip" if config.metric == "ip" else "euclidean"
-        rows = HeldOut(vectors.rows, train_index, k, (), config.seed, metric)
+        rows = HeldOut(vectors.rows, train_index, k, (), config.seed, config.row_metric)
     trainers: dict[int, Trainer] = {}
     recalls: dict[str, Recall] = {}
     settings = {name: replace(config, code=name) for name in CODES}  # type: ignore[arg-type]  # its choices

@@ -94,8 +94,7 @@ def initialize_sides(
 
     norm_powers = (0.0,) if encoder.branch is None else _NORM_POWERS
     found: list[tuple[float, Sphering, float]] = []
-    for power in _SPHERING_POWERS:
-        sphering = Sphering.fit(rows, queries, encoder.metric, encoder.latent_dim, power)
+    for sphering in Sphering.of_powers(rows, queries, encoder.metric, encoder.latent_dim, _SPHERING_POWERS):
         for norm_power in norm_powers:
             set_start(sphering, norm_power)
             found.append((recall(), sphering, norm_power))

@@ -60,7 +60,7 @@ def add_baselines(
         held_out: the rows that recall is measured on.
     """
     assert config.bytes is not None
-    metric = "ip" if config.metric == "ip" else "euclidean"
+    metric = config.row_metric
     int8 = pca_int8(rows, config.bytes, pca, metric)
     history.pca_int8_recall = held_out.recall(_sides(pca, int8, config.bytes, metric), int8.code).value
     # With --code pq it would be the start.

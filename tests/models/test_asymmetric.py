@@ -73,7 +73,7 @@ def test_queries_are_sphered(metric):
 
 def test_without_power_nothing_is_sphered():
     rows, queries = rows_and_queries(300, 100, DIM)
-    one = Sphering.fit(rows, queries, "ip", 3, power=0.0)
+    one = Sphering.of_powers(rows, queries, "ip", 3, (0.0,))[0]
     np.testing.assert_allclose(one.rows / one.rows[0, 0], np.eye(DIM), atol=1e-6)
     axes = np.linalg.eigh(np.cov(rows.astype(float).T))[1][:, :-4:-1].T
     np.testing.assert_allclose(np.abs((one.pca.components * axes).sum(axis=1)), 1, atol=1e-4)
