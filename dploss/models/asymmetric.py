@@ -13,6 +13,9 @@ from dploss.models.sphering import Sphering
 
 _Array = TypeVar("_Array", np.ndarray, Tensor)
 
+# Measured with queries; rows whose norms may change at will need no gain.
+_TRAINING_SHARE = 0.75
+
 
 class AsymmetricEncoder(DPEncoder):
     """Encoder of rows, and one of queries, whose latents are compared by their inner product.
@@ -50,6 +53,7 @@ class AsymmetricEncoder(DPEncoder):
         dims: Sequence[int] = (),
     ) -> None:
         super().__init__(input_dim, hidden_dims, latent_dim, metric, dropout, dims)
+        self.training_share = _TRAINING_SHARE
         self.query_linear = EqualizedLinear(self.reduced_dim, self.latent_dim, WEIGHT_SIZE)
         self.query_branch = self.new_branch()
         self.register_buffer("half_norm", torch.zeros(()))
@@ -60,6 +64,9 @@ class AsymmetricEncoder(DPEncoder):
     def reduced_dim(self) -> int:
         """D, and for the Euclidean distance one more."""
         return self.input_dim + (self.metric == "euclidean")
+
+    def new_log_gain(self) -> None:
+        """None: an inner product takes the norms of rows into account as they are."""
 
     @torch.no_grad()
     def sphere(self, sphering: Sphering) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +19,28 @@ from dploss.models.pca import PCA
 WEIGHT_SIZE = 0.05
 # Measured, too: the share of the norm power that is restored in training. The norm that is left out has to come from
 # the projection, which so stays near the directions of most variance.
-_TRAINING_SHARE = 0.75
+_TRAINING_SHARE = 0.85
 
 
 class DPEncoder(Encoder):
     """Encoder of vectors: a linear path, an MLP branch beside it, and the norm of the vector restored.
 
-    z = scale * y * (|u| / |y|)^norm_power with u = (x - mean) / scale and y = linear(u) + branch(u).
+    z = scale * gain * y * (|u| / |y|)^norm_power with u = (x - mean) / scale, y = linear(u) + branch(u) and
+    gain = exp(log_gain(sqrt(D) u / |u|)).
 
     Why restore norms: a projection shortens rows unevenly, each by what it drops of it. Rows that became short lie near
     the mean, and so near everything: they are hubs, neighbours of all others. With norm_power 1 every latent is as far
-    from 0 as its vector is from the mean; 0 leaves y as it is. The exponent is the buffer `length_power`; in training
-    mode it is `training_share` of that, three quarters unless set otherwise.
+    from 0 as its vector is from the mean; 0 leaves y as it is. Above 1, rows of which much is dropped are moved beyond
+    that: what was dropped of two rows is less alike than what was kept of them, so such rows are still too near. The
+    exponent is the buffer `length_power`; in training mode it is `training_share` of that, 0.85 unless set otherwise.
 
-    A new encoder has random weights and norm_power 0.
+    The gain is learned, as norms that are restored leave the weights of y no say in them. It is near 1, the same for
+    all rows of one direction, and 1 in a new encoder, which has random weights and norm_power 0.
 
     Args:
         input_dim: D, dimensions of a vector.
-        hidden_dims: widths of the branch's hidden layers. Without any there is no branch: the encoder is linear, and
-            restores no norms.
+        hidden_dims: widths of the branch's hidden layers. Without any there is no branch: the encoder is linear,
+            restores no norms and has no gain.
         latent_dim: d, dimensions of a latent.
         metric: "euclidean", or "cosine", which normalises every vector first.
         dropout: probability of dropping a hidden unit of the branch in training, 0 <= dropout < 1.
@@ -67,6 +70,7 @@ class DPEncoder(Encoder):
         self.dropout = float(dropout)
         self.linear = EqualizedLinear(self.reduced_dim, self.latent_dim, WEIGHT_SIZE)
         self.branch = self.new_branch()
+        self.log_gain = self.new_log_gain()
         self.register_buffer("length_power", torch.zeros(()))
         self.training_share = _TRAINING_SHARE
 
@@ -83,6 +87,14 @@ class DPEncoder(Encoder):
         for before, after in pairwise([self.reduced_dim, *self.hidden_dims, self.latent_dim]):
             layers += [EqualizedLinear(before, after, WEIGHT_SIZE), nn.GELU(), SharedDropout(self.dropout)]
         return nn.Sequential(*layers[:-2])
+
+    def new_log_gain(self) -> EqualizedLinear | None:
+        """The logarithm of the learned gain, 0 for all rows; None where there is no branch."""
+        if not self.hidden_dims:
+            return None
+        layer = EqualizedLinear(self.reduced_dim, 1, WEIGHT_SIZE)
+        layer.set_matrix(torch.zeros_like(layer.weight))
+        return layer
 
     def initialize_from_pca(self, pca: PCA) -> None:
         """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""
@@ -107,7 +119,17 @@ class DPEncoder(Encoder):
         if self.branch is None:
             return y * self.scale
         power = self.length_power * self.training_share if self.training else self.length_power
-        return _restore_norm(y + self.branch(u), u, power) * self.scale
+        restored = _restore_norm(y + self.branch(u), u, power) * self.scale
+        if self.log_gain is None:
+            return restored
+        # Of the direction alone: a row far from all others would have a gain without bounds.
+        return restored * self.log_gain(F.normalize(u, dim=-1) * u.shape[-1] ** 0.5).exp()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Encoders that were saved before there was a gain are loaded without one."""
+        if f"{prefix}log_gain.weight" not in state_dict:
+            self.log_gain = None
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def truncate(self, latents: Tensor, dim: int, norm_share: float = 1.0) -> Tensor:
         """Matryoshka truncation: the first dimensions of the latents, norm restored as far as the encoder does.

@@ -134,7 +134,7 @@ class Trainer:
         lr *= min(1.0, self.steps / _STEPS) ** 2
         lr *= min(1.0, len(self.train_index) / (_ROWS_PER_DIMENSION * self.encoder.latent_dim))
         norm_power = self.encoder.length_power.item() if isinstance(self.encoder, DPEncoder) else 0.0
-        decay = _DECAY * lost * norm_power * min(1.0, _DECAY_STEPS / max(1, self.steps))
+        decay = _DECAY * lost * min(1.0, norm_power) * min(1.0, _DECAY_STEPS / max(1, self.steps))
         self.set_optimizer(lr, decay)
 
     @property
@@ -260,6 +260,8 @@ class Trainer:
             KeyError, TypeError, ValueError, RuntimeError: a state of other settings, or a damaged one.
         """
         self.encoder.load_state_dict(state["model_state_dict"])
+        # Of the parameters that the encoder has now: one that was saved by an earlier version has fewer.
+        self.set_optimizer(self.config.lr, weight_decay=0.0)
         self.optimizer.load_state_dict(state["optimizer_state_dict"])
         self.scheduler.load_state_dict(state["scheduler_state_dict"])
         self.epoch, self.step = state["epoch"], state["step"]
