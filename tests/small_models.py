@@ -41,6 +41,7 @@ def trained_like(rows, hidden_dims=(32,), metric="euclidean", power=0.75):
     encoder.standardize(PCA.fit(rows, 16))
     if hidden_dims:
         encoder.length_power.fill_(power)
+        encoder.log_gain.set_matrix(0.1 * torch.randn(1, rows.shape[1]) / rows.shape[1] ** 0.5)
     return encoder
 
 

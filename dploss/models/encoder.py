@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,6 +102,21 @@ class DPEncoder(Encoder):
         self.standardize(pca)
         initialize_paths(self.linear, self.branch, torch.from_numpy(pca.components))
 
+    @torch.no_grad()
+    def keep_mean_norm(self, rows: np.ndarray) -> None:
+        """Set the bias of the gain: latents are as far from 0, on average, as their rows are from the mean.
+
+        Args:
+            rows: (n, D), of which not all latents are 0.
+
+        Raises:
+            AttributeError: an encoder without gain.
+        """
+        latents = self.encode(torch.from_numpy(rows).to(self.mean))
+        wanted = (self.as_compared(torch.from_numpy(rows).to(self.mean)) - self.mean) / self.scale
+        ratio = wanted.norm(dim=1).mean() / (latents / self.scale).norm(dim=1).mean()
+        self.log_gain.bias += ratio.log() * WEIGHT_SIZE
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
         return self._reduce((self.as_compared(x) - self.mean) / self.scale)
@@ -127,7 +143,7 @@ class DPEncoder(Encoder):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Encoders that were saved before there was a gain are loaded without one."""
-        if f"{prefix}log_gain.weight" not in state_dict:
+        if not any(name.startswith(f"{prefix}log_gain.") for name in state_dict):
             self.log_gain = None
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -12,9 +12,9 @@ from dploss.models.encoder import DPEncoder
 from dploss.models.pca import PCA
 from dploss.models.sphering import Sphering
 
-_NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-# Latents of queries have no norm restored, and more than the norm of rows was never tried beside them.
-_ROW_NORM_POWERS = _NORM_POWERS[:-1]
+_NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Measured for encoders with a gain, which keeps norms at their size: it keeps more neighbours than 1 or 1.5.
+_BEYOND = 1.25
 _SPHERING_POWERS = (1.0, 0.5, 0.0)
 _ROWS, _QUERIES = 2000, 1000
 
@@ -54,7 +54,11 @@ def initialize(
         latents = (encoder.encode(sample, dim=dim) for dim in encoder.dims)
         return sum(evaluator.evaluate(sample, z).value for z in latents)
 
-    encoder.length_power.fill_(max(_NORM_POWERS, key=recall))
+    powers = _NORM_POWERS if encoder.log_gain is None else (*_NORM_POWERS, _BEYOND)
+    power = max(powers, key=recall)
+    encoder.length_power.fill_(power)
+    if power > 1:
+        encoder.keep_mean_norm(sample)
 
 
 def initialize_sides(
@@ -94,7 +98,7 @@ def initialize_sides(
             encoder.sphere(sphering)
         encoder.length_power.fill_(norm_power)
 
-    norm_powers = (0.0,) if encoder.branch is None else _ROW_NORM_POWERS
+    norm_powers = (0.0,) if encoder.branch is None else _NORM_POWERS
     found: list[tuple[float, Sphering, float]] = []
     for sphering in Sphering.of_powers(rows, queries, encoder.metric, encoder.latent_dim, _SPHERING_POWERS):
         for norm_power in norm_powers:

@@ -34,8 +34,9 @@ def make_trainer(config: TrainConfig, data: ExperimentData) -> Trainer:
     torch.manual_seed(config.seed)
     encoder = build_encoder(config, input_dim).to(device)
     if isinstance(encoder, DPEncoder) and config.matryoshka:
-        # The Matryoshka loss restores shares of the norm itself.
+        # The Matryoshka loss restores shares of the norm itself, and its weights were measured without a gain.
         encoder.training_share = 1.0
+        encoder.log_gain = None
     queries = None
     if isinstance(encoder, AsymmetricEncoder):
         queries = data.vectors.rows[:0] if data.queries is None else data.queries.train_rows

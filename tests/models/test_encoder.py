@@ -45,7 +45,7 @@ def test_scale_of_the_vectors_is_the_scale_of_the_latents(builtin):
     np.testing.assert_allclose(big.encode(1000 * builtin), 1000 * small.encode(builtin), rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.25])
 def test_lengths_are_given_back(builtin, power):
     pca = PCA.fit(builtin, 24)
     encoder = DPEncoder(768, (32,), 24)
@@ -58,7 +58,7 @@ def test_lengths_are_given_back(builtin, power):
         np.testing.assert_allclose(np.linalg.norm(encoder.encode(builtin), axis=1), long, rtol=1e-5)
 
 
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.25])
 def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
     long, short = (DPEncoder(768, (32,), dim) for dim in (24, 8))
     for encoder in (long, short):
@@ -70,6 +70,54 @@ def test_a_cut_is_the_encoder_of_fewer_numbers(builtin, power):
     torch.testing.assert_close(half.square(), none * whole)
     with pytest.raises(ValueError, match="dim must be within 1 and 24, got 25"):
         long.encode(builtin, dim=25)
+
+
+def with_gain(rows: np.ndarray) -> DPEncoder:
+    encoder = DPEncoder(rows.shape[1], (32,), 24)
+    encoder.initialize_from_pca(PCA.fit(rows, 24))
+    encoder.length_power.fill_(1.25)
+    torch.manual_seed(1)
+    encoder.log_gain.set_matrix(torch.randn(1, rows.shape[1]) / rows.shape[1])
+    encoder.log_gain.bias.data.fill_(0.01)
+    return encoder
+
+
+def test_norms_have_the_learned_gain_of_their_direction(builtin):
+    encoder = with_gain(builtin)
+    layer, dim = encoder.log_gain, builtin.shape[1]
+    pca = PCA.fit(builtin, 24)
+    expected = []
+    for row in builtin[:50].astype(np.float64) - pca.mean.astype(np.float64):
+        y = pca.components.astype(np.float64) @ row
+        direction = row / np.sqrt(sum(value * value for value in row))
+        log_gain = 0.01 / 0.05 + sum(layer.weight.double().numpy(force=True)[0] * direction) / 0.05
+        expected.append(y * (np.linalg.norm(row) / np.linalg.norm(y)) ** 1.25 * np.exp(log_gain))
+    latents = encoder.encode(builtin[:50])
+    np.testing.assert_allclose(latents, expected, atol=1e-5)
+    ungained = DPEncoder(dim, (32,), 24)
+    ungained.load_state_dict({k: v for k, v in encoder.state_dict().items() if "log_gain" not in k})
+    gains = np.linalg.norm(latents, axis=1) / np.linalg.norm(ungained.encode(builtin[:50]), axis=1)
+    assert gains.std() > 0.01 and (gains > 0).all()
+
+
+def test_a_row_far_from_all_others_has_the_gain_of_a_near_one(builtin):
+    encoder = with_gain(builtin)
+    mean = encoder.mean.double().numpy()
+    far = (mean + 1e6 * (builtin[:5] - mean)).astype(np.float32)
+    np.testing.assert_allclose(encoder.encode(far) / 1e6, encoder.encode(builtin[:5]), atol=1e-4)
+
+
+def test_encoders_saved_before_there_was_a_gain_are_read_as_they_were(builtin):
+    encoder = with_gain(builtin)
+    saved = {name: value for name, value in encoder.state_dict().items() if not name.startswith("log_gain")}
+    restored = DPEncoder(768, (32,), 24)
+    restored.load_state_dict(saved)
+    assert restored.state_dict().keys() == saved.keys()
+    encoder.log_gain.set_matrix(torch.zeros(1, 768))
+    np.testing.assert_array_equal(restored.encode(builtin), encoder.encode(builtin))
+    half = {**saved, "log_gain.bias": encoder.log_gain.bias}
+    with pytest.raises(RuntimeError, match="log_gain"):
+        DPEncoder(768, (32,), 24).load_state_dict(half)
 
 
 def test_rows_without_a_length_have_finite_latents_and_gradients():

@@ -28,6 +28,22 @@ def test_lengths_are_given_back_where_that_keeps_neighbours(builtin, init):
     assert recall > RecallEvaluator(5).evaluate(builtin, encoder.encode(builtin)).value
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1, 1e30])
+def test_more_than_the_length_is_restored_of_embeddings_and_its_mean_is_kept(builtin, unit):
+    rows = (builtin * unit).astype(np.float32)
+    encoder = started(rows, 32)
+    assert encoder.length_power == 1.25
+    lengths = np.linalg.norm(encoder.encode(rows).astype(np.float64), axis=1)
+    assert lengths.mean() == pytest.approx(np.linalg.norm(rows.astype(np.float64) - rows.mean(0), axis=1).mean(), 1e-3)
+
+
+def test_no_more_than_the_length_is_restored_without_a_gain(builtin):
+    encoder = DPEncoder(768, (8,), 32, dims=(16, 32))
+    encoder.log_gain = None
+    initialize(encoder, PCA.fit(builtin, 32), "pca", builtin, k=5)
+    assert encoder.length_power == 1
+
+
 def test_lengths_are_left_where_they_keep_none():
     """Independent numbers of falling variance: what a projection drops is the same noise for every row."""
     spread = np.arange(1, 129) ** -0.75

@@ -117,9 +117,10 @@ def test_no_epochs_leave_the_start(config):
     assert {load_checkpoint(run.folder / name)["epoch"] for name in ("best.pt", "latest_model.pth")} == {0}
     rows = open_vectors(limit=300).rows
     pca = PCA.fit(rows[run.trainer.train_index], config.latent_dim)
-    np.testing.assert_allclose(
-        load_encoder(run.folder / "best.pt").encode(rows), pca.encode_renormalised(rows), atol=1e-5
-    )
+    latents, renormalised = load_encoder(run.folder / "best.pt").encode(rows), pca.encode_renormalised(rows)
+    lengths, expected = (np.linalg.norm(one, axis=1, keepdims=True) for one in (latents, renormalised))
+    np.testing.assert_allclose(latents / lengths, renormalised / expected, atol=1e-5)
+    assert lengths.mean() == pytest.approx(expected.mean(), rel=0.01)
 
 
 def test_it_leaves_the_files_people_know(config):
@@ -260,6 +261,22 @@ def test_it_resumes_from_an_older_checkpoint_by_its_path(config):
     resumed = resumed_experiment(str(whole.folder / "checkpoint_epoch_004.pth"), {})
     assert resumed.trainer.epoch == 4
     assert measured(resumed.run()) == measured(expected)
+
+
+def test_a_training_of_a_version_without_gain_is_continued_without(config):
+    def without_gain(stopping):
+        experiment = new_experiment(config)
+        experiment.trainer.encoder.log_gain = None
+        experiment.trainer.set_optimizer(0.001, 0.0)
+        experiment.run(stopping)
+        return experiment
+
+    whole, stopped = without_gain(lambda: False), without_gain(stop_after(9))
+    resumed = resumed_experiment(str(stopped.folder), {})
+    resumed.run()
+    assert resumed.trainer.encoder.log_gain is None
+    assert measured(resumed.history) == measured(whole.history)
+    assert_same_weights(whole.folder / "latest_model.pth", resumed.folder / "latest_model.pth")
 
 
 def test_an_experiment_killed_before_its_first_checkpoint_starts_again(config):
