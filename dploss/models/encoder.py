@@ -110,12 +110,14 @@ class DPEncoder(Encoder):
             rows: (n, D), of which not all latents are 0.
 
         Raises:
-            AttributeError: an encoder without gain.
+            ValueError: the encoder has no gain.
         """
-        latents = self.encode(torch.from_numpy(rows).to(self.mean))
-        wanted = (self.as_compared(torch.from_numpy(rows).to(self.mean)) - self.mean) / self.scale
-        ratio = wanted.norm(dim=1).mean() / (latents / self.scale).norm(dim=1).mean()
-        self.log_gain.bias += ratio.log() * WEIGHT_SIZE
+        if self.log_gain is None:
+            raise ValueError("the encoder has no gain")
+        x = torch.from_numpy(rows).to(self.mean)
+        wanted, latents = self.as_compared(x) - self.mean, self.encode(x)
+        ratio = (wanted / self.scale).norm(dim=1).mean() / (latents / self.scale).norm(dim=1).mean()
+        self.log_gain.bias.add_(ratio.log() * WEIGHT_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""

@@ -28,7 +28,7 @@ def initialize(
 ) -> None:
     """Initialise an encoder.
 
-    The power of the norm is chosen by recall on training rows: above 1 for text embeddings, near 0 where a few directions
+    The power of the norm is chosen by recall on training rows: above 1 for text embeddings, near 0 where few directions
     hold nearly all variance, and 0 for one dimension, where only the sign would be left; of a Matryoshka encoder by the
     recall of all its dimensions.
 
