@@ -13,7 +13,7 @@ from dploss.arguments import whole_number
 from dploss.errors import SettingError
 from dploss.losses.units import power_of_two
 from dploss.models.base import Encoder
-from dploss.models.layers import EqualizedLinear, SharedDropout
+from dploss.models.layers import EqualizedLinear, LogGain, SharedDropout
 from dploss.models.pca import PCA
 
 # With Adam at its usual lr of 0.001: a relative step of 2 %, measured best (docs/QUALITY.md).
@@ -27,7 +27,7 @@ class DPEncoder(Encoder):
     """Encoder of vectors: a linear path, an MLP branch beside it, and the norm of the vector restored.
 
     z = scale * gain * y * (|u| / |y|)^norm_power with u = (x - mean) / scale, y = linear(u) + branch(u) and
-    gain = exp(log_gain(sqrt(D) u / |u|)).
+    gain = exp(log_gain(u)), which depends on the direction of u alone.
 
     Why restore norms: a projection shortens rows unevenly, each by what it drops of it. Rows that became short lie near
     the mean, and so near everything: they are hubs, neighbours of all others. With norm_power 1 every latent is as far
@@ -35,8 +35,8 @@ class DPEncoder(Encoder):
     that: what was dropped of two rows is less alike than what was kept of them, so such rows are still too near. The
     exponent is the buffer `length_power`; in training mode it is `training_share` of that, 0.85 unless set otherwise.
 
-    The gain is learned, as norms that are restored leave the weights of y no say in them. It is near 1, the same for
-    all rows of one direction, and 1 in a new encoder, which has random weights and norm_power 0.
+    The gain is learned, as norms that are restored leave the weights of y no say in them; in use latents keep the mean
+    norm of the vectors (`keep_mean_norm`). It is 1 in a new encoder, which has random weights and norm_power 0.
 
     Args:
         input_dim: D, dimensions of a vector.
@@ -89,13 +89,9 @@ class DPEncoder(Encoder):
             layers += [EqualizedLinear(before, after, WEIGHT_SIZE), nn.GELU(), SharedDropout(self.dropout)]
         return nn.Sequential(*layers[:-2])
 
-    def new_log_gain(self) -> EqualizedLinear | None:
-        """The logarithm of the learned gain, 0 for all rows; None where there is no branch."""
-        if not self.hidden_dims:
-            return None
-        layer = EqualizedLinear(self.reduced_dim, 1, WEIGHT_SIZE)
-        layer.set_matrix(torch.zeros_like(layer.weight))
-        return layer
+    def new_log_gain(self) -> LogGain | None:
+        """The learned gain's logarithm; None where there is no branch."""
+        return LogGain(self.reduced_dim, WEIGHT_SIZE) if self.hidden_dims else None
 
     def initialize_from_pca(self, pca: PCA) -> None:
         """Initialise the linear path with the PCA projection, and the branch's last layer with 0."""
@@ -104,20 +100,20 @@ class DPEncoder(Encoder):
 
     @torch.no_grad()
     def keep_mean_norm(self, rows: np.ndarray) -> None:
-        """Set the bias of the gain: latents are as far from 0, on average, as their rows are from the mean.
+        """Set the offset of the gain: latents are as far from 0, on average, as their rows are from the mean.
+
+        Encoders without a gain, and rows or latents that are all 0, change nothing.
 
         Args:
-            rows: (n, D), of which not all latents are 0.
-
-        Raises:
-            ValueError: the encoder has no gain.
+            rows: (n, D).
         """
         if self.log_gain is None:
-            raise ValueError("the encoder has no gain")
+            return
         x = torch.from_numpy(rows).to(self.mean)
         wanted, latents = self.as_compared(x) - self.mean, self.encode(x)
         ratio = (wanted / self.scale).norm(dim=1).mean() / (latents / self.scale).norm(dim=1).mean()
-        self.log_gain.bias.add_(ratio.log() * WEIGHT_SIZE)
+        if ratio.isfinite() and ratio > 0:
+            self.log_gain.offset += ratio.log()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) vectors -> (..., d) latents."""
@@ -140,8 +136,7 @@ class DPEncoder(Encoder):
         restored = _restore_norm(y + self.branch(u), u, power) * self.scale
         if self.log_gain is None:
             return restored
-        # Of the direction alone: a row far from all others would have a gain without bounds.
-        return restored * self.log_gain(F.normalize(u, dim=-1) * u.shape[-1] ** 0.5).exp()
+        return restored * self.log_gain(u).exp()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Encoders that were saved before there was a gain are loaded without one."""

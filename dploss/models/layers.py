@@ -36,6 +36,30 @@ class EqualizedLinear(nn.Module):
         self.bias.zero_()
 
 
+class LogGain(EqualizedLinear):
+    """The logarithm of a learned gain of norms, linear in a row's direction, so that no row is too far for it.
+
+    Args:
+        input_dim: dimensions of a row.
+        size: see `EqualizedLinear`; a new one is 0 for all rows.
+
+    Attributes:
+        offset: added in evaluation mode: the loss fits ranks by latents of any size, and in use their size is kept.
+    """
+
+    offset: Tensor
+
+    def __init__(self, input_dim: int, size: float) -> None:
+        super().__init__(input_dim, 1, size)
+        self.set_matrix(torch.zeros_like(self.weight))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., input_dim) rows, of any norm -> (..., 1)."""
+        log_gain = super().forward(F.normalize(x, dim=-1) * x.shape[-1] ** 0.5)
+        return log_gain if self.training else log_gain + self.offset
+
+
 class SharedDropout(nn.Dropout):
     """Dropout of a batch sharded over processes: each draws the mask of the whole batch and applies its own rows of it.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dploss.config import TrainConfig
 from dploss.data import MappedRows, select
 from dploss.data.batches import block_rows, epoch_batches, query_batch, read_ahead
+from dploss.data.split import evenly_spaced
 from dploss.errors import SettingError, TrainingError
 from dploss.models.asymmetric import AsymmetricEncoder, BothSides
 from dploss.models.autoencoder import ConvAutoencoder
@@ -27,6 +28,7 @@ WARMUP = 0.05
 # Measured best (docs/QUALITY.md), for `fit_steps_to`.
 _STEP, _LITTLE_LOST, _LEAST_LOST, _STEPS, _ROWS_PER_DIMENSION = 4.8, 0.03, 1e-3, 80, 64
 _DECAY, _DECAY_STEPS = 7.0, 680
+_NORM_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,9 @@ class Trainer:
         lr = self.config.lr * self._lr_factor(self.step - 1)
         result = EpochResult(total, rank, pairdist, lr, self.epoch_seconds)
         self.epoch += 1
+        if isinstance(self.encoder, DPEncoder):
+            some = self.train_index[evenly_spaced(len(self.train_index), _NORM_ROWS)]
+            self.encoder.keep_mean_norm(self.rows[some])
         self._begin_epoch()
         return result
 

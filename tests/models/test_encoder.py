@@ -79,6 +79,7 @@ def with_gain(rows: np.ndarray) -> DPEncoder:
     torch.manual_seed(1)
     encoder.log_gain.set_matrix(torch.randn(1, rows.shape[1]) / rows.shape[1])
     encoder.log_gain.bias.data.fill_(0.01)
+    encoder.log_gain.offset.fill_(0.3)
     return encoder
 
 
@@ -90,7 +91,7 @@ def test_norms_have_the_learned_gain_of_their_direction(builtin):
     for row in builtin[:50].astype(np.float64) - pca.mean.astype(np.float64):
         y = pca.components.astype(np.float64) @ row
         direction = row / np.sqrt(sum(value * value for value in row))
-        log_gain = 0.01 / 0.05 + sum(layer.weight.double().numpy(force=True)[0] * direction) / 0.05
+        log_gain = 0.3 + 0.01 / 0.05 + sum(layer.weight.double().numpy(force=True)[0] * direction) / 0.05
         expected.append(y * (np.linalg.norm(row) / np.linalg.norm(y)) ** 1.25 * np.exp(log_gain))
     latents = encoder.encode(builtin[:50])
     np.testing.assert_allclose(latents, expected, atol=1e-5)
@@ -114,6 +115,7 @@ def test_encoders_saved_before_there_was_a_gain_are_read_as_they_were(builtin):
     restored.load_state_dict(saved)
     assert restored.state_dict().keys() == saved.keys()
     encoder.log_gain.set_matrix(torch.zeros(1, 768))
+    encoder.log_gain.offset.zero_()
     np.testing.assert_array_equal(restored.encode(builtin), encoder.encode(builtin))
     half = {**saved, "log_gain.bias": encoder.log_gain.bias}
     with pytest.raises(RuntimeError, match="log_gain"):
