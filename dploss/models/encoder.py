@@ -136,7 +136,9 @@ class DPEncoder(Encoder):
         restored = _restore_norm(y + self.branch(u), u, power) * self.scale
         if self.log_gain is None:
             return restored
-        return restored * self.log_gain(u).exp()
+        log_gain = self.log_gain(u)
+        wide = torch.float32 if u.device.type == "mps" else torch.float64
+        return restored * log_gain.to(wide).exp().to(u.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Encoders that were saved before there was a gain are loaded without one."""
@@ -167,7 +169,9 @@ def _restore_norm(projected: Tensor, original: Tensor, power: Tensor) -> Tensor:
     """Scale each row to projected * (|original| / |projected|)^power: its full norm at power 1, unchanged at 0."""
     least = torch.finfo(projected.dtype).eps
     norms = (v.norm(dim=-1, keepdim=True).clamp_min(least) for v in (original, projected))
-    return projected * torch.div(*norms) ** power
+    # In float64: vectorised powers in float32 have other last digits than those of a batch's last rows.
+    wide = torch.float32 if projected.device.type == "mps" else torch.float64
+    return projected * (torch.div(*norms).to(wide) ** power.to(wide)).to(projected.dtype)
 
 
 def initialize_paths(linear: EqualizedLinear, branch: nn.Sequential | None, projection: Tensor) -> None:

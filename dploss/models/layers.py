@@ -56,7 +56,9 @@ class LogGain(EqualizedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_dim) rows, of any norm -> (..., 1)."""
-        log_gain = super().forward(F.normalize(x, dim=-1) * x.shape[-1] ** 0.5)
+        # A sum for each row: the product with a single column rounds by a row's place in the batch.
+        direction = F.normalize(x, dim=-1)
+        log_gain = ((direction * self.weight[0]).sum(dim=-1, keepdim=True) + self.bias) / self.size
         return log_gain if self.training else log_gain + self.offset
 
 
