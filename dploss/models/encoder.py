@@ -136,9 +136,7 @@ class DPEncoder(Encoder):
         restored = _restore_norm(y + self.branch(u), u, power) * self.scale
         if self.log_gain is None:
             return restored
-        log_gain = self.log_gain(u)
-        wide = torch.float32 if u.device.type == "mps" else torch.float64
-        return restored * log_gain.to(wide).exp().to(u.dtype)
+        return restored * _precise(self.log_gain(u)).exp().to(u.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Encoders that were saved before there was a gain are loaded without one."""
@@ -169,9 +167,12 @@ def _restore_norm(projected: Tensor, original: Tensor, power: Tensor) -> Tensor:
     """Scale each row to projected * (|original| / |projected|)^power: its full norm at power 1, unchanged at 0."""
     least = torch.finfo(projected.dtype).eps
     norms = (v.norm(dim=-1, keepdim=True).clamp_min(least) for v in (original, projected))
-    # In float64: vectorised powers in float32 have other last digits than those of a batch's last rows.
-    wide = torch.float32 if projected.device.type == "mps" else torch.float64
-    return projected * (torch.div(*norms).to(wide) ** power.to(wide)).to(projected.dtype)
+    return projected * (_precise(torch.div(*norms)) ** _precise(power)).to(projected.dtype)
+
+
+def _precise(v: Tensor) -> Tensor:
+    """In float64: vectorised powers of float32 have other last digits than those of a batch's last rows."""
+    return v if v.device.type == "mps" else v.double()
 
 
 def initialize_paths(linear: EqualizedLinear, branch: nn.Sequential | None, projection: Tensor) -> None:

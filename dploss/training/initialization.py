@@ -13,7 +13,7 @@ from dploss.models.pca import PCA
 from dploss.models.sphering import Sphering
 
 _NORM_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Measured for encoders with a gain, which keeps norms at their size: it keeps more neighbours than 1 or 1.5.
+# For encoders with a gain, which keeps norms at their size.
 _BEYOND = 1.25
 _SPHERING_POWERS = (1.0, 0.5, 0.0)
 _ROWS, _QUERIES = 2000, 1000

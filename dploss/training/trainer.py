@@ -221,7 +221,7 @@ class Trainer:
         lr = self.config.lr * self._lr_factor(self.step - 1)
         result = EpochResult(total, rank, pairdist, lr, self.epoch_seconds)
         self.epoch += 1
-        if isinstance(self.encoder, DPEncoder):
+        if isinstance(self.encoder, DPEncoder) and self.encoder.log_gain is not None:
             some = self.train_index[evenly_spaced(len(self.train_index), _NORM_ROWS)]
             self.encoder.keep_mean_norm(self.rows[some])
         self._begin_epoch()
