@@ -17,7 +17,7 @@ from dploss.experiments.provenance import git_commit
 from dploss.files.atomic import write_json
 
 # Settings that vary by case, or that change no result.
-_VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device"}
+_VARIED = {"data", "limit", "seed", "latent_dim", "loss_function", "device", "skip_bad_rows", "skip_bad_images"}
 
 
 def opened(path: Path, facts: Mapping[str, Any], data: Sequence[dict[str, Any]], again: Collection[str]) -> dict:

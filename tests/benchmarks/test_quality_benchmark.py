@@ -219,6 +219,12 @@ def test_results_of_other_rows_or_settings_are_not_mixed(run, results, capsys):
     assert results()["ours"]["epochs"] == 2 and keys(results()) == keys(before)
 
 
+def test_the_published_results_can_be_continued():
+    # A new setting that changes no result is among the varied ones; one that does asks for all of ours again.
+    published = json.loads((ROOT / "docs" / "quality.json").read_text())["ours"]
+    assert quality_results.our_settings(published["epochs"]).keys() == published.keys()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
