@@ -40,16 +40,25 @@ def pca_renormalised(rows: np.ndarray, case: Case) -> Encode:
     return PCA.fit(rows, case.size).encode_renormalised
 
 
+def start(rows: np.ndarray, case: Case) -> Encode:
+    """The encoder that train.py starts from: a closed form, `--epochs 0`."""
+    return _trained(rows, case, TrainConfig.loss_function, epochs=0)
+
+
 def ours(rows: np.ndarray, case: Case) -> Encode:
     """The encoder that train.py trains with this loss, after the last epoch."""
+    return _trained(rows, case, case.method, case.epochs)
+
+
+def _trained(rows: np.ndarray, case: Case, loss: str, epochs: int) -> Encode:
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=case.source,
             limit=case.limit,
             latent_dim=case.size,
-            loss_function=case.method,
+            loss_function=loss,
             seed=case.seed,
-            epochs=case.epochs,
+            epochs=epochs,
             checkpoints_dir=folder,
             no_tensorboard=True,
             quiet=True,
@@ -74,7 +83,7 @@ TRAINED: dict[str, Fit] = {
     "UMAP": umap,
     "TorchDR SNE": torchdr_sne,
 }
-OURS: dict[str, Fit] = dict.fromkeys(LOSSES, ours)
+OURS: dict[str, Fit] = {"start": start} | dict.fromkeys(LOSSES, ours)
 METHODS = UNTRAINED | TRAINED | OURS
 # Packages (PyPI names) that a method needs beyond the dependencies of dploss.
 PACKAGES = {"UMAP": "umap-learn", "TorchDR SNE": "torchdr"}
