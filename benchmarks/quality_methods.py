@@ -42,15 +42,15 @@ def pca_renormalised(rows: np.ndarray, case: Case) -> Encode:
 
 def start(rows: np.ndarray, case: Case) -> Encode:
     """The encoder that train.py starts from: a closed form, `--epochs 0`."""
-    return _trained(rows, case, TrainConfig.loss_function, epochs=0)
+    return _encoder(rows, case, TrainConfig.loss_function, epochs=0)
 
 
 def ours(rows: np.ndarray, case: Case) -> Encode:
     """The encoder that train.py trains with this loss, after the last epoch."""
-    return _trained(rows, case, case.method, case.epochs)
+    return _encoder(rows, case, case.method, case.epochs)
 
 
-def _trained(rows: np.ndarray, case: Case, loss: str, epochs: int) -> Encode:
+def _encoder(rows: np.ndarray, case: Case, loss: str, epochs: int) -> Encode:
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             data=case.source,
